@@ -1,0 +1,289 @@
+//! `[[route]]`: which paths are cached, for how long, and who shares them.
+
+use super::Config;
+use super::place::Place;
+use super::raw::{Kind, Table, Value};
+use super::reader::{Name, Parsed, Section};
+use super::sections::TTL;
+use super::values::{boolean, duration, list, one_of, quote, string};
+use crate::rules::{Caching, Pattern, QueryRule, Route, RuleSet, Share, TagTemplate, Unkeyed};
+use crate::semantics::fields;
+use http::HeaderName;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// A route, and where the parts stand that may contradict other routes and sections.
+struct Written {
+    index: usize,
+    name: Option<(String, Place)>,
+    /// The name is the pattern, since no other was written.
+    is_derived: bool,
+    per_credential: Option<Place>,
+    /// The route itself and the place of its pattern, if the pattern is right.
+    route: Option<(Route, Place)>,
+}
+
+/// What the routes need of `[cache]`.
+#[derive(Default)]
+pub(super) struct ForRoutes {
+    /// The TTL of a route that names none.
+    pub(super) ttl: Duration,
+    /// A secret was written, be it right or wrong.
+    pub(super) has_secret: bool,
+}
+
+/// Reads all routes.
+pub(super) fn read(root: &mut Section<'_>, cache: &ForRoutes, config: &mut Config) {
+    let mut written = Vec::new();
+    for (index, table) in tables(root).into_iter().enumerate() {
+        root.of_table(Name::Route(index, None), table, |section| {
+            written.push(read_route(section, index, cache.ttl));
+        });
+    }
+    conflicts(root, &written, config.store.redis.is_some() && !cache.has_secret);
+    config.routes = written.into_iter().filter_map(|written| Some(written.route?.0)).collect();
+}
+
+fn tables(root: &mut Section<'_>) -> Vec<Table> {
+    let Some(written) = root.take_raw("route") else {
+        return Vec::new();
+    };
+    let place = written.place.clone();
+    let (is_list, items) = match written.kind {
+        Kind::Array(items) => (true, items),
+        _ => (false, vec![written]),
+    };
+    let mut tables = Vec::new();
+    for item in items {
+        match item.kind {
+            Kind::Table(table) => tables.push(table),
+            _ => root.problem(&item.place, "route", format!("is {}; a route begins with [[route]]", item.describe())),
+        }
+    }
+    // Its table is read nevertheless: what it holds may be wrong too.
+    if !is_list && !tables.is_empty() {
+        root.problem(&place, "route", "a route begins with two brackets: [[route]]");
+    }
+    tables
+}
+
+fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) -> Written {
+    let name = section.take_with_place("name", route_name);
+    section.rename(Name::Route(index, name.as_ref().map(|(name, _)| name.clone())));
+    let match_place = section.place_of("match");
+    let pattern =
+        section.take_with_place("match", |value| Pattern::parse(&string(value)?).map_err(|error| value.fault(error.to_string())));
+    let shown = name.as_ref().map(|(name, _)| name.clone());
+    let shown = shown.or_else(|| pattern.as_ref().map(|(pattern, _)| pattern.to_string()));
+    section.rename(Name::Route(index, shown.clone()));
+    if match_place.is_none() {
+        let place = section.place().clone();
+        section.absence(&place, "match", "is missing; write the paths it takes, such as match = \"/api/customer/{id}\"");
+    }
+
+    let head = section.take("methods", methods);
+    let caching = read_caching(section, default_ttl);
+    let captures = pattern.as_ref().map(|(pattern, _)| pattern.captures().to_vec());
+    let tags = section.take("tags", list(|value| tag(value, captures.as_deref())));
+    let (share, share_place) = read_share(section);
+    let mut query = QueryRule::default();
+    section.within("query", Name::Query(index, shown), |section| {
+        section.read("allow", &mut query.allow, |value| list(string)(value).map(Some));
+        section.read("deny", &mut query.deny, list(string));
+        section.read("sort", &mut query.sort, boolean);
+    });
+    let key_headers = section.take("key_headers", distinct(key_field));
+    let default_unkeyed = if caching == Caching::Standard { Unkeyed::Forward } else { Unkeyed::Pass };
+    let unkeyed = section.take("unkeyed_headers", one_of(UNKEYED));
+    let strip_set_cookie = section.take("strip_set_cookie", boolean);
+
+    let per_credential = share_place.filter(|_| matches!(share, Share::PerCredential(_)));
+    let is_derived = name.is_none();
+    let name = name.or_else(|| pattern.as_ref().map(|(pattern, place)| (pattern.to_string(), place.clone())));
+    let (Some((pattern, place)), Some((route_name, _))) = (pattern, &name) else {
+        return Written { index, name, is_derived, per_credential, route: None };
+    };
+    let mut route = Route::new(route_name, pattern, default_ttl);
+    route.head = head.unwrap_or(route.head);
+    route.caching = caching;
+    route.tags = tags.unwrap_or_default();
+    route.share = share;
+    route.query = query;
+    route.key_headers = key_headers.unwrap_or_default();
+    route.unkeyed = unkeyed.unwrap_or(default_unkeyed);
+    route.strip_set_cookie = strip_set_cookie.unwrap_or_default();
+    Written { index, name, is_derived, per_credential, route: Some((route, place)) }
+}
+
+fn read_caching(section: &mut Section<'_>, default_ttl: Duration) -> Caching {
+    let ttl_place = section.place_of("ttl");
+    let mode = section.take("cache", one_of(MODES)).unwrap_or(Mode::On);
+    let ttl = section.take("ttl", duration(TTL));
+    let overrides = section.take_with_place("override", boolean);
+    let refused = match mode {
+        Mode::On => None,
+        Mode::Off => Some((Caching::Off, "nothing is stored on a route with cache = \"off\"")),
+        Mode::Standard => Some((Caching::Standard, "cache = \"standard\" leaves the lifetime to the origin alone")),
+    };
+    if let Some((caching, why)) = refused {
+        let override_place = overrides.filter(|(overrides, _)| *overrides).map(|(_, place)| place);
+        for (key, place) in [("ttl", ttl_place), ("override", override_place)] {
+            if let Some(place) = place {
+                section.problem(&place, key, format!("{why}; leave out either"));
+            }
+        }
+        return caching;
+    }
+    if let (Some((true, place)), None) = (&overrides, &ttl_place) {
+        section.problem(place, "override", "puts the route's ttl before what the origin states, so it needs a ttl here");
+    }
+    Caching::Rule { ttl: ttl.unwrap_or(default_ttl), overrides: overrides.is_some_and(|(overrides, _)| overrides) }
+}
+
+fn read_share(section: &mut Section<'_>) -> (Share, Option<Place>) {
+    let identity = section.take_with_place("identity", distinct(field));
+    let share = section.take_with_place("share", one_of(SHARES));
+    let place = share.as_ref().map(|(_, place)| place.clone());
+    let share = match share.map(|(share, _)| share) {
+        Some(ShareName::PerCredential) => {
+            let identity = match identity {
+                Some((names, place)) if names.is_empty() => {
+                    section.problem(&place, "identity", "is empty, so nobody would be told apart; name a request field");
+                    Vec::new()
+                }
+                Some((names, _)) => names,
+                None => vec![http::header::AUTHORIZATION, http::header::COOKIE],
+            };
+            return (Share::PerCredential(identity), place);
+        }
+        Some(ShareName::Everyone) => Share::Everyone,
+        Some(ShareName::ByResponse) | None => Share::ByResponse,
+    };
+    if let Some((_, place)) = identity {
+        section.problem(&place, "identity", "has a meaning only together with share = \"per-credential\"");
+    }
+    (share, place)
+}
+
+/// Notes what is wrong between routes, and between them and other sections.
+fn conflicts(root: &mut Section<'_>, written: &[Written], secret_is_missing: bool) {
+    let full_name = |one: &Written| Name::Route(one.index, one.name.as_ref().map(|(name, _)| name.clone()));
+    let mut names: HashMap<&str, &Written> = HashMap::new();
+    for one in written {
+        if let Some((name, place)) = &one.name {
+            let first = *names.entry(name).or_insert(one);
+            // Two equal patterns are reported as such, below.
+            if first.index != one.index && !(first.is_derived && one.is_derived) {
+                let first = first.index;
+                let message = format!("route[{first}] has this name too; statistics and purges tell routes apart by it");
+                root.problem_of(&full_name(one), place, "name", message);
+            }
+        }
+        if let (Some(place), true) = (&one.per_credential, secret_is_missing) {
+            let message = "\"per-credential\" with Redis needs [cache] secret or CACHE_SECRET, the same on all replicas, \
+                           since the key holds a hash of the credentials";
+            root.absence_of(&full_name(one), place, "share", message);
+        }
+    }
+    let right = || written.iter().filter_map(|one| Some((one, one.route.as_ref()?)));
+    let routes = right().map(|(_, (route, _))| route.clone()).collect();
+    for conflict in RuleSet::new(routes).err().unwrap_or_default() {
+        if let Some((one, (_, place))) = right().nth(conflict.index) {
+            root.problem_of(&full_name(one), place, "match", format!("{conflict}; only one of them could be chosen"));
+        }
+    }
+}
+
+fn route_name(value: &Value) -> Parsed<String> {
+    let name = string(value)?;
+    let is_allowed = |sign: char| sign.is_ascii_graphic() && !matches!(sign, '"' | '\\' | ',' | '*');
+    match name.len() <= NAME_MAX && name.chars().all(is_allowed) {
+        true => Ok(name),
+        false => Err(value.fault(format!(
+            "{} cannot be a name: visible ASCII without quotes, commas, backslashes and `*`, {NAME_MAX} signs at most",
+            quote(&name)
+        ))),
+    }
+}
+
+/// Reads `["GET"]` or `["GET", "HEAD"]`, and says whether HEAD is among them.
+fn methods(value: &Value) -> Parsed<bool> {
+    let names = list(|value| match value.as_str() {
+        Some(name @ ("GET" | "HEAD")) => Ok(name.to_owned()),
+        Some(name) => Err(value.fault(format!("responses to {} are not stored; \"GET\" and \"HEAD\" are", quote(name)))),
+        None => Err(value.not("the name of a method in quotes")),
+    })(value)?;
+    match names.iter().any(|name| name == "GET") {
+        true => Ok(names.iter().any(|name| name == "HEAD")),
+        false => Err(value.fault("write [\"GET\"] or [\"GET\", \"HEAD\"]: what is stored are responses to GET")),
+    }
+}
+
+fn tag(value: &Value, captures: Option<&[String]>) -> Parsed<TagTemplate> {
+    let written = string(value)?;
+    // Without a pattern it is not known which captures there are; any that is named will do.
+    let named = || written.split('{').skip(1).filter_map(|rest| rest.split('}').next()).map(str::to_owned).collect();
+    let captures = captures.map_or_else(named, <[String]>::to_vec);
+    TagTemplate::parse(&written, &captures).map_err(|error| value.fault(error.to_string()))
+}
+
+/// A request field on which a response can depend.
+fn field(value: &Value) -> Parsed<HeaderName> {
+    let written = string(value)?;
+    let Ok(name) = HeaderName::from_bytes(written.as_bytes()) else {
+        return Err(value.fault(format!("{} is not the name of a header field", quote(&written))));
+    };
+    match fields::kind(&name) {
+        fields::Kind::HopByHop => {
+            Err(value.fault(format!("`{name}` is between two neighbours and never reaches the origin (RFC 9110 §7.6.1)")))
+        }
+        fields::Kind::Conditional => Err(value.fault(format!("`{name}` is answered by the cache itself"))),
+        _ => Ok(name),
+    }
+}
+
+/// The same for the key, which is written to Redis as it is; `identity` goes into it as a keyed hash.
+fn key_field(value: &Value) -> Parsed<HeaderName> {
+    let name = field(value)?;
+    match fields::kind(&name) {
+        fields::Kind::Credential => {
+            let message = format!("`{name}` would stand in the key for all to read; write share = \"per-credential\"");
+            Err(value.fault(message))
+        }
+        _ => Ok(name),
+    }
+}
+
+/// A list in which nothing stands twice.
+fn distinct(item: impl Fn(&Value) -> Parsed<HeaderName>) -> impl Fn(&Value) -> Parsed<Vec<HeaderName>> {
+    let item = list(item);
+    move |value| {
+        let names = item(value)?;
+        match names.iter().enumerate().find(|(index, name)| names[..*index].contains(name)) {
+            Some((_, twice)) => Err(value.fault(format!("`{twice}` stands twice"))),
+            None => Ok(names),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    On,
+    Off,
+    Standard,
+}
+
+#[derive(Clone, Copy)]
+enum ShareName {
+    ByResponse,
+    Everyone,
+    PerCredential,
+}
+
+const MODES: &[(&str, Mode)] = &[("on", Mode::On), ("off", Mode::Off), ("standard", Mode::Standard)];
+const SHARES: &[(&str, ShareName)] =
+    &[("by-response", ShareName::ByResponse), ("everyone", ShareName::Everyone), ("per-credential", ShareName::PerCredential)];
+const UNKEYED: &[(&str, Unkeyed)] = &[("pass", Unkeyed::Pass), ("drop", Unkeyed::Drop), ("forward", Unkeyed::Forward)];
+
+/// It is a label of metrics.
+const NAME_MAX: usize = 100;

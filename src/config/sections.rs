@@ -1,0 +1,156 @@
+//! The sections of the file, all but the routes.
+
+use super::addresses::{listen, listen_or_off, network, origin, redis_url};
+use super::raw::Value;
+use super::reader::{Parsed, Section};
+use super::routes::ForRoutes;
+use super::suggest::nearest;
+use super::values::{boolean, count, duration, list, one_of, quote, secret, size, string, word};
+use super::{Config, LogFormat};
+use crate::store::{RedisOptions, WhenDown};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+use tracing_subscriber::EnvFilter;
+
+pub(super) fn read_server(section: &mut Section<'_>, config: &mut Config) {
+    let options = &mut config.server;
+    section.read("listen", &mut options.listen, listen);
+    section.read("workers", &mut options.workers, |value| count(1..=1024)(value).map(Some));
+    section.read("header_read_timeout", &mut options.header_read_timeout, duration(TIMEOUT));
+    section.read("keep_alive_timeout", &mut options.keep_alive_timeout, duration(TIMEOUT));
+    section.read("body_idle_timeout", &mut options.body_idle_timeout, duration(TIMEOUT));
+    section.read("connections_max", &mut options.connections_max, count(1..=1_000_000));
+    section.read("header_fields_max", &mut options.header_fields_max, count(FIELDS));
+    section.read("header_size_max", &mut options.header_bytes_max, size(HEAD));
+    section.read("drain_wait", &mut options.drain_wait, duration(Duration::ZERO..=HOUR));
+    section.read("drain_timeout", &mut options.drain_timeout, duration(Duration::ZERO..=HOUR));
+    section.read("trusted_proxies", &mut config.cache.trusted_proxies, list(network));
+}
+
+pub(super) fn read_origin(section: &mut Section<'_>, config: &mut Config) {
+    let options = &mut config.origin;
+    section.read("url", &mut options.address, origin);
+    section.read("http2", &mut options.http2, boolean);
+    section.read("ca_file", &mut options.ca_file, |value| string(value).map(|path| Some(PathBuf::from(path))));
+    section.read("connect_timeout", &mut options.connect_timeout, duration(TIMEOUT));
+    section.read("first_byte_timeout", &mut options.first_byte_timeout, duration(TIMEOUT));
+    section.read("body_idle_timeout", &mut options.body_idle_timeout, duration(TIMEOUT));
+    section.read("tunnel_idle_timeout", &mut options.tunnel_idle_timeout, duration(SHORTEST..=MONTH));
+    section.read("requests_max", &mut options.requests_max, count(1..=1_000_000));
+    section.read("queue_timeout", &mut options.queue_timeout, duration(Duration::ZERO..=HOUR));
+    section.read("queue_max", &mut options.queue_max, count(0..=1_000_000));
+    section.read("idle_timeout", &mut options.idle_timeout, duration(TIMEOUT));
+    section.read("idle_connections_max", &mut options.idle_connections_max, count(0..=100_000));
+    section.read("header_fields_max", &mut options.header_fields_max, count(FIELDS));
+    section.read("header_size_max", &mut options.header_bytes_max, size(HEAD));
+}
+
+/// Reads `[cache]`, and gives back what the routes need of it.
+pub(super) fn read_cache(section: &mut Section<'_>, config: &mut Config) -> ForRoutes {
+    let options = &mut config.cache;
+    let mut ttl = TTL_DEFAULT;
+    let has_secret = section.place_of("secret").is_some();
+    section.read("enabled", &mut options.enabled, boolean);
+    section.read("ttl", &mut ttl, duration(TTL));
+    section.read("body_max", &mut options.body_bytes_max, size(1..=1 << 30));
+    section.read("keep_stale", &mut config.store.keep_stale, duration(Duration::ZERO..=YEAR));
+    section.read("followers_max", &mut options.followers_max, count(0..=1_000_000));
+    section.read("remember_unstorable", &mut options.remember_unstorable, duration(Duration::ZERO..=DAY));
+    section.read("secret", &mut options.secret, |value| secret(value).map(Some));
+    ForRoutes { ttl, has_secret }
+}
+
+pub(super) fn read_memory(section: &mut Section<'_>, config: &mut Config) {
+    section.read("max_size", &mut config.store.memory.bytes_max, size(0..=1 << 40));
+}
+
+pub(super) fn read_redis(section: &mut Section<'_>, config: &mut Config) {
+    let url = section.take("url", redis_url).flatten();
+    let mut options = RedisOptions::new(url.as_deref().unwrap_or_default());
+    section.read("prefix", &mut options.prefix, word(64, "-_.:"));
+    section.read("budget", &mut options.budget, duration(SHORTEST..=Duration::from_secs(10)));
+    section.read("when_down", &mut options.when_down, one_of(WHEN_DOWN));
+    section.read("memory_ttl_when_down", &mut options.memory_ttl_when_down, duration(SECOND..=MONTH));
+    section.read("connect_timeout", &mut options.connect_timeout, duration(SHORTEST..=MINUTE));
+    section.read("write_timeout", &mut options.write_timeout, duration(SHORTEST..=MINUTE));
+    section.read("commands_max", &mut options.commands_max, count(1..=100_000));
+    // Redis itself takes strings of at most 512 MiB.
+    section.read("value_max", &mut options.value_bytes_max, size(1 << 10..=512 << 20));
+    config.store.redis = url.map(|_| options);
+}
+
+pub(super) fn read_admin(section: &mut Section<'_>, config: &mut Config) {
+    let options = &mut config.admin;
+    let listen_place = section.place_of("listen");
+    section.read("listen", &mut options.listen, listen_or_off);
+    if let (Some(place), Some(listen)) = (listen_place, options.listen)
+        && listen == config.server.listen
+        && listen.port() != 0
+    {
+        let message = format!("{listen} is the address of [server] listen; for one port write on_proxy_port = true");
+        section.problem(&place, "listen", message);
+    }
+    let has_token = section.place_of("token").is_some();
+    section.read("token", &mut options.token, |value| secret(value).map(Some));
+    if let Some((true, place)) = section.take_with_place("on_proxy_port", boolean) {
+        options.on_proxy_port = true;
+        if !has_token {
+            let message = "needs [admin] token or ADMIN_TOKEN: everybody who reaches the proxy reaches the admin paths";
+            section.absence(&place, "on_proxy_port", message);
+        }
+    }
+}
+
+pub(super) fn read_log(section: &mut Section<'_>, config: &mut Config) {
+    section.read("level", &mut config.log.level, level);
+    section.read("format", &mut config.log.format, one_of(LOG_FORMAT));
+    section.read("access", &mut config.log.access, boolean);
+}
+
+/// Filter directives. One that is nearly a level is taken for a slip: the filter itself would read `inof` as the name of a module.
+fn level(value: &Value) -> Parsed<String> {
+    let written = string(value)?;
+    let directives = written.split(',').map(str::trim);
+    let slip = directives.filter(|one| one.bytes().all(|octet| octet.is_ascii_alphabetic())).find_map(|one| {
+        let is_level = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(one));
+        if is_level { None } else { nearest(one, LEVELS).map(|near| (one.to_owned(), near)) }
+    });
+    if let Some((one, near)) = slip {
+        return Err(value.fault(format!("{} is no level; did you mean {near:?}?", quote(&one))));
+    }
+    match EnvFilter::builder().parse(&written) {
+        Ok(_) => Ok(written),
+        Err(_) => Err(value.fault(format!(
+            "{} is not a filter; write one of {}, or directives such as \"info,sidecache::store=debug\"",
+            quote(&written),
+            LEVELS.join(", ")
+        ))),
+    }
+}
+
+const WHEN_DOWN: &[(&str, WhenDown)] = &[("pass-through", WhenDown::PassThrough), ("memory", WhenDown::Memory)];
+const LOG_FORMAT: &[(&str, LogFormat)] = &[("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+const SHORTEST: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Zero would end what it limits before it began; past a day nobody waits.
+const TIMEOUT: RangeInclusive<Duration> = SHORTEST..=DAY;
+
+/// HTTP counts freshness in whole seconds (RFC 9111 §1.2.2).
+pub(super) const TTL: RangeInclusive<Duration> = SECOND..=YEAR;
+
+/// Short enough that somebody who forgot to think about a route is not surprised the next day.
+const TTL_DEFAULT: Duration = Duration::from_secs(5 * 60);
+
+const FIELDS: RangeInclusive<usize> = 8..=10_000;
+
+/// hyper's buffers are never smaller than 8 KiB.
+const HEAD: RangeInclusive<u64> = 8 << 10..=16 << 20;

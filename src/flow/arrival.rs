@@ -1,0 +1,201 @@
+//! A request as it arrived, read once: what is refused, what the connection adds, what the origin will see as its target.
+
+use super::Options;
+use crate::rules::Forwarding;
+use http::header::{CONNECTION, HOST, HeaderName, UPGRADE};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use std::net::IpAddr;
+
+/// Who sent a request, as the listener knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    /// The peer's address.
+    pub address: IpAddr,
+}
+
+/// A request that can be answered.
+pub(super) struct Arrival {
+    /// Its target in origin form, exactly one `Host` among its fields.
+    pub(super) parts: Parts,
+    pub(super) body: Incoming,
+    pub(super) has_body: bool,
+    /// The way to the client's octets, if it asks for a WebSocket.
+    pub(super) upgrade: Option<OnUpgrade>,
+    pub(super) client: Client,
+    /// What the origin is told in `X-Forwarded-Proto`.
+    pub(super) scheme: &'static str,
+    /// What a trusted proxy says in `X-Forwarded-Host`, where that is not `Host`.
+    pub(super) forwarded_host: Option<HeaderValue>,
+    /// What a trusted proxy says in `X-Forwarded-For`.
+    pub(super) forwarded_for: Option<HeaderValue>,
+}
+
+/// Why a request is refused before anything is done with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// HTTP/1.1 wants exactly one `Host` (RFC 9112 §3.2).
+    Host,
+    /// The target names another host than `Host` does; two readers would disagree on whom the request is for.
+    Authority,
+    /// The target is none that can be forwarded.
+    Target,
+    /// `CONNECT` would make us an open relay, `TRACE` would show what we add.
+    Method,
+}
+
+impl Refused {
+    pub(super) fn status(self) -> StatusCode {
+        match self {
+            Refused::Host | Refused::Authority | Refused::Target => StatusCode::BAD_REQUEST,
+            Refused::Method => StatusCode::METHOD_NOT_ALLOWED,
+        }
+    }
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Refused::Host => "exactly one valid Host field is needed",
+            Refused::Authority => "the target and the Host field name different hosts",
+            Refused::Target => "the target cannot be forwarded",
+            Refused::Method => "the method is not allowed",
+        }
+    }
+}
+
+impl Arrival {
+    /// Reads a request.
+    pub(super) fn read(mut request: Request<Incoming>, client: Client, options: &Options) -> Result<Arrival, Refused> {
+        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+            return Err(Refused::Method);
+        }
+        let upgrade = asks_for_websocket(&request).then(|| hyper::upgrade::on(&mut request));
+        let (mut parts, body) = request.into_parts();
+        settle_target(&mut parts)?;
+
+        let is_trusted = options.trusted_proxies.iter().any(|net| net.contains(&client.address));
+        let said = |name: HeaderName| parts.headers.get(name).filter(|_| is_trusted);
+        let scheme = match said(X_FORWARDED_PROTO) {
+            Some(proto) if proto.as_bytes().eq_ignore_ascii_case(b"https") => "https",
+            _ => "http",
+        };
+        let forwarded_host = said(X_FORWARDED_HOST).filter(|host| parts.headers.get(HOST) != Some(host)).cloned();
+        let forwarded_for = joined(&parts.headers, X_FORWARDED_FOR).filter(|_| is_trusted);
+        let has_body = !body.is_end_stream();
+        Ok(Arrival { parts, has_body, body, upgrade, client, scheme, forwarded_host, forwarded_for })
+    }
+
+    pub(super) fn forwarding(&self) -> Forwarding<'_> {
+        Forwarding { scheme: self.scheme, host: self.forwarded_host.as_ref().map(HeaderValue::as_bytes) }
+    }
+}
+
+/// Brings the target into origin form and its authority into `Host`, where RFC 9112 §3.2 has them.
+fn settle_target(parts: &mut Parts) -> Result<(), Refused> {
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let host = hosts.next().cloned();
+    if hosts.next().is_some() {
+        return Err(Refused::Host);
+    }
+    let named: Option<Authority> = match &host {
+        Some(host) => Some(Authority::try_from(host.as_bytes()).map_err(|_| Refused::Host)?),
+        None => None,
+    };
+    if named.as_ref().is_some_and(|named| named.as_str().contains('@')) {
+        return Err(Refused::Host);
+    }
+    match (parts.uri.authority(), named) {
+        (Some(target), Some(named)) if *target != named => return Err(Refused::Authority),
+        (Some(target), None) => {
+            if target.as_str().contains('@') {
+                return Err(Refused::Target);
+            }
+            let host = HeaderValue::from_str(target.as_str()).map_err(|_| Refused::Host)?;
+            parts.headers.insert(HOST, host);
+        }
+        (None, None) if parts.version >= Version::HTTP_11 => return Err(Refused::Host),
+        _ => {}
+    }
+    if parts.uri.authority().is_some() {
+        let target = parts.uri.path_and_query().cloned().filter(|target| target.as_str().starts_with('/'));
+        let target = match (target, parts.uri.path_and_query()) {
+            (Some(target), _) => target,
+            (None, None) => PathAndQuery::from_static("/"),
+            (None, Some(bare)) => PathAndQuery::try_from(format!("/{bare}")).map_err(|_| Refused::Target)?,
+        };
+        parts.uri = Uri::from(target);
+    }
+    let is_asterisk = parts.uri.path() == "*" && parts.method == Method::OPTIONS;
+    match parts.uri.path().starts_with('/') || is_asterisk {
+        true => Ok(()),
+        false => Err(Refused::Target),
+    }
+}
+
+/// Only WebSockets are bridged; a request for any other protocol is answered in HTTP, as RFC 9110 §7.8 lets a server do.
+fn asks_for_websocket(request: &Request<Incoming>) -> bool {
+    let names = |name: HeaderName, token: &str| {
+        let mut tokens = request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
+        tokens.any(|t| t.trim().eq_ignore_ascii_case(token))
+    };
+    request.version() == Version::HTTP_11 && names(CONNECTION, "upgrade") && names(UPGRADE, "websocket")
+}
+
+/// All values of a field in one.
+fn joined(fields: &HeaderMap, name: HeaderName) -> Option<HeaderValue> {
+    let mut values = fields.get_all(name).iter();
+    let first = values.next()?.clone();
+    let Some(second) = values.next() else {
+        return Some(first);
+    };
+    let mut all = first.as_bytes().to_vec();
+    for value in std::iter::once(second).chain(values) {
+        all.extend_from_slice(b", ");
+        all.extend_from_slice(value.as_bytes());
+    }
+    HeaderValue::from_bytes(&all).ok()
+}
+
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settled(target: &str, hosts: &[&str], version: Version) -> Result<(String, String), Refused> {
+        let mut request = Request::builder().uri(target).version(version);
+        for host in hosts {
+            request = request.header(HOST, *host);
+        }
+        let mut parts = request.body(()).unwrap().into_parts().0;
+        settle_target(&mut parts)?;
+        let host = parts.headers.get(HOST).map_or("", |host| host.to_str().unwrap());
+        Ok((parts.uri.to_string(), host.to_owned()))
+    }
+
+    #[test]
+    fn the_target_gets_into_origin_form_and_its_host_into_the_field() {
+        let check = |target: &str, hosts: &[&str], expected: Result<(&str, &str), Refused>| {
+            let expected = expected.map(|(target, host)| (target.to_owned(), host.to_owned()));
+            assert_eq!(settled(target, hosts, Version::HTTP_11), expected, "{target} {hosts:?}");
+        };
+        check("/a?b=c", &["h"], Ok(("/a?b=c", "h")));
+        check("http://h/a?b", &["h"], Ok(("/a?b", "h")));
+        check("http://h:81/a", &[], Ok(("/a", "h:81")));
+        check("http://h", &["h"], Ok(("/", "h")));
+        check("http://h/a", &["other"], Err(Refused::Authority));
+        check("http://u@h/a", &[], Err(Refused::Target));
+        check("/a", &[], Err(Refused::Host));
+        check("/a", &["h", "h"], Err(Refused::Host));
+        check("/a", &["h h"], Err(Refused::Host));
+        check("/a", &["u@h"], Err(Refused::Host));
+        check("/a", &["h/path"], Err(Refused::Host));
+        check("/a", &[""], Err(Refused::Host));
+        assert_eq!(settled("/a", &[], Version::HTTP_10), Ok(("/a".into(), String::new())));
+    }
+}

@@ -1,0 +1,118 @@
+//! The body of a response to a client.
+
+use super::access::AccessRecord;
+use super::spool::{Piece, Reader};
+use crate::origin::{BodyError, ResponseBody};
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// The body of a response to a client.
+pub struct Body {
+    source: Source,
+    /// Written when the body ends or is dropped; `None` where nobody asked for an access log.
+    record: Option<Box<AccessRecord>>,
+}
+
+enum Source {
+    /// Nothing, or what is left of something that is whole.
+    Whole(Option<Bytes>),
+    /// The origin's own, as it comes.
+    Relay(Box<ResponseBody>),
+    /// That of a fetch which several clients follow.
+    Shared { reader: Reader, length: Option<u64> },
+}
+
+/// Why a body ended before its end; the client's connection is then closed in a way that it can tell.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientBodyError {
+    /// The origin's body broke.
+    #[error(transparent)]
+    Origin(#[from] BodyError),
+    /// The body of the fetch that was followed broke.
+    #[error("the followed fetch ended early")]
+    Cut,
+}
+
+impl Body {
+    /// No body.
+    pub fn empty() -> Body {
+        Body::from_source(Source::Whole(None))
+    }
+
+    /// The origin's body, as it comes.
+    pub(super) fn relay(body: ResponseBody) -> Body {
+        Body::from_source(Source::Relay(Box::new(body)))
+    }
+
+    /// The body of a shared fetch, of this length where the origin told it.
+    pub(super) fn shared(reader: Reader, length: Option<u64>) -> Body {
+        Body::from_source(Source::Shared { reader, length })
+    }
+
+    /// Writes `record` when the body has ended.
+    pub(super) fn recorded(mut self, mut record: AccessRecord) -> Body {
+        record.expects(http_body::Body::size_hint(&self).exact());
+        self.record = Some(Box::new(record));
+        self
+    }
+
+    fn from_source(source: Source) -> Body {
+        Body { source, record: None }
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(whole: Bytes) -> Body {
+        Body::from_source(Source::Whole(Some(whole).filter(|whole| !whole.is_empty())))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = ClientBodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
+        let this = &mut *self;
+        let polled = match &mut this.source {
+            Source::Whole(whole) => Poll::Ready(whole.take().map(|whole| Ok(Frame::data(whole)))),
+            Source::Relay(body) => Pin::new(body.as_mut()).poll_frame(cx).map_err(ClientBodyError::Origin),
+            Source::Shared { reader, .. } => reader.poll_next(cx).map(|piece| match piece {
+                Piece::Data(chunk) => Some(Ok(Frame::data(chunk))),
+                Piece::End(Some(trailers)) => {
+                    this.source = Source::Whole(None);
+                    Some(Ok(Frame::trailers(trailers)))
+                }
+                Piece::End(None) => None,
+                Piece::Cut => Some(Err(ClientBodyError::Cut)),
+            }),
+        };
+        if let Some(record) = &mut this.record {
+            match &polled {
+                Poll::Ready(Some(Ok(frame))) => record.sent(frame.data_ref().map_or(0, Bytes::len)),
+                Poll::Ready(Some(Err(error))) => record.failed(error),
+                Poll::Ready(None) => record.whole(),
+                Poll::Pending => {}
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Whole(whole) => whole.is_none(),
+            Source::Relay(body) => body.is_end_stream(),
+            Source::Shared { reader, .. } => reader.is_at_end(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Whole(whole) => SizeHint::with_exact(whole.as_ref().map_or(0, |whole| whole.len() as u64)),
+            Source::Relay(body) => body.size_hint(),
+            // Only asked before the first frame; afterwards it would have to shrink.
+            Source::Shared { length, .. } => length.map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! One fetch for many requests (RFC 9111 §4): the first leads, the others follow.
+//!
+//! The leader holds a `Lease`. What becomes of its fetch is told to all followers at once, by a `Landing`. A lease that is
+//! dropped without one, for whatever reason, wakes the followers too.
+
+use super::spool::Spool;
+use crate::clock::Clock;
+use crate::origin::OriginError;
+use crate::rules::CacheKey;
+use crate::semantics::StoredHead;
+use crate::store::StoredResponse;
+use ahash::RandomState;
+use quick_cache::sync::Cache;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
+
+/// The fetches under way that others may follow.
+pub(super) struct Collapser {
+    flights: Mutex<HashMap<FlightKey, Arc<Flight>, RandomState>>,
+    /// Keys whose last response could not be stored, and until when that is believed.
+    unstorable: Cache<u128, SystemTime>,
+    followers_max: usize,
+    remember: Duration,
+    clock: Clock,
+}
+
+/// What tells fetches apart: the key, and the selecting fields where they are known.
+pub(super) type FlightKey = (u128, u128);
+
+/// What became of a fetch.
+#[derive(Clone)]
+pub(super) enum Landing {
+    /// Its body is coming in, and may be stored.
+    Streaming(Arc<StoredHead>, Arc<Spool>),
+    /// There is a stored response to answer with, which the origin has just confirmed.
+    Confirmed(Arc<StoredResponse>),
+    /// The response is the leader's alone: it cannot be stored, so it cannot be shared.
+    Unshared,
+    /// There is no response.
+    Failed(Arc<OriginError>),
+}
+
+/// What a request is to a fetch.
+pub(super) enum Joined {
+    /// It makes it.
+    Leader(Lease),
+    /// Somebody else makes it.
+    Follower(Following),
+    /// It fetches for itself: too many follow already.
+    Alone,
+}
+
+/// The right to fetch for a key. Dropping it, for whatever reason, wakes the followers.
+pub(super) struct Lease {
+    key: FlightKey,
+    flight: Arc<Flight>,
+    collapser: Arc<Collapser>,
+}
+
+/// A request that waits for another's fetch.
+pub(super) struct Following {
+    flight: Arc<Flight>,
+    landing: watch::Receiver<Option<Landing>>,
+}
+
+struct Flight {
+    key: CacheKey,
+    landing: watch::Sender<Option<Landing>>,
+    followers: AtomicUsize,
+}
+
+impl Collapser {
+    pub(super) fn new(followers_max: usize, remember: Duration, clock: Clock) -> Arc<Collapser> {
+        Arc::new(Collapser {
+            flights: Mutex::default(),
+            unstorable: Cache::new(UNSTORABLE_MAX),
+            followers_max,
+            remember,
+            clock,
+        })
+    }
+
+    /// Joins the fetch for a key, or begins it.
+    pub(super) fn join(self: &Arc<Collapser>, flight_key: FlightKey, key: &CacheKey) -> Joined {
+        let mut flights = self.lock();
+        let Some(flight) = flights.get(&flight_key) else {
+            let flight =
+                Arc::new(Flight { key: key.clone(), landing: watch::Sender::new(None), followers: AtomicUsize::new(0) });
+            flights.insert(flight_key, flight.clone());
+            return Joined::Leader(Lease { key: flight_key, flight, collapser: self.clone() });
+        };
+        let is_full = flight.followers.load(Ordering::Relaxed) >= self.followers_max;
+        if is_full || flight.key != *key {
+            return Joined::Alone;
+        }
+        flight.followers.fetch_add(1, Ordering::Relaxed);
+        Joined::Follower(Following { landing: flight.landing.subscribe(), flight: flight.clone() })
+    }
+
+    /// Whether the key's last response could not be stored, so that waiting for each other would be in vain.
+    pub(super) fn is_unstorable(&self, key: &CacheKey, now: SystemTime) -> bool {
+        self.unstorable.get(&key.hash()).is_some_and(|until| now < until)
+    }
+
+    /// Remembers that a key's response could not be stored.
+    pub(super) fn note_unstorable(&self, key: &CacheKey) {
+        self.unstorable.insert(key.hash(), self.clock.now() + self.remember);
+    }
+
+    /// Forgets that a key's response could not be stored.
+    pub(super) fn note_storable(&self, key: &CacheKey) {
+        self.unstorable.remove(&key.hash());
+    }
+
+    /// How many fetches are under way that others may follow.
+    pub(super) fn under_way(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<FlightKey, Arc<Flight>, RandomState>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lease {
+    /// Tells the followers, present and future, what became of the fetch.
+    pub(super) fn land(&self, landing: Landing) {
+        self.flight.landing.send_replace(Some(landing));
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.collapser.lock().remove(&self.key);
+        // Those who still wait learn that nothing will come: an answer that says "look for yourself".
+        self.flight.landing.send_if_modified(|landing| landing.is_none());
+    }
+}
+
+impl Following {
+    /// Waits for the fetch to land. `None` says that its leader gave up.
+    pub(super) async fn landed(mut self) -> Option<Landing> {
+        let landed = self.landing.borrow_and_update().clone();
+        if landed.is_some() {
+            return landed;
+        }
+        self.landing.changed().await.ok()?;
+        self.landing.borrow().clone()
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.flight.followers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Of so many keys it is remembered that their responses could not be stored.
+const UNSTORABLE_MAX: usize = 16_384;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collapser(followers_max: usize) -> Arc<Collapser> {
+        Collapser::new(followers_max, Duration::from_secs(10), Clock::movable())
+    }
+
+    fn key(parts: &'static str) -> CacheKey {
+        CacheKey::from_parts(parts.into())
+    }
+
+    fn join(collapser: &Arc<Collapser>, parts: &'static str) -> Joined {
+        let key = key(parts);
+        collapser.join((key.hash(), 0), &key)
+    }
+
+    #[tokio::test]
+    async fn the_first_leads_and_the_others_hear_how_it_ended() {
+        let collapser = collapser(10);
+        let Joined::Leader(lease) = join(&collapser, "a") else { panic!("the first leads") };
+        let Joined::Follower(follower) = join(&collapser, "a") else { panic!("the second follows") };
+        assert!(matches!(join(&collapser, "b"), Joined::Leader(_)));
+        lease.land(Landing::Unshared);
+        assert!(matches!(follower.landed().await, Some(Landing::Unshared)));
+        drop(lease);
+        assert_eq!(collapser.under_way(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_vanishes_wakes_its_followers() {
+        let collapser = collapser(10);
+        let Joined::Leader(lease) = join(&collapser, "a") else { panic!("the first leads") };
+        let Joined::Follower(follower) = join(&collapser, "a") else { panic!("the second follows") };
+        let waiting = tokio::spawn(follower.landed());
+        tokio::task::yield_now().await;
+        drop(lease);
+        assert!(waiting.await.unwrap().is_none());
+        assert!(matches!(join(&collapser, "a"), Joined::Leader(_)));
+    }
+
+    #[tokio::test]
+    async fn the_followers_of_a_fetch_have_a_bound() {
+        let collapser = collapser(1);
+        let Joined::Leader(_lease) = join(&collapser, "a") else { panic!("the first leads") };
+        let Joined::Follower(follower) = join(&collapser, "a") else { panic!("the second follows") };
+        assert!(matches!(join(&collapser, "a"), Joined::Alone));
+        drop(follower);
+        assert!(matches!(join(&collapser, "a"), Joined::Follower(_)));
+    }
+
+    #[tokio::test]
+    async fn keys_that_share_a_hash_do_not_share_a_fetch() {
+        let collapser = collapser(10);
+        let Joined::Leader(_lease) = collapser.join((1, 1), &key("a")) else { panic!("the first leads") };
+        assert!(matches!(collapser.join((1, 1), &key("b")), Joined::Alone));
+    }
+
+    #[test]
+    fn an_unstorable_key_is_remembered_for_a_while() {
+        let collapser = collapser(1);
+        let now = collapser.clock.now();
+        collapser.note_unstorable(&key("a"));
+        assert!(collapser.is_unstorable(&key("a"), now));
+        assert!(!collapser.is_unstorable(&key("b"), now));
+        assert!(!collapser.is_unstorable(&key("a"), now + Duration::from_secs(11)));
+        collapser.note_storable(&key("a"));
+        assert!(!collapser.is_unstorable(&key("a"), now));
+    }
+}

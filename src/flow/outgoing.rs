@@ -1,0 +1,82 @@
+//! What a proxy changes in the fields of a message (RFC 9110 §7.6), on its way to the origin and back.
+
+use super::arrival::{Arrival, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use crate::semantics::fields;
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
+
+/// Makes a client's fields those of the request to the origin.
+pub(super) fn to_origin(fields: &mut HeaderMap, arrival: &Arrival) {
+    let takes_trailers = fields.get_all(TE).iter().any(|value| {
+        value.to_str().is_ok_and(|te| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
+    });
+    let trailer: Vec<HeaderValue> = fields.get_all(TRAILER).iter().cloned().collect();
+    remove_hop_by_hop(fields);
+    trailer.into_iter().for_each(|names| {
+        fields.append(TRAILER, names);
+    });
+    if takes_trailers {
+        fields.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    // The sidecar answers `100-continue` itself, as soon as the origin takes the body.
+    fields.remove(EXPECT);
+    fields.append(VIA, via(arrival.parts.version));
+    forwarded(fields, arrival);
+    if arrival.upgrade.is_some() {
+        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    }
+}
+
+/// Makes the origin's fields those of the response to the client.
+pub(super) fn to_client(fields: &mut HeaderMap, version: Version) {
+    let trailer: Vec<HeaderValue> = fields.get_all(TRAILER).iter().cloned().collect();
+    remove_hop_by_hop(fields);
+    trailer.into_iter().for_each(|names| {
+        fields.append(TRAILER, names);
+    });
+    fields.append(VIA, via(version));
+}
+
+/// Removes the fields of this one connection, and a length that a coding had made void.
+fn remove_hop_by_hop(fields: &mut HeaderMap) {
+    // RFC 9112 §6.3: with both, the coding counts; a length that is passed on would frame the message anew.
+    if fields.contains_key(TRANSFER_ENCODING) {
+        fields.remove(CONTENT_LENGTH);
+    }
+    fields::remove_hop_by_hop(fields);
+}
+
+/// Says who asks, in the sidecar's own words: whatever a client wrote there would steer the origin.
+fn forwarded(fields: &mut HeaderMap, arrival: &Arrival) {
+    for name in [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO].into_iter().chain(OTHERS) {
+        fields.remove(name);
+    }
+    let client = arrival.client.address.to_string();
+    let for_value = match &arrival.forwarded_for {
+        Some(earlier) => HeaderValue::from_bytes(&[earlier.as_bytes(), b", ", client.as_bytes()].concat()),
+        None => HeaderValue::from_str(&client),
+    };
+    fields.insert(X_FORWARDED_FOR, for_value.expect("addresses and a field's value make a field's value"));
+    fields.insert(X_FORWARDED_PROTO, HeaderValue::from_static(arrival.scheme));
+    if let Some(host) = arrival.forwarded_host.as_ref().or_else(|| arrival.parts.headers.get(HOST)) {
+        fields.insert(X_FORWARDED_HOST, host.clone());
+    }
+}
+
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_2 => "2.0 sidecache",
+        Version::HTTP_10 => "1.0 sidecache",
+        _ => "1.1 sidecache",
+    })
+}
+
+/// Further fields in which a proxy before us would say who asks, and for what; a client's word for it is not passed on.
+const OTHERS: [HeaderName; 5] = [
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+];

@@ -1,0 +1,51 @@
+//! Past the cache: the request to the origin and its response to the client, as they come.
+
+use super::arrival::Arrival;
+use super::body::Body;
+use super::fetch::log_failure;
+use super::outcome::Outcome;
+use super::plan::Detail;
+use super::{Proxy, outgoing, respond, tunnel};
+use crate::origin::RequestBody;
+use crate::semantics::Forward;
+use crate::stats::Ending;
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
+
+impl Proxy {
+    /// Relays a request and its response, and stores nothing.
+    pub(super) async fn pass(&self, mut arrival: Arrival, why: Forward, detail: Detail) -> (Response<Body>, Outcome) {
+        let mut fields = arrival.parts.headers.clone();
+        outgoing::to_origin(&mut fields, &arrival);
+        let mut request = Request::new(RequestBody::new(arrival.body, self.options.upload_idle_timeout));
+        *request.method_mut() = arrival.parts.method;
+        *request.uri_mut() = arrival.parts.uri;
+        *request.headers_mut() = fields;
+
+        let mut response = match self.origin.send(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                log_failure(&error, "past the cache");
+                let outcome = Outcome::forwarded(Ending::Error, why, respond::reason_of(&error));
+                return (respond::origin_failed(&error), outcome);
+            }
+        };
+        let outcome = Outcome::forwarded(Ending::Pass, why, detail);
+        let version = std::mem::replace(response.version_mut(), Version::HTTP_11);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let Some(client) = arrival.upgrade.take() else {
+                // Nobody asked for another protocol, so nothing that follows can be understood.
+                return (respond::unasked_switch(), Outcome::forwarded(Ending::Error, why, "origin-switched-unasked"));
+            };
+            let origin = hyper::upgrade::on(&mut response);
+            tunnel::bridge(&self.tasks, client, origin, self.origin.options().tunnel_idle_timeout);
+            let mut response = response.map(|_| Body::empty());
+            outgoing::to_client(response.headers_mut(), version);
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+            return (response, outcome);
+        }
+        outgoing::to_client(response.headers_mut(), version);
+        (response.map(Body::relay), outcome)
+    }
+}

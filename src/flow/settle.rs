@@ -1,0 +1,207 @@
+//! What may we keep of what we got? The second of the two questions; pure.
+
+use crate::rules::{Caching, Route, Share};
+use crate::semantics::storage::{self, NotStored, Policy, Sharing};
+use crate::semantics::vary::{Selection, Vary};
+use crate::semantics::{Lifetime, StoredHead, Times, conditional, date};
+use http::header::{CONTENT_LENGTH, COOKIE, DATE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
+
+/// What is known about the request whose response is to be settled.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    /// The client's fields, from which `Vary` selects.
+    pub(super) fields: HeaderMap,
+    /// `Cache-Control: no-store` in the request (§5.2.1.5).
+    pub(super) no_store: bool,
+    /// Credentials that nothing in the key stands for.
+    pub(super) authorization: bool,
+    pub(super) cookie: bool,
+}
+
+/// A response's head, and what is known of its body before it comes.
+pub(super) struct Got<'a> {
+    pub(super) status: StatusCode,
+    pub(super) version: Version,
+    pub(super) fields: &'a HeaderMap,
+    pub(super) body_bytes: Option<u64>,
+    pub(super) times: Times,
+}
+
+/// Settles whether a response may be stored, and as what.
+pub(super) fn settle(asked: &Asked, route: &Route, got: &Got<'_>, body_bytes_max: usize) -> Result<StoredHead, NotStored> {
+    if asked.no_store {
+        return Err(NotStored::RequestNoStore);
+    }
+    let lifetime = storage::decide(got.status, got.fields, got.times.received, &policy(asked, route))?;
+    if got.body_bytes.is_some_and(|bytes| bytes > body_bytes_max as u64) {
+        return Err(NotStored::TooLarge);
+    }
+    // A body that only the connection's end delimits looks whole also when the origin died half-way (RFC 9112 §8).
+    let is_http1 = got.version < Version::HTTP_2;
+    if is_http1 && got.body_bytes.is_none() && !got.fields.contains_key(TRANSFER_ENCODING) {
+        return Err(NotStored::LengthUnknown);
+    }
+    let selection = match Vary::of(got.fields) {
+        Vary::Fields(names) => Selection::of(&names, &asked.fields),
+        Vary::None | Vary::Any => Selection::empty(),
+    };
+    if route.caching == Caching::Standard && asked.cookie && !selection.names().any(|name| *name == COOKIE) {
+        return Err(NotStored::Credentials);
+    }
+    Ok(StoredHead::new(got.status, stored_fields(got), got.times, lifetime, selection))
+}
+
+/// Settles what a stored response is after the origin has confirmed it (§4.3.4), or that it may no longer be stored.
+pub(super) fn settle_confirmed(
+    asked: &Asked,
+    route: &Route,
+    stored: &StoredHead,
+    confirmation: &Got<'_>,
+) -> Result<StoredHead, NotStored> {
+    let mut fields = conditional::freshen(&stored.fields, confirmation.fields);
+    if !fields.contains_key(DATE) {
+        fields.insert(DATE, date::format(confirmation.times.received));
+    }
+    let lifetime: Lifetime = storage::decide(stored.status, &fields, confirmation.times.received, &policy(asked, route))?;
+    storage::strip(&mut fields);
+    let selection = match Vary::of(&fields) {
+        Vary::Fields(names) => Selection::of(&names, &asked.fields),
+        Vary::None | Vary::Any => Selection::empty(),
+    };
+    Ok(StoredHead::new(stored.status, fields, confirmation.times, lifetime, selection))
+}
+
+fn policy(asked: &Asked, route: &Route) -> Policy {
+    let (rule_ttl, overrides) = match route.caching {
+        Caching::Rule { ttl, overrides } => (Some(ttl), overrides),
+        Caching::Standard | Caching::Off => (None, false),
+    };
+    let shared = match (&route.share, asked.authorization, asked.cookie) {
+        (_, false, false) => match route.share {
+            Share::ByResponse => Sharing::NoCredentials,
+            Share::Everyone | Share::PerCredential(_) => Sharing::Allowed,
+        },
+        // RFC 9111 says nothing about `Cookie`; a standard route looks at `Vary` for that, once the selection is known.
+        (_, false, true) if route.caching == Caching::Standard => Sharing::NoCredentials,
+        _ => Sharing::OnlyIfResponseAllows,
+    };
+    Policy { rule_ttl, overrides, strip_set_cookie: route.strip_set_cookie, shared }
+}
+
+/// The fields that are stored: no hop-by-hop ones, and always a `Date` and, where the length is known, a `Content-Length`.
+fn stored_fields(got: &Got<'_>) -> HeaderMap {
+    let mut fields = got.fields.clone();
+    storage::strip(&mut fields);
+    if !fields.contains_key(DATE) {
+        fields.insert(DATE, date::format(got.times.received));
+    }
+    match got.body_bytes {
+        Some(bytes) if allows_content_length(got.status) => {
+            fields.insert(CONTENT_LENGTH, HeaderValue::from(bytes));
+        }
+        _ => {
+            fields.remove(CONTENT_LENGTH);
+        }
+    }
+    fields
+}
+
+/// Writes down the length of a body that came without one.
+pub(super) fn note_length(head: &mut StoredHead, bytes: usize) {
+    if allows_content_length(head.status) {
+        head.fields.insert(CONTENT_LENGTH, HeaderValue::from(bytes));
+    }
+}
+
+/// RFC 9110 §8.6: a 204 has no body and no length.
+pub(super) fn allows_content_length(status: StatusCode) -> bool {
+    status != StatusCode::NO_CONTENT && !status.is_informational()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::Pattern;
+    use http::HeaderName;
+    use std::time::{Duration, SystemTime};
+
+    fn fields(list: &[(&'static str, &str)]) -> HeaderMap {
+        list.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+    }
+
+    fn asked() -> Asked {
+        Asked { fields: HeaderMap::new(), no_store: false, authorization: false, cookie: false }
+    }
+
+    fn route() -> Route {
+        Route::new("r", Pattern::parse("/{*rest}").unwrap(), Duration::from_secs(3600))
+    }
+
+    fn settled(asked: &Asked, route: &Route, list: &[(&'static str, &str)], body_bytes: Option<u64>) -> Result<u64, &'static str> {
+        let received = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let times = Times { requested: received, received };
+        let fields = fields(list);
+        let got = Got { status: StatusCode::OK, version: Version::HTTP_11, fields: &fields, body_bytes, times };
+        settle(asked, route, &got, 1000).map(|head| head.lifetime.duration.as_secs()).map_err(NotStored::as_str)
+    }
+
+    #[test]
+    fn a_response_is_stored_with_its_own_lifetime_or_else_the_rules() {
+        let check = |list: &[(&'static str, &str)], expected: Result<u64, &'static str>| {
+            assert_eq!(settled(&asked(), &route(), list, Some(1)), expected, "{list:?}");
+        };
+        check(&[], Ok(3600));
+        check(&[("cache-control", "max-age=5")], Ok(5));
+        check(&[("cache-control", "no-store")], Err("no-store"));
+        check(&[("cache-control", "private, max-age=5")], Err("private"));
+        check(&[("set-cookie", "a=b")], Err("set-cookie"));
+        check(&[("vary", "*")], Err("vary-any"));
+    }
+
+    #[test]
+    fn what_was_asked_with_credentials_is_stored_only_if_the_response_or_the_route_allows() {
+        let with = |authorization, cookie| Asked { authorization, cookie, ..asked() };
+        let public: &[_] = &[("cache-control", "public")];
+        assert_eq!(settled(&with(true, false), &route(), &[], Some(1)), Err("credentials"));
+        assert_eq!(settled(&with(false, true), &route(), &[], Some(1)), Err("credentials"));
+        assert_eq!(settled(&with(true, false), &route(), public, Some(1)), Ok(3600));
+        let standard = Route { caching: Caching::Standard, ..route() };
+        let fresh: &[_] = &[("cache-control", "max-age=5")];
+        let varies: &[_] = &[("cache-control", "max-age=5"), ("vary", "cookie")];
+        assert_eq!(settled(&with(false, true), &standard, fresh, Some(1)), Err("credentials"));
+        assert_eq!(settled(&with(false, true), &standard, varies, Some(1)), Ok(5));
+        assert_eq!(settled(&with(true, true), &standard, varies, Some(1)), Err("credentials"));
+    }
+
+    #[test]
+    fn a_body_that_is_too_large_or_has_no_certain_end_is_not_stored() {
+        assert_eq!(settled(&asked(), &route(), &[], Some(1001)), Err("too-large"));
+        assert_eq!(settled(&asked(), &route(), &[], None), Err("length-unknown"));
+        assert_eq!(settled(&asked(), &route(), &[("transfer-encoding", "chunked")], None), Ok(3600));
+        let no_store = Asked { no_store: true, ..asked() };
+        assert_eq!(settled(&no_store, &route(), &[], Some(1)), Err("request-no-store"));
+    }
+
+    #[test]
+    fn a_confirmation_makes_a_stored_response_fresh_again() {
+        let received = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let old = fields(&[("etag", "\"1\""), ("age", "50"), ("cache-control", "max-age=60"), ("x-old", "1")]);
+        let times = Times { requested: received, received };
+        let lifetime = Lifetime { duration: Duration::from_secs(60), source: crate::semantics::Source::MaxAge };
+        let stored = StoredHead::new(StatusCode::OK, old, times, lifetime, Selection::empty());
+        let later = received + Duration::from_secs(100);
+        let news = fields(&[("cache-control", "max-age=7"), ("etag", "\"1\"")]);
+        let times = Times { requested: later, received: later };
+        let got = Got {
+            status: StatusCode::NOT_MODIFIED,
+            version: Version::HTTP_11,
+            fields: &news,
+            body_bytes: Some(0),
+            times,
+        };
+        let head = settle_confirmed(&asked(), &route(), &stored, &got).unwrap();
+        assert!(head.is_fresh(later));
+        assert_eq!((head.ttl(later), &head.fields["x-old"]), (7, &HeaderValue::from_static("1")));
+    }
+}

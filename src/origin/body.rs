@@ -1,0 +1,216 @@
+//! Bodies in both directions. They stream, and whoever is silent for too long ends them.
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep};
+
+/// A request's body on its way to the origin.
+pub struct RequestBody {
+    source: Option<Incoming>,
+    idle: IdleTimer,
+    upload: Upload,
+}
+
+/// A response's body on its way from the origin.
+pub struct ResponseBody {
+    source: Incoming,
+    idle: IdleTimer,
+    /// Given back when the body ended, so that a limit on requests counts those whose bodies are still under way.
+    _held: Box<dyn Send + Sync>,
+}
+
+/// How a body ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// Nothing came for too long.
+    #[error("nothing came for {0:?}")]
+    Idle(Duration),
+    /// The connection broke, or the framing was wrong.
+    #[error("the body ended early")]
+    Broken(#[from] hyper::Error),
+}
+
+/// How far a request's body has got; shared between the body and who waits for the response.
+#[derive(Clone)]
+pub(super) struct Upload(Option<Arc<Progress>>);
+
+#[derive(Default)]
+struct Progress {
+    frames: AtomicU64,
+    is_done: AtomicBool,
+    waits_for_client: AtomicBool,
+    failure: AtomicU8,
+    done: Notify,
+}
+
+impl RequestBody {
+    /// No body.
+    pub fn empty() -> RequestBody {
+        RequestBody { source: None, idle: IdleTimer::new(Duration::ZERO), upload: Upload(None) }
+    }
+
+    /// A client's body, which may be silent for at most `idle`.
+    pub fn new(source: Incoming, idle: Duration) -> RequestBody {
+        match source.is_end_stream() {
+            true => RequestBody::empty(),
+            false => RequestBody {
+                source: Some(source),
+                idle: IdleTimer::new(idle),
+                upload: Upload(Some(Arc::default())),
+            },
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.source.is_none()
+    }
+
+    pub(super) fn upload(&self) -> Upload {
+        self.upload.clone()
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let (Some(source), Some(progress)) = (&mut this.source, &this.upload.0) else {
+            return Poll::Ready(None);
+        };
+        let polled = this.idle.poll_frame(source, cx);
+        progress.waits_for_client.store(polled.is_pending(), Ordering::Relaxed);
+        match &polled {
+            Poll::Pending => {}
+            Poll::Ready(Some(Ok(_))) => {
+                progress.frames.fetch_add(1, Ordering::Relaxed);
+                if source.is_end_stream() {
+                    progress.end();
+                }
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let failure = if matches!(error, BodyError::Idle(_)) { FAILED_IDLE } else { FAILED_GONE };
+                progress.failure.store(failure, Ordering::Relaxed);
+                progress.end();
+            }
+            Poll::Ready(None) => progress.end(),
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.source.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        // A body that is dropped half-way (the origin answered early) is not being waited for either.
+        if let Some(progress) = &self.upload.0 {
+            progress.end();
+        }
+    }
+}
+
+impl Progress {
+    fn end(&self) {
+        self.is_done.store(true, Ordering::Release);
+        self.done.notify_one();
+    }
+}
+
+impl Upload {
+    pub(super) fn is_done(&self) -> bool {
+        self.0.as_ref().is_none_or(|progress| progress.is_done.load(Ordering::Acquire))
+    }
+
+    pub(super) fn frames(&self) -> u64 {
+        self.0.as_ref().map_or(0, |progress| progress.frames.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn waits_for_client(&self) -> bool {
+        self.0.as_ref().is_some_and(|progress| progress.waits_for_client.load(Ordering::Relaxed))
+    }
+
+    /// Whether the client's side failed, and if so, whether by silence.
+    pub(super) fn failure(&self) -> Option<bool> {
+        match self.0.as_ref().map(|progress| progress.failure.load(Ordering::Relaxed)) {
+            Some(FAILED_IDLE) => Some(true),
+            Some(FAILED_GONE) => Some(false),
+            _ => None,
+        }
+    }
+
+    pub(super) async fn done(&self) {
+        if let Some(progress) = &self.0 {
+            progress.done.notified().await;
+        }
+    }
+}
+
+impl ResponseBody {
+    pub(super) fn new(source: Incoming, idle: Duration, held: impl Send + Sync + 'static) -> ResponseBody {
+        ResponseBody { source, idle: IdleTimer::new(idle), _held: Box::new(held) }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        this.idle.poll_frame(&mut this.source, cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.source.size_hint()
+    }
+}
+
+/// Ends a body that is silent for too long. Costs nothing while frames are ready.
+struct IdleTimer {
+    limit: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+    is_running: bool,
+}
+
+impl IdleTimer {
+    fn new(limit: Duration) -> IdleTimer {
+        IdleTimer { limit, sleep: None, is_running: false }
+    }
+
+    fn poll_frame(&mut self, source: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Poll::Ready(frame) = Pin::new(source).poll_frame(cx) {
+            self.is_running = false;
+            return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)));
+        }
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.limit)));
+        if !self.is_running {
+            sleep.as_mut().reset(Instant::now() + self.limit);
+            self.is_running = true;
+        }
+        ready!(sleep.as_mut().poll(cx));
+        Poll::Ready(Some(Err(BodyError::Idle(self.limit))))
+    }
+}
+
+const FAILED_IDLE: u8 = 1;
+const FAILED_GONE: u8 = 2;

@@ -1,0 +1,374 @@
+//! Whether a request may use the cache at all, and under which key.
+
+use super::key::{CacheKey, Location, Secret};
+use super::route::{Caching, Route, RouteConflict, Share, Unkeyed};
+use super::target;
+use crate::semantics::fields::{self, Kind};
+use http::header::{AUTHORIZATION, HOST, IF_MATCH, IF_UNMODIFIED_SINCE, PROXY_AUTHORIZATION};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, Method};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// All routes of a configuration. Immutable; a reload makes a new one.
+pub struct RuleSet {
+    routes: Vec<Arc<Route>>,
+    router: matchit::Router<usize>,
+    secret: Secret,
+}
+
+/// The answer to: may the cache be used for this request?
+pub enum Admission<'a> {
+    /// It may, under this key.
+    Keyed(Admitted<'a>),
+    /// It goes past the cache.
+    Past {
+        /// The route that matched, if one did.
+        route: Option<usize>,
+        /// Why.
+        why: Bypass,
+    },
+}
+
+/// A request that may use the cache.
+pub struct Admitted<'a> {
+    /// The route's place among the routes.
+    pub index: usize,
+    /// The route.
+    pub route: &'a Arc<Route>,
+    /// The key.
+    pub key: CacheKey,
+    /// The target that the origin is sent, where the route's query rule made it another than the client's.
+    pub target: Option<String>,
+    /// `Authorization` is there, and nothing in the key or the route stands for it.
+    pub authorization: bool,
+    /// `Cookie` is there, and nothing in the key or the route stands for it.
+    pub cookie: bool,
+}
+
+/// Why a request goes past the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bypass {
+    /// The cache is switched off.
+    Disabled,
+    /// No route matches.
+    NoRoute,
+    /// The route says `cache = "off"`.
+    CacheOff,
+    /// The method is none that the route answers from stored responses.
+    Method,
+    /// The path is not in normal form, so others may read it differently.
+    Path(&'static str),
+    /// The connection is to speak another protocol.
+    Upgrade,
+    /// A body, which the key does not have.
+    RequestBody,
+    /// A precondition that only the origin can judge (RFC 9111 §4.3.2).
+    Precondition,
+    /// A field that could change the response and is not in the key.
+    UnkeyedField(HeaderName),
+}
+
+/// What the connection and trusted proxies say about the request.
+#[derive(Debug, Clone, Copy)]
+pub struct Forwarding<'a> {
+    /// `http` or `https`, as the origin is told in `X-Forwarded-Proto`.
+    pub scheme: &'a str,
+    /// What the origin is told in `X-Forwarded-Host`, where that is not `Host`.
+    pub host: Option<&'a [u8]>,
+}
+
+impl Bypass {
+    /// The reason in a few letters, for the header, the log and the metrics alike.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Bypass::Disabled => "cache-disabled",
+            Bypass::NoRoute => "no-route",
+            Bypass::CacheOff => "cache-off",
+            Bypass::Method => "method",
+            Bypass::Path(_) => "path-not-normal",
+            Bypass::Upgrade => "upgrade",
+            Bypass::RequestBody => "request-body",
+            Bypass::Precondition => "precondition",
+            Bypass::UnkeyedField(_) => "unkeyed-field",
+        }
+    }
+}
+
+impl Admitted<'_> {
+    /// Whether the request carries credentials that nothing in the key stands for.
+    pub fn has_open_credentials(&self) -> bool {
+        self.authorization || self.cookie
+    }
+
+    /// The tags of what is stored for this request.
+    pub fn tags(&self, path: &str) -> Vec<String> {
+        if self.route.tags.is_empty() {
+            return Vec::new();
+        }
+        let captures = self.route.captures(path);
+        self.route.tags.iter().map(|tag| tag.fill(|name| captures.get(name).copied())).collect()
+    }
+}
+
+impl Route {
+    /// What the pattern's captures stand for in a path that matches it.
+    fn captures<'p>(&self, path: &'p str) -> HashMap<&str, &'p str> {
+        let mut rest = path;
+        let mut captures = HashMap::new();
+        for segment in self.pattern.as_str().split('/').skip(1) {
+            rest = rest.strip_prefix('/').unwrap_or(rest);
+            let Some(name) = segment.strip_prefix('{').and_then(|s| s.strip_suffix('}')) else {
+                rest = rest.strip_prefix(segment).unwrap_or(rest);
+                continue;
+            };
+            let value = match name.starts_with('*') {
+                true => rest,
+                false => rest.split('/').next().unwrap_or(rest),
+            };
+            captures.insert(name.trim_start_matches('*'), value);
+            rest = &rest[value.len()..];
+        }
+        captures
+    }
+}
+
+impl RuleSet {
+    /// Compiles the routes, or names all that match the same paths as an earlier one.
+    pub fn new(routes: Vec<Route>) -> Result<RuleSet, Vec<RouteConflict>> {
+        let mut router = matchit::Router::new();
+        let mut conflicts = Vec::new();
+        for (index, route) in routes.iter().enumerate() {
+            if let Err(error) = router.insert(route.pattern.as_str(), index) {
+                let first = match error {
+                    matchit::InsertError::Conflict { with } => with,
+                    other => other.to_string(),
+                };
+                conflicts.push(RouteConflict { index, second: route.pattern.to_string(), first });
+            }
+        }
+        match conflicts.is_empty() {
+            true => Ok(RuleSet { routes: routes.into_iter().map(Arc::new).collect(), router, secret: Secret::random() }),
+            false => Err(conflicts),
+        }
+    }
+
+    /// Keys the hash of credentials with `secret` instead of a random one.
+    pub fn with_secret(self, secret: Secret) -> RuleSet {
+        RuleSet { secret, ..self }
+    }
+
+    /// The routes, in the order of the file.
+    pub fn routes(&self) -> &[Arc<Route>] {
+        &self.routes
+    }
+
+    /// Decides whether a request may use the cache, and makes its key.
+    ///
+    /// `request` is as the origin will be sent it: its target in origin form, its `Host` in the fields.
+    pub fn admit(&self, request: &Parts, forwarding: &Forwarding<'_>, has_body: bool) -> Admission<'_> {
+        let path = request.uri.path();
+        let Ok(found) = self.router.at(path) else {
+            return Admission::Past { route: None, why: Bypass::NoRoute };
+        };
+        let index = *found.value;
+        let route = &self.routes[index];
+        let past = |why| Admission::Past { route: Some(index), why };
+
+        if route.caching == Caching::Off {
+            return past(Bypass::CacheOff);
+        }
+        if !(request.method == Method::GET || (request.method == Method::HEAD && route.head)) {
+            return past(Bypass::Method);
+        }
+        if let Err(why) = target::check_path(path) {
+            return past(Bypass::Path(why));
+        }
+        if has_body {
+            return past(Bypass::RequestBody);
+        }
+        let (mut authorization, mut cookie) = (false, false);
+        for name in request.headers.keys() {
+            match fields::kind(name) {
+                Kind::Unkeyed if route.unkeyed == Unkeyed::Pass && !route.key_headers.contains(name) => {
+                    return past(Bypass::UnkeyedField(name.clone()));
+                }
+                Kind::Conditional if *name == IF_MATCH || *name == IF_UNMODIFIED_SINCE => return past(Bypass::Precondition),
+                Kind::HopByHop if name == http::header::UPGRADE => return past(Bypass::Upgrade),
+                Kind::Credential if !route.stands_for(name) => match *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION {
+                    true => authorization = true,
+                    false => cookie = true,
+                },
+                _ => {}
+            }
+        }
+
+        let written = request.uri.path_and_query().map_or("/", |p| p.as_str());
+        let target = route.query.apply(path, request.uri.query(), written);
+        let location = Location {
+            scheme: forwarding.scheme,
+            forwarded_host: forwarding.host,
+            host: request.headers.get(HOST).map_or(&[], |host| host.as_bytes()),
+            target: &target,
+        };
+        let key = CacheKey::new(&location, route, &request.headers, &self.secret);
+        let target = (target != written).then(|| target.into_owned());
+        Admission::Keyed(Admitted { index, route, key, target, authorization, cookie })
+    }
+}
+
+impl Route {
+    /// Whether the key, or the operator's word, stands for this credential.
+    fn stands_for(&self, credential: &HeaderName) -> bool {
+        match &self.share {
+            Share::Everyone => true,
+            Share::PerCredential(identity) => identity.contains(credential),
+            Share::ByResponse => self.key_headers.contains(credential),
+        }
+    }
+
+    /// Takes from a request that may fill the cache what could change the response and is not in the key.
+    pub fn hide_unkeyed(&self, request: &mut HeaderMap) {
+        let hidden: Vec<HeaderName> = request.keys().filter(|name| !self.shows(name)).cloned().collect();
+        for name in hidden {
+            request.remove(name);
+        }
+    }
+
+    fn shows(&self, name: &HeaderName) -> bool {
+        self.key_headers.contains(name)
+            || match fields::kind(name) {
+                Kind::Unkeyed => self.unkeyed != Unkeyed::Drop,
+                Kind::Steering => false,
+                _ => true,
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Pattern, QueryRule, TagTemplate};
+    use super::*;
+    use std::time::Duration;
+
+    const FORWARDING: Forwarding<'_> = Forwarding { scheme: "http", host: None };
+
+    fn route(pattern: &str) -> Route {
+        let pattern = Pattern::parse(pattern).unwrap();
+        let tags = match pattern.captures().is_empty() {
+            true => Vec::new(),
+            false => vec![TagTemplate::parse("customer:{id}", pattern.captures()).unwrap()],
+        };
+        Route { tags, ..Route::new("customer", pattern, Duration::from_secs(60)) }
+    }
+
+    fn request(line: &str, fields: &[(&'static str, &str)]) -> Parts {
+        let (method, target) = line.split_once(' ').unwrap();
+        let mut request = http::Request::builder().method(method).uri(target).header("host", "h");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn why(rules: &RuleSet, request: &Parts, has_body: bool) -> Option<Bypass> {
+        match rules.admit(request, &FORWARDING, has_body) {
+            Admission::Keyed(_) => None,
+            Admission::Past { why, .. } => Some(why),
+        }
+    }
+
+    #[test]
+    fn a_request_goes_past_the_cache_with_its_reason() {
+        let off = Route { caching: Caching::Off, ..route("/customer/health") };
+        let rules = RuleSet::new(vec![route("/customer/{id}"), off]).unwrap();
+        let check = |line: &str, fields: &[(&'static str, &str)], expected: Option<Bypass>| {
+            assert_eq!(why(&rules, &request(line, fields), false), expected, "{line} {fields:?}");
+        };
+        check("GET /customer/1", &[], None);
+        check("HEAD /customer/1", &[], None);
+        check("GET /customer/1", &[("accept", "a"), ("user-agent", "u"), ("if-none-match", "*")], None);
+        check("POST /customer/1", &[], Some(Bypass::Method));
+        check("get /customer/1", &[], Some(Bypass::Method));
+        check("GET /other", &[], Some(Bypass::NoRoute));
+        check("GET /customer/health", &[], Some(Bypass::CacheOff));
+        check("GET /customer/%2e%2e", &[], Some(Bypass::Path("an encoded dot")));
+        check("GET /customer/1", &[("x-tenant", "t")], Some(Bypass::UnkeyedField(HeaderName::from_static("x-tenant"))));
+        check("GET /customer/1", &[("if-match", "*")], Some(Bypass::Precondition));
+        check("GET /customer/1", &[("connection", "upgrade"), ("upgrade", "websocket")], Some(Bypass::Upgrade));
+        assert_eq!(why(&rules, &request("GET /customer/1", &[]), true), Some(Bypass::RequestBody));
+    }
+
+    #[test]
+    fn credentials_are_open_until_the_key_or_the_operator_stands_for_them() {
+        let open = |share: Share, key_headers: Vec<HeaderName>| {
+            let rules = RuleSet::new(vec![Route { share, key_headers, ..route("/{id}") }]).unwrap();
+            let request = request("GET /1", &[("authorization", "Bearer x"), ("cookie", "a=b")]);
+            match rules.admit(&request, &FORWARDING, false) {
+                Admission::Keyed(admitted) => (admitted.authorization, admitted.cookie),
+                Admission::Past { why, .. } => panic!("{why:?}"),
+            }
+        };
+        assert_eq!(open(Share::ByResponse, vec![]), (true, true));
+        assert_eq!(open(Share::ByResponse, vec![http::header::COOKIE]), (true, false));
+        assert_eq!(open(Share::Everyone, vec![]), (false, false));
+        assert_eq!(open(Share::PerCredential(vec![AUTHORIZATION]), vec![]), (false, true));
+        assert_eq!(open(Share::PerCredential(vec![AUTHORIZATION, http::header::COOKIE]), vec![]), (false, false));
+    }
+
+    #[test]
+    fn the_origin_is_shown_the_target_that_is_in_the_key() {
+        let query = QueryRule { deny: vec!["utm_*".into()], ..QueryRule::default() };
+        let rules = RuleSet::new(vec![Route { query, ..route("/{id}") }]).unwrap();
+        let target = |line: &str| match rules.admit(&request(line, &[]), &FORWARDING, false) {
+            Admission::Keyed(admitted) => admitted.target,
+            Admission::Past { why, .. } => panic!("{why:?}"),
+        };
+        assert_eq!(target("GET /1?a=1"), None);
+        assert_eq!(target("GET /1?a=1&utm_source=x").as_deref(), Some("/1?a=1"));
+        assert_eq!(target("GET /1?utm_source=x").as_deref(), Some("/1"));
+    }
+
+    #[test]
+    fn tags_are_filled_from_the_path() {
+        let rules = RuleSet::new(vec![route("/customer/{id}/{*rest}"), route("/customer/{id}")]).unwrap();
+        let tags = |path: &str| match rules.admit(&request(&format!("GET {path}"), &[]), &FORWARDING, false) {
+            Admission::Keyed(admitted) => admitted.tags(path),
+            Admission::Past { why, .. } => panic!("{why:?}"),
+        };
+        assert_eq!(tags("/customer/42"), ["customer:42"]);
+        assert_eq!(tags("/customer/42/a/b"), ["customer:42"]);
+        assert_eq!(tags("/customer/a%3Ab"), ["customer:a:b"]);
+    }
+
+    #[test]
+    fn patterns_that_match_the_same_paths_are_conflicts() {
+        let conflicts = RuleSet::new(vec![route("/a/{id}"), route("/a/<id>"), route("/b")]).err().unwrap();
+        assert_eq!(conflicts, [RouteConflict { index: 1, second: "/a/{id}".into(), first: "/a/{id}".into() }]);
+    }
+
+    #[test]
+    fn the_most_specific_route_wins_wherever_it_stands() {
+        let rules = RuleSet::new(vec![route("/c/{id}/{*rest}"), route("/c/{id}"), route("/c/me")]).unwrap();
+        let index = |line: &str| match rules.admit(&request(line, &[]), &FORWARDING, false) {
+            Admission::Keyed(admitted) => admitted.index,
+            Admission::Past { why, .. } => panic!("{why:?}"),
+        };
+        assert_eq!([index("GET /c/me"), index("GET /c/42"), index("GET /c/42/x")], [2, 1, 0]);
+    }
+
+    #[test]
+    fn what_could_steer_the_origin_is_hidden_from_it() {
+        let mut route = route("/{id}");
+        let mut shown = |unkeyed| {
+            route.unkeyed = unkeyed;
+            let mut fields = request("GET /1", &[("x-tenant", "t"), ("x-original-url", "/admin"), ("accept", "a")]).headers;
+            route.hide_unkeyed(&mut fields);
+            let mut names: Vec<String> = fields.keys().map(|name| name.to_string()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(shown(Unkeyed::Drop), ["accept", "host"]);
+        assert_eq!(shown(Unkeyed::Forward), ["accept", "host", "x-tenant"]);
+    }
+}

@@ -1,0 +1,209 @@
+//! The cache key (RFC 9111 §2): everything that tells apart two requests that must not be given the same response.
+//!
+//! The key is an encoding of its parts, each behind its length, so that no two different requests have the same one; the
+//! SHA-256 of that encoding is what the tiers look up. The encoding itself is compared whenever a stored response is found:
+//! a collision would hand one caller's data to another.
+
+use super::route::{Route, Share};
+use crate::semantics::vary::Selection;
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use http::{HeaderMap, HeaderName};
+use sha2::{Digest, Sha256};
+use std::fmt;
+
+/// A cache key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CacheKey {
+    hash: u128,
+    parts: Bytes,
+}
+
+/// The secret that keeps credentials from being read out of keys.
+#[derive(Clone)]
+pub struct Secret([u8; 32]);
+
+/// The parts of a key that the request's line and connection give.
+pub(super) struct Location<'a> {
+    pub(super) scheme: &'a str,
+    pub(super) forwarded_host: Option<&'a [u8]>,
+    pub(super) host: &'a [u8],
+    pub(super) target: &'a str,
+}
+
+impl CacheKey {
+    /// Encodes and hashes the parts.
+    pub(super) fn new(location: &Location<'_>, route: &Route, fields: &HeaderMap, secret: &Secret) -> CacheKey {
+        let mut parts = Vec::with_capacity(96 + location.host.len() + location.target.len());
+        parts.push(FORMAT);
+        push(&mut parts, location.scheme.as_bytes());
+        push(&mut parts, location.forwarded_host.unwrap_or_default());
+        push(&mut parts, location.host);
+        push(&mut parts, location.target.as_bytes());
+        for name in &route.key_headers {
+            push_field(&mut parts, name, fields);
+        }
+        match &route.share {
+            // The three must not meet under one key: what may be shared differs.
+            Share::ByResponse => parts.push(b'r'),
+            Share::Everyone => parts.push(b'e'),
+            Share::PerCredential(identity) => {
+                parts.push(b'c');
+                push(&mut parts, &secret.digest(identity, fields));
+            }
+        }
+        CacheKey::from_parts(parts.into())
+    }
+
+    /// The key with these parts.
+    pub fn from_parts(parts: Bytes) -> CacheKey {
+        CacheKey { hash: hash(&parts), parts }
+    }
+
+    /// The hash under which the tiers look it up.
+    pub fn hash(&self) -> u128 {
+        self.hash
+    }
+
+    /// The encoding of the parts, to be compared with that of a stored response.
+    pub fn parts(&self) -> &Bytes {
+        &self.parts
+    }
+
+    /// The hash of one of the key's variants: of the key together with the selecting fields.
+    pub fn variant(&self, selection: &Selection) -> u128 {
+        let mut parts = Vec::with_capacity(self.parts.len() + 128);
+        push(&mut parts, &self.parts);
+        for (name, value) in selection.iter() {
+            push(&mut parts, name.as_str().as_bytes());
+            parts.push(value.is_some().into());
+            push(&mut parts, value.unwrap_or_default());
+        }
+        hash(&parts)
+    }
+}
+
+impl fmt::Debug for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CacheKey({self})")
+    }
+}
+
+impl fmt::Display for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.hash)
+    }
+}
+
+impl Secret {
+    /// A secret from the configuration; replicas that were given the same one make the same keys.
+    pub fn from_passphrase(passphrase: &str) -> Secret {
+        Secret(Sha256::digest(passphrase.as_bytes()).into())
+    }
+
+    /// A secret of this process alone.
+    pub fn random() -> Secret {
+        let mut octets = [0; 32];
+        getrandom::fill(&mut octets).expect("the system has a source of random octets");
+        Secret(octets)
+    }
+
+    fn digest(&self, names: &[HeaderName], fields: &HeaderMap) -> [u8; 32] {
+        let mut credentials = Vec::new();
+        for name in names {
+            push_field(&mut credentials, name, fields);
+        }
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        mac.update(&credentials);
+        mac.finalize().into_bytes().into()
+    }
+}
+
+/// The number of values, then each value behind its length: absent, empty and repeated fields stay apart.
+fn push_field(parts: &mut Vec<u8>, name: &HeaderName, fields: &HeaderMap) {
+    push(parts, name.as_str().as_bytes());
+    let values = fields.get_all(name);
+    parts.extend((values.iter().count() as u32).to_be_bytes());
+    for value in values {
+        push(parts, value.as_bytes());
+    }
+}
+
+fn push(parts: &mut Vec<u8>, part: &[u8]) {
+    parts.extend((part.len() as u32).to_be_bytes());
+    parts.extend(part);
+}
+
+fn hash(parts: &[u8]) -> u128 {
+    let digest: [u8; 32] = Sha256::digest(parts).into();
+    u128::from_be_bytes(*digest.first_chunk().expect("SHA-256 has 32 octets"))
+}
+
+/// The first octet of the encoding, which changes whenever the encoding does.
+const FORMAT: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Caching, Pattern, Unkeyed};
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn route(share: Share) -> Route {
+        let mut route = Route::new("r", Pattern::parse("/{*rest}").unwrap(), Duration::from_secs(1));
+        route.share = share;
+        route.key_headers = vec![HeaderName::from_static("x-tenant")];
+        route.unkeyed = Unkeyed::Pass;
+        route.caching = Caching::Standard;
+        route
+    }
+
+    fn key(host: &str, target: &str, tenants: &[&str], cookie: &str, share: Share) -> CacheKey {
+        let mut fields = HeaderMap::new();
+        for tenant in tenants {
+            fields.append("x-tenant", tenant.parse().unwrap());
+        }
+        fields.insert("cookie", cookie.parse().unwrap());
+        let location = Location { scheme: "http", forwarded_host: None, host: host.as_bytes(), target };
+        CacheKey::new(&location, &route(share), &fields, &Secret::from_passphrase("s"))
+    }
+
+    #[test]
+    fn keys_differ_where_a_part_differs() {
+        let per_cookie = || Share::PerCredential(vec![http::header::COOKIE]);
+        let keys = [
+            key("a", "/x", &[], "1", Share::ByResponse),
+            key("a", "/x", &[""], "1", Share::ByResponse),
+            key("a", "/x", &["", ""], "1", Share::ByResponse),
+            key("a", "/x", &["a,b"], "1", Share::ByResponse),
+            key("a", "/x", &["a", "b"], "1", Share::ByResponse),
+            key("a/", "x", &[], "1", Share::ByResponse),
+            key("a", "/x", &[], "1", Share::Everyone),
+            key("a", "/x", &[], "1", per_cookie()),
+            key("a", "/x", &[], "2", per_cookie()),
+        ];
+        for (i, one) in keys.iter().enumerate() {
+            for other in &keys[i + 1..] {
+                assert_ne!(one.hash(), other.hash());
+                assert_ne!(one.parts(), other.parts());
+            }
+        }
+        assert_eq!(key("a", "/x", &[], "1", Share::Everyone), key("a", "/x", &[], "2", Share::Everyone));
+    }
+
+    #[test]
+    fn a_credential_cannot_be_read_out_of_a_key() {
+        let key = key("a", "/x", &[], "session=verysecret", Share::PerCredential(vec![http::header::COOKIE]));
+        assert!(!key.parts().windows(10).any(|window| window == b"verysecret"));
+    }
+
+    proptest! {
+        #[test]
+        fn two_requests_have_one_key_only_if_all_parts_are_equal(
+            one in ("[a/]{0,3}", "[/x]{0,3}", "[ab]{0,2}"), other in ("[a/]{0,3}", "[/x]{0,3}", "[ab]{0,2}"),
+        ) {
+            let key = |(host, target, tenant): &(String, String, String)| key(host, target, &[tenant], "c", Share::Everyone);
+            prop_assert_eq!(key(&one) == key(&other), one == other);
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! What the operator asked for: which requests the cache may answer, under which key, and for how long.
+//!
+//! | file | what |
+//! |---|---|
+//! | `route` | one `[[route]]` of the configuration, as values that cannot be wrong |
+//! | `pattern` | path patterns, `{id}` and `{*rest}` |
+//! | `target` | the normal form of a path, and which query parameters count |
+//! | `tags` | tag templates such as `customer:{id}` |
+//! | `key` | the cache key |
+//! | `admit` | the decision whether a request may use the cache at all |
+
+mod admit;
+mod key;
+mod pattern;
+mod route;
+mod tags;
+mod target;
+
+pub use admit::{Admission, Admitted, Bypass, Forwarding, RuleSet};
+pub use key::{CacheKey, Secret};
+pub use pattern::{Pattern, PatternError};
+pub use route::{Caching, Route, RouteConflict, Share, Unkeyed};
+pub use tags::{TagError, TagTemplate};
+pub use target::QueryRule;

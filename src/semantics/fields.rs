@@ -1,0 +1,340 @@
+//! Hop-by-hop fields, and what kind of field each request field is to a cache (RFC 9110 §7.6).
+
+use super::list;
+use http::header::{CONNECTION, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+
+/// What a request field may mean for a response that others share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Many clients or the network send it by themselves. It is forwarded, and trusted to be in `Vary` if it matters.
+    Known,
+    /// It says who asks.
+    Credential,
+    /// It makes frameworks believe in another client, host, path or method than the request has.
+    Steering,
+    /// It is about this connection only.
+    HopByHop,
+    /// A precondition or a range; the cache answers or removes it.
+    Conditional,
+    /// Anything else: it may change the response, and nothing in the key stands for it.
+    Unkeyed,
+}
+
+/// Removes the fields that are about one connection only (RFC 9110 §7.6.1).
+///
+/// Known end-to-end fields stay even if `Connection` nominates them: a client could otherwise take from a request what an
+/// intermediary in front of us added (who asks, for which host), or a broken origin its own `Cache-Control`.
+pub fn remove_hop_by_hop(fields: &mut HeaderMap) {
+    if fields.contains_key(CONNECTION) {
+        let options = fields.get_all(CONNECTION).iter().flat_map(|line| list::members(line.as_bytes()));
+        let nominated: Vec<HeaderName> = options.filter_map(|option| HeaderName::from_bytes(option).ok()).collect();
+        for name in nominated {
+            if !is_end_to_end(&name) {
+                fields.remove(name);
+            }
+        }
+    }
+    for name in HOP_BY_HOP {
+        fields.remove(name);
+    }
+}
+
+/// Tells the kind of a request field.
+pub fn kind(name: &HeaderName) -> Kind {
+    let name = name.as_str().as_bytes();
+    if let Some(kind) = known(name) {
+        return kind;
+    }
+    // CGI and its descendants read `X_Forwarded_For` as if it were `X-Forwarded-For`.
+    if name.contains(&b'_') {
+        let mut dashed = [0; NAME_MAX];
+        let dashed = &mut dashed[..name.len().min(NAME_MAX)];
+        dashed.iter_mut().zip(name).for_each(|(dashed, &octet)| *dashed = if octet == b'_' { b'-' } else { octet });
+        if known(dashed).is_some() {
+            return Kind::Steering;
+        }
+    }
+    Kind::Unkeyed
+}
+
+fn known(name: &[u8]) -> Option<Kind> {
+    let mut slot = hash(name);
+    while let Some((known, kind)) = SLOTS[slot] {
+        if known.as_bytes() == name {
+            return Some(kind);
+        }
+        slot = (slot + 1) % SLOTS.len();
+    }
+    let (_, kind) = PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix.as_bytes()))?;
+    Some(*kind)
+}
+
+fn is_end_to_end(name: &HeaderName) -> bool {
+    let is_of_responses = || name.as_str().starts_with("content-") || END_TO_END.contains(&name.as_str());
+    !matches!(kind(name), Kind::HopByHop | Kind::Unkeyed) || is_of_responses()
+}
+
+/// Fields that are hop-by-hop without being nominated. `Trailer` and `Proxy-Authorization` were among them before RFC 9110;
+/// it lets intermediaries forward both.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Fields of responses that are meant for every recipient, beside `Content-*`.
+const END_TO_END: [&str; 13] = [
+    "age",
+    "cache-status",
+    "cdn-cache-control",
+    "etag",
+    "expires",
+    "last-modified",
+    "location",
+    "server-timing",
+    "set-cookie",
+    "set-cookie2",
+    "strict-transport-security",
+    "vary",
+    "www-authenticate",
+];
+
+/// The request fields that are known by name.
+const NAMES: [(Kind, &[&str]); 5] = [
+    (
+        Kind::Known,
+        &[
+            // What clients send.
+            "host",
+            "accept",
+            "user-agent",
+            "accept-encoding",
+            "accept-language",
+            "accept-charset",
+            "cache-control",
+            "pragma",
+            "referer",
+            "origin",
+            "from",
+            "dnt",
+            "sec-gpc",
+            "sec-purpose",
+            "save-data",
+            "priority",
+            "upgrade-insecure-requests",
+            "content-length",
+            "expect",
+            "date",
+            "alt-used",
+            // What intermediaries add. Those of an address, scheme or host are below, as steering.
+            "via",
+            "max-forwards",
+            "cdn-loop",
+            "x-request-start",
+            "x-queue-start",
+            // Which request this is.
+            "x-request-id",
+            "x-correlation-id",
+            "request-id",
+            "correlation-id",
+            "x-trace-id",
+            "x-amz-cf-id",
+            "x-azure-ref",
+            "cf-ray",
+            "fly-request-id",
+            "x-railway-request-id",
+            "x-railway-edge",
+            "x-vercel-id",
+            // The trace that it belongs to.
+            "traceparent",
+            "tracestate",
+            "baggage",
+            "b3",
+            "uber-trace-id",
+            "x-cloud-trace-context",
+            "x-amzn-trace-id",
+            "sentry-trace",
+            "elastic-apm-traceparent",
+            "x-ot-span-context",
+            "grpc-trace-bin",
+            "newrelic",
+        ],
+    ),
+    (Kind::Credential, &["authorization", "cookie", "proxy-authorization"]),
+    (
+        Kind::Steering,
+        &[
+            // Another client.
+            "forwarded",
+            "x-forwarded",
+            "forwarded-for",
+            "x-real-ip",
+            "x-client-ip",
+            "client-ip",
+            "x-cluster-client-ip",
+            "true-client-ip",
+            "cf-connecting-ip",
+            "cf-connecting-ipv6",
+            "cf-pseudo-ipv4",
+            "fastly-client-ip",
+            "fly-client-ip",
+            "x-originating-ip",
+            "x-remote-ip",
+            "x-remote-addr",
+            "x-azure-clientip",
+            "x-azure-socketip",
+            "x-appengine-user-ip",
+            "x-proxyuser-ip",
+            // Another scheme, host or port.
+            "cf-visitor",
+            "cloudfront-forwarded-proto",
+            "front-end-https",
+            "x-scheme",
+            "x-url-scheme",
+            "x-arr-ssl",
+            "x-host",
+            "x-http-host-override",
+            "x-backend-host",
+            // Another path.
+            "x-rewrite-url",
+            "x-override-url",
+            "x-script-name",
+            "x-matched-path",
+            "x-now-route-matches",
+            "x-invoke-path",
+            "x-invoke-query",
+            "x-invoke-status",
+            "x-invoke-output",
+            "x-middleware-subrequest",
+            // Another method.
+            "x-http-method",
+            "x-http-method-override",
+            "x-method-override",
+            // A file instead of the response.
+            "x-sendfile-type",
+            "x-accel-mapping",
+        ],
+    ),
+    (Kind::HopByHop, &["connection", "keep-alive", "proxy-connection", "http2-settings", "te", "transfer-encoding", "upgrade"]),
+    (Kind::Conditional, &["if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range", "range"]),
+];
+
+/// The beginnings of names that are known only by these.
+const PREFIXES: [(&str, Kind); 8] = [
+    ("sec-fetch-", Kind::Known),
+    ("sec-ch-", Kind::Known),
+    ("x-b3-", Kind::Known),
+    ("x-datadog-", Kind::Known),
+    ("x-forwarded-", Kind::Steering),
+    ("x-original-", Kind::Steering),
+    ("x-envoy-", Kind::Steering),
+    ("fly-forwarded-", Kind::Steering),
+];
+
+/// The length up to which a name with underscores is looked at; longer than any known name.
+const NAME_MAX: usize = 48;
+
+/// The names as a hash table, made by the compiler: this is asked for each field of each request.
+static SLOTS: [Option<(&str, Kind)>; 512] = slots();
+
+const fn slots() -> [Option<(&'static str, Kind)>; 512] {
+    let mut slots = [None; 512];
+    let mut group = 0;
+    while group < NAMES.len() {
+        let (kind, names) = NAMES[group];
+        let mut index = 0;
+        while index < names.len() {
+            let mut slot = hash(names[index].as_bytes());
+            while slots[slot].is_some() {
+                slot = (slot + 1) % slots.len();
+            }
+            slots[slot] = Some((names[index], kind));
+            index += 1;
+        }
+        group += 1;
+    }
+    slots
+}
+
+/// Looks at the length and three octets only. The factors were found by trying: with them, the known names hardly collide.
+const fn hash(name: &[u8]) -> usize {
+    let Some(last) = name.len().checked_sub(1) else { return 0 };
+    let octets = [name[0] as usize, name[name.len() / 2] as usize, name[last] as usize];
+    (name.len() * 21 + octets[0] * 7 + octets[1] * 79 + octets[2] * 36) % 512
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn fields_of_one_connection_are_removed() {
+        // RFC 9110 §7.6.1
+        let check = |lines: &[(&'static str, &str)], expected: &[&str]| {
+            let value = |value| HeaderValue::from_str(value).unwrap();
+            let mut fields: HeaderMap = lines.iter().map(|(name, line)| (HeaderName::from_static(name), value(line))).collect();
+            remove_hop_by_hop(&mut fields);
+            let mut left: Vec<&str> = fields.keys().map(|name| name.as_str()).collect();
+            left.sort();
+            assert_eq!(left, expected, "{lines:?}");
+        };
+        check(&[("accept", "a"), ("x-any", "b")], &["accept", "x-any"]);
+        for name in ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade", "http2-settings"] {
+            check(&[(name, "x"), ("a", "1")], &["a"]);
+        }
+        check(&[("connection", "a, b"), ("a", "1"), ("b", "2"), ("c", "3")], &["c"]);
+        check(&[("connection", "A"), ("connection", ",close, b"), ("a", "1"), ("b", "2"), ("c", "3")], &["c"]);
+        check(&[("connection", "a b, \"c\""), ("a", "1"), ("b", "2"), ("c", "3")], &["a", "b", "c"]);
+        check(&[("connection", "upgrade, http2-settings"), ("upgrade", "h2c"), ("http2-settings", "x")], &[]);
+        check(&[("trailer", "x"), ("proxy-authorization", "y")], &["proxy-authorization", "trailer"]);
+        // Nobody can nominate what is meant for every recipient.
+        for name in ["host", "content-length", "authorization", "cookie", "cache-control", "set-cookie", "vary", "via"] {
+            check(&[("connection", name), (name, "x")], &[name]);
+        }
+        for name in ["x-forwarded-for", "x-forwarded-host", "forwarded", "content-type", "date", "etag", "age", "range"] {
+            check(&[("connection", name), (name, "x")], &[name]);
+        }
+    }
+
+    #[test]
+    fn each_field_is_of_one_kind() {
+        let check = |names: &str, expected: Kind| {
+            for name in names.split(' ') {
+                assert_eq!(kind(&name.parse().unwrap()), expected, "{name}");
+            }
+        };
+        check("host user-agent accept accept-encoding accept-language accept-charset cache-control pragma", Kind::Known);
+        check("referer origin from dnt sec-gpc save-data priority upgrade-insecure-requests via", Kind::Known);
+        check("sec-fetch-mode sec-fetch-site sec-ch-ua sec-ch-ua-platform content-length expect date max-forwards", Kind::Known);
+        check("traceparent tracestate baggage b3 x-b3-traceid uber-trace-id x-cloud-trace-context", Kind::Known);
+        check("x-amzn-trace-id sentry-trace x-request-id x-correlation-id request-id X-Request-ID", Kind::Known);
+        check("authorization cookie proxy-authorization Authorization", Kind::Credential);
+        check("forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-anything", Kind::Steering);
+        check("x-real-ip x-client-ip x-cluster-client-ip true-client-ip cf-connecting-ip", Kind::Steering);
+        check("x-original-url x-rewrite-url x-original-host x-host", Kind::Steering);
+        check("x-http-method x-http-method-override x-method-override", Kind::Steering);
+        check("x_forwarded_for x-forwarded_for x_original_url user_agent x_real_ip if_none_match sec_fetch_mode", Kind::Steering);
+        check("x_forwarded_and_then_something_longer_than_any_known_name", Kind::Steering);
+        check("connection keep-alive proxy-connection te transfer-encoding upgrade http2-settings", Kind::HopByHop);
+        check("if-match if-none-match if-modified-since if-unmodified-since if-range range", Kind::Conditional);
+        check("x-tenant content-type x-requested-with x-api-key a accept-datetime if-anything trailer x_tenant", Kind::Unkeyed);
+        check("a-name-that-is-longer-than-any-known-name-can-ever-be sec-fetch cf-ipcountry content_type", Kind::Unkeyed);
+    }
+
+    #[test]
+    fn the_table_finds_each_of_its_names_once() {
+        for (expected, names) in NAMES {
+            for name in names {
+                assert_eq!(kind(&HeaderName::from_static(name)), expected, "{name}");
+                assert!(name.len() <= NAME_MAX, "{name}");
+                assert_eq!(SLOTS.iter().flatten().filter(|(known, _)| known == name).count(), 1, "{name}");
+            }
+        }
+        assert!(HOP_BY_HOP.iter().all(|name| kind(name) == Kind::HopByHop));
+    }
+}

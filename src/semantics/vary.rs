@@ -1,0 +1,340 @@
+//! The request fields that select a response (RFC 9111 §4.1).
+
+use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, PROXY_AUTHORIZATION, VARY};
+use sha2::{Digest, Sha256};
+
+/// What a response's `Vary` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Vary {
+    /// Every request with its key selects the response.
+    None,
+    /// `*`: no other request does.
+    Any,
+    /// Those do that agree in these fields; sorted, each once.
+    Fields(Vec<HeaderName>),
+}
+
+/// The values, normalised, that a request must have in some fields to select a response.
+///
+/// A field that was missing must be missing; an empty one is something else.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Selection(Box<[Part]>);
+
+/// A selecting field and its normalised value, `None` where it was missing.
+pub type Part = (HeaderName, Option<Box<[u8]>>);
+
+impl Vary {
+    /// Parses the `Vary` fields of a response. A name that is none counts as `*`: it is unknown what it varies on.
+    pub fn of(fields: &HeaderMap) -> Vary {
+        let mut names = Vec::new();
+        for line in fields.get_all(VARY) {
+            for member in line.as_bytes().split(|&octet| octet == b',').map(<[u8]>::trim_ascii) {
+                match member {
+                    b"" => {}
+                    b"*" => return Vary::Any,
+                    _ => match HeaderName::from_bytes(member) {
+                        Ok(name) => names.push(name),
+                        Err(_) => return Vary::Any,
+                    },
+                }
+            }
+        }
+        if names.is_empty() {
+            return Vary::None;
+        }
+        names.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        names.dedup();
+        Vary::Fields(names)
+    }
+}
+
+impl Selection {
+    /// The selection that every request fits.
+    pub fn empty() -> Selection {
+        Selection::default()
+    }
+
+    /// Takes the values of the named fields from a request.
+    pub fn of(names: &[HeaderName], request: &HeaderMap) -> Selection {
+        Selection(names.iter().map(|name| (name.clone(), value(name, request))).collect())
+    }
+
+    /// Restores a selection from what [`Selection::iter`] gave.
+    pub fn from_parts(parts: Vec<Part>) -> Selection {
+        Selection(parts.into())
+    }
+
+    /// Whether a request has the same values.
+    pub fn matches(&self, request: &HeaderMap) -> bool {
+        self.iter().all(|(name, wanted)| {
+            let mut lines = request.get_all(name).iter();
+            match (lines.next(), lines.next(), wanted) {
+                (None, _, None) => true,
+                (None, _, Some(_)) | (Some(_), _, None) => false,
+                (Some(_), _, wanted) if is_secret(name) => value(name, request).as_deref() == wanted,
+                // What equals a normalised value is normalised itself, so most requests need no second look.
+                (Some(only), None, Some(wanted)) if only.as_bytes() == wanted => true,
+                (Some(_), _, Some(wanted)) => {
+                    let mut left = wanted.iter();
+                    normalise(name, request, &mut |octet| left.next() == Some(&octet)) && left.next().is_none()
+                }
+            }
+        })
+    }
+
+    /// The names of the selecting fields.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.0.iter().map(|(name, _)| name)
+    }
+
+    /// The selecting fields and their normalised values, `None` where the request had no such field.
+    pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, Option<&[u8]>)> {
+        self.0.iter().map(|(name, value)| (name, value.as_deref()))
+    }
+
+    /// Whether nothing selects, so that every request fits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// How the values of a field may be written differently and mean the same.
+#[derive(PartialEq)]
+enum Form {
+    /// A list: its lines can be combined, and whitespace around commas says nothing (RFC 9110 §5.3, §5.6.1).
+    List,
+    /// A list of names in any case (RFC 9110 §12.5.2 to §12.5.4).
+    ListInAnyCase,
+    /// One value, in which a comma is a character like any other.
+    Single,
+    /// One value that HTTP/2 may cut into several lines (RFC 9113 §8.2.3).
+    Cookie,
+}
+
+fn form(name: &HeaderName) -> Form {
+    match name.as_str() {
+        "accept-charset" | "accept-encoding" | "accept-language" => Form::ListInAnyCase,
+        "cookie" => Form::Cookie,
+        "authorization" | "from" | "host" | "origin" | "proxy-authorization" | "referer" | "user-agent" => Form::Single,
+        _ => Form::List,
+    }
+}
+
+fn value(name: &HeaderName, request: &HeaderMap) -> Option<Box<[u8]>> {
+    if !request.contains_key(name) {
+        return None;
+    }
+    let mut value = Vec::new();
+    normalise(name, request, &mut |octet| {
+        value.push(octet);
+        true
+    });
+    if is_secret(name) {
+        // A selection is written down, also outside of this process; a credential must not be.
+        return Some(Sha256::digest(&value).as_slice().into());
+    }
+    Some(value.into())
+}
+
+fn is_secret(name: &HeaderName) -> bool {
+    *name == COOKIE || *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION
+}
+
+/// Gives the octets of a field's normalised value to `take`, until that returns `false`; then returns `false` too.
+///
+/// The lines are joined with `, `. Outside of quoted strings each comma is written as `, ` whatever whitespace is around it.
+/// Whitespace elsewhere is kept: two values that differ in more than this never become the same.
+fn normalise(name: &HeaderName, request: &HeaderMap, take: &mut impl FnMut(u8) -> bool) -> bool {
+    let form = form(name);
+    let is_list = matches!(form, Form::List | Form::ListInAnyCase);
+    let mut take_all = |octets: &[u8]| {
+        octets.iter().all(|octet| take(if form == Form::ListInAnyCase { octet.to_ascii_lowercase() } else { *octet }))
+    };
+    let mut is_quoted = false;
+    for (index, line) in request.get_all(name).iter().enumerate() {
+        if index > 0 && !take_all(if form == Form::Cookie { b"; " } else { b", " }) {
+            return false;
+        }
+        let mut rest = line.as_bytes();
+        if !is_list {
+            if !take_all(rest) {
+                return false;
+            }
+            continue;
+        }
+        if !is_quoted {
+            rest = rest.trim_ascii_start();
+        }
+        while let [first, others @ ..] = rest {
+            let taken = match first {
+                b'\\' if is_quoted && !others.is_empty() => 2,
+                b'"' => {
+                    is_quoted = !is_quoted;
+                    1
+                }
+                b',' if !is_quoted => {
+                    rest = others.trim_ascii_start();
+                    if !take_all(b", ") {
+                        return false;
+                    }
+                    continue;
+                }
+                b' ' | b'\t' if !is_quoted => {
+                    let word = rest.trim_ascii_start();
+                    if matches!(word, [] | [b',', ..]) {
+                        rest = word;
+                        continue;
+                    }
+                    rest.len() - word.len()
+                }
+                _ => 1,
+            };
+            if !take_all(&rest[..taken]) {
+                return false;
+            }
+            rest = &rest[taken..];
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    fn fields(name: &str, lines: &[&str]) -> HeaderMap {
+        lines.iter().map(|line| (name.parse().unwrap(), HeaderValue::from_str(line).unwrap())).collect()
+    }
+
+    #[test]
+    fn vary_is_read_from_all_lines() {
+        // RFC 9110 §12.5.5
+        let some = |names: &[&str]| Vary::Fields(names.iter().map(|name| name.parse().unwrap()).collect());
+        let check = |lines: &[&str], expected: Vary| assert_eq!(Vary::of(&fields("vary", lines)), expected, "{lines:?}");
+        check(&[], Vary::None);
+        check(&[""], Vary::None);
+        check(&[" , "], Vary::None);
+        check(&["foo"], some(&["foo"]));
+        check(&["Foo, bar,FOO"], some(&["bar", "foo"]));
+        check(&["foo", "bar", "", "foo"], some(&["bar", "foo"]));
+        for any in [&["*"][..], &["*, *"], &["*", "*"], &[", *"], &["", "*"], &["*, foo"], &["foo, *"], &["foo", "bar,*"]] {
+            check(any, Vary::Any);
+        }
+        check(&["foo bar"], Vary::Any);
+        check(&["foo, \"bar\""], Vary::Any);
+    }
+
+    #[test]
+    fn a_request_matches_if_its_values_mean_the_same() {
+        // RFC 9111 §4.1
+        let check = |name: &str, stored: &[&str], new: &[&str], expected: bool| {
+            let selection = Selection::of(&[name.parse().unwrap()], &fields(name, stored));
+            assert_eq!(selection.matches(&fields(name, new)), expected, "{name}: {stored:?} {new:?}");
+            let selection = Selection::of(&[name.parse().unwrap()], &fields(name, new));
+            assert_eq!(selection.matches(&fields(name, stored)), expected, "{name}: {new:?} {stored:?}");
+        };
+        check("foo", &["1"], &["1"], true);
+        check("foo", &["1"], &["2"], false);
+        check("foo", &["1"], &["12"], false);
+        check("foo", &["1"], &[], false);
+        check("foo", &[], &[], true);
+        check("foo", &[""], &[], false);
+        check("foo", &[""], &[""], true);
+        check("foo", &["1,2"], &[" 1, 2 "], true);
+        check("foo", &["1,2"], &["1 \t,\t 2"], true);
+        check("foo", &["1, 2"], &["1", "2"], true);
+        check("foo", &["1, 2"], &["2", "1"], false);
+        check("foo", &["1 2"], &["1  2"], false);
+        check("foo", &["12"], &["1 2"], false);
+        check("foo", &["1,2"], &["1", "", "2"], false);
+        check("foo", &["A"], &["a"], false);
+        check("foo", &["\"1,2\""], &["\"1, 2\""], false); // RFC 9110 §5.6.4
+        check("foo", &["\"1\",2"], &["\"1\" , 2"], true);
+        check("foo", &[r#""\"",2"#], &[r#""\"" , 2"#], true);
+        check("foo", &[r#""\",2""#], &[r#""\", 2""#], false);
+        check("accept-encoding", &["GZip, br"], &["gzip,BR"], true); // RFC 9110 §8.4.1
+        check("accept-language", &["de-DE"], &["de-de"], true);
+        check("accept-language", &["en, de"], &["de, en"], false);
+        check("user-agent", &["a,b"], &["a, b"], false);
+        check("cookie", &["a=1; b=2"], &["a=1", "b=2"], true); // RFC 9113 §8.2.3
+        check("cookie", &["a=1,b=2"], &["a=1, b=2"], false);
+    }
+
+    #[test]
+    fn all_selecting_fields_must_agree() {
+        let request = |foo: &str, bar: Option<&str>| {
+            let mut request = fields("foo", &[foo]);
+            request.extend(bar.map(|bar| ("bar".parse::<HeaderName>().unwrap(), HeaderValue::from_str(bar).unwrap())));
+            request.insert("other", HeaderValue::from_static("whatever"));
+            request
+        };
+        let names = ["bar".parse().unwrap(), "foo".parse().unwrap()];
+        let selection = Selection::of(&names, &request("1", Some("2")));
+        let check = |foo: &str, bar: Option<&str>, expected: bool| {
+            assert_eq!(selection.matches(&request(foo, bar)), expected, "{foo} {bar:?}");
+        };
+        check("1", Some("2"), true);
+        check("1", Some("1"), false);
+        check("2", Some("2"), false);
+        check("1", None, false);
+        assert!(selection.names().eq(&names));
+        assert!(!selection.is_empty());
+        assert!(Selection::empty().is_empty() && Selection::empty().matches(&request("1", None)));
+    }
+
+    #[test]
+    fn a_selection_survives_being_taken_apart() {
+        let names = ["absent".parse().unwrap(), "foo".parse().unwrap()];
+        let selection = Selection::of(&names, &fields("foo", &["1,2"]));
+        let parts: Vec<_> = selection.iter().map(|(name, value)| (name.clone(), value.map(Into::into))).collect();
+        assert_eq!(parts[1].1.as_deref(), Some(&b"1, 2"[..]));
+        assert_eq!(Selection::from_parts(parts), selection);
+    }
+
+    /// The model: joins the lines, cuts the value at each comma outside of quotes, trims, joins again.
+    fn model(lines: &[String]) -> Option<String> {
+        if lines.is_empty() {
+            return None;
+        }
+        let mut members = vec![String::new()];
+        let (mut is_quoted, mut is_escaped) = (false, false);
+        for character in lines.join(", ").chars() {
+            match character {
+                ',' if !is_quoted => {
+                    members.push(String::new());
+                    continue;
+                }
+                '"' if !is_escaped => is_quoted = !is_quoted,
+                _ => {}
+            }
+            is_escaped = is_quoted && character == '\\' && !is_escaped;
+            members.last_mut().unwrap().push(character);
+        }
+        let last = members.len() - 1;
+        let trim = |(at, member): (usize, String)| match is_quoted && at == last {
+            // Whitespace within a quoted string that isn't closed is kept, too.
+            true => member.trim_start_matches([' ', '\t']).to_owned(),
+            false => member.trim_matches([' ', '\t']).to_owned(),
+        };
+        Some(members.into_iter().enumerate().map(trim).collect::<Vec<_>>().join(", "))
+    }
+
+    fn lines() -> impl Strategy<Value = Vec<String>> {
+        proptest::collection::vec("[ab\" ,\\\\]{0,5}", 0..3)
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_matches_iff_the_normalised_values_are_equal(stored in lines(), new in lines()) {
+            let request = |lines: &[String]| fields("foo", &lines.iter().map(String::as_str).collect::<Vec<_>>());
+            let selection = Selection::of(&["foo".parse().unwrap()], &request(&stored));
+            let (_, value) = selection.iter().next().unwrap();
+            let expected = model(&stored);
+            prop_assert_eq!(value, expected.as_deref().map(str::as_bytes));
+            prop_assert_eq!(selection.matches(&request(&new)), model(&stored) == model(&new));
+            prop_assert!(selection.matches(&request(&stored)));
+        }
+    }
+}

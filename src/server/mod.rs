@@ -1,0 +1,124 @@
+//! Listeners: connections in, their limits, and how they end.
+//!
+//! | file | what |
+//! |---|---|
+//! | `connection` | one connection, HTTP/1.1 or HTTP/2, to its end |
+//! | `stream` | its octets, with the limits on how long a client may dawdle |
+
+mod connection;
+mod stream;
+
+use crate::flow::Answer;
+use crate::stats::Stats;
+use crate::tasks::Tasks;
+use std::io;
+use std::sync::Arc;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::Semaphore;
+use tracing::warn;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How the listeners treat their clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The address to listen on.
+    pub listen: SocketAddr,
+    /// Threads that serve requests; `None` is one a core that the process may use.
+    pub workers: Option<usize>,
+    /// From the first octet of a request's head to its last; the first head of a connection counts from its start.
+    pub header_read_timeout: Duration,
+    /// How long a connection may be idle between two requests.
+    pub keep_alive_timeout: Duration,
+    /// How long a client may send nothing of a request's body, or take nothing of a response.
+    pub body_idle_timeout: Duration,
+    /// Connections at once; more wait in the system's queue.
+    pub connections_max: usize,
+    /// Fields in a request's head.
+    pub header_fields_max: usize,
+    /// Octets in a request's head.
+    pub header_bytes_max: usize,
+    /// After SIGTERM: how long requests are still taken, unready, so that a load balancer can look elsewhere.
+    pub drain_wait: Duration,
+    /// After that: how long what is in flight may take.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            workers: None,
+            header_read_timeout: Duration::from_secs(10),
+            keep_alive_timeout: Duration::from_secs(75),
+            body_idle_timeout: Duration::from_secs(60),
+            connections_max: 10_000,
+            header_fields_max: 100,
+            header_bytes_max: 64 << 10,
+            drain_wait: Duration::ZERO,
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A socket that listens, and does not accept yet.
+pub struct Listener {
+    listener: TcpListener,
+    options: Options,
+}
+
+impl Listener {
+    /// Binds the address, so that a port in use is known at once.
+    pub fn bind(options: Options) -> io::Result<Listener> {
+        let socket = if options.listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(options.listen)?;
+        Ok(Listener { listener: socket.listen(BACKLOG)?, options })
+    }
+
+    /// The address, with the port that the system chose where the configuration says 0.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Accepts connections and lets `answer` answer their requests, until `tasks` closes.
+    pub async fn serve<A: Answer>(self, answer: Arc<A>, stats: Arc<Stats>, tasks: Tasks) {
+        let places = Arc::new(Semaphore::new(self.options.connections_max));
+        let options = Arc::new(self.options);
+        loop {
+            let accepted = async {
+                // Taken before accepting: connections beyond the limit wait in the system's queue, not in ours.
+                let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+                (self.listener.accept().await, place)
+            };
+            let (accepted, place) = tokio::select! {
+                biased;
+                () = tasks.closing() => return,
+                accepted = accepted => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let (answer, options, stats) = (answer.clone(), options.clone(), stats.clone());
+                    let closing = tasks.clone();
+                    tasks.spawn(async move {
+                        stats.client_connections.inc();
+                        connection::serve(stream, peer, answer, &options, &closing).await;
+                        stats.client_connections.dec();
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    // Out of descriptors, mostly: the connection stays queued, so trying again at once would spin.
+                    warn!(%error, "accept_failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Connections that the system queues for us.
+const BACKLOG: u32 = 1024;
+
+/// How long to leave the listener alone after it failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -1,0 +1,195 @@
+//! A client's octets, and how long the client may dawdle over them.
+//!
+//! hyper has one timer for a request's head, and it runs while a kept-alive connection is idle as well. Here the two are told
+//! apart: the timer that hyper is given ([`HeadTimer`]) runs for the idle time until the first octet of a head arrives, and
+//! for the head's time from then on.
+
+use hyper::rt::{Sleep, Timer};
+use pin_project_lite::pin_project;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A client's connection, of which the first octets were read to find out the protocol.
+pub(super) struct ClientStream {
+    tcp: TcpStream,
+    /// What was read already and is still to be read by the protocol.
+    ahead: Ahead,
+    reads: Reads,
+    write_idle: Duration,
+    stalled: Option<Pin<Box<tokio::time::Sleep>>>,
+    is_stalled: bool,
+}
+
+/// How often something was read from a connection; shared with who watches for silence.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reads(Arc<AtomicU64>);
+
+/// Which protocol a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+}
+
+#[derive(Default)]
+struct Ahead {
+    octets: [u8; PREFACE.len()],
+    filled: usize,
+    taken: usize,
+}
+
+impl ClientStream {
+    /// Reads until it is clear which protocol the client speaks (RFC 9113 §3.3).
+    pub(super) async fn detect(mut tcp: TcpStream, write_idle: Duration) -> io::Result<(ClientStream, Protocol)> {
+        let mut ahead = Ahead::default();
+        let protocol = loop {
+            let read = tcp.read(&mut ahead.octets[ahead.filled..]).await?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            ahead.filled += read;
+            if ahead.octets[..ahead.filled] != PREFACE[..ahead.filled] {
+                break Protocol::Http1;
+            }
+            if ahead.filled == PREFACE.len() {
+                break Protocol::Http2;
+            }
+        };
+        let stream = ClientStream { tcp, ahead, reads: Reads::default(), write_idle, stalled: None, is_stalled: false };
+        Ok((stream, protocol))
+    }
+
+    pub(super) fn reads(&self) -> Reads {
+        self.reads.clone()
+    }
+
+    /// Lets a write wait for the client, but not for ever.
+    fn wait<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.is_stalled = false;
+            return polled;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.write_idle)));
+        if !self.is_stalled {
+            stalled.as_mut().reset(tokio::time::Instant::now() + self.write_idle);
+            self.is_stalled = true;
+        }
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let ahead = &mut this.ahead;
+        if ahead.taken < ahead.filled {
+            let number = buffer.remaining().min(ahead.filled - ahead.taken);
+            buffer.put_slice(&ahead.octets[ahead.taken..ahead.taken + number]);
+            ahead.taken += number;
+            this.reads.count();
+            return Poll::Ready(Ok(()));
+        }
+        let polled = Pin::new(&mut this.tcp).poll_read(cx, buffer);
+        if polled.is_ready() {
+            this.reads.count();
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.tcp).poll_write(cx, octets);
+        self.wait(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.tcp).poll_write_vectored(cx, pieces);
+        self.wait(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+impl Reads {
+    fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The timer for requests' heads: see the top of this file.
+#[derive(Debug, Clone)]
+pub(super) struct HeadTimer {
+    pub(super) reads: Reads,
+    pub(super) idle: Duration,
+    pub(super) head: Duration,
+}
+
+pin_project! {
+    struct HeadSleep {
+        timer: HeadTimer,
+        reads_before: u64,
+        has_begun: bool,
+        #[pin]
+        sleep: tokio::time::Sleep,
+    }
+}
+
+impl Timer for HeadTimer {
+    fn sleep(&self, _: Duration) -> Pin<Box<dyn Sleep>> {
+        Box::pin(HeadSleep {
+            timer: self.clone(),
+            reads_before: self.reads.number(),
+            has_begun: false,
+            sleep: tokio::time::sleep(self.idle),
+        })
+    }
+
+    fn sleep_until(&self, _: Instant) -> Pin<Box<dyn Sleep>> {
+        self.sleep(self.idle)
+    }
+}
+
+impl Sleep for HeadSleep {}
+
+impl Future for HeadSleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        if !*this.has_begun && this.timer.reads.number() != *this.reads_before {
+            *this.has_begun = true;
+            this.sleep.as_mut().reset(tokio::time::Instant::now() + this.timer.head);
+        }
+        this.sleep.poll(cx)
+    }
+}
+
+/// What an HTTP/2 client that knows its server sends first (RFC 9113 §3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -1,0 +1,306 @@
+//! What is counted. Handles are made once, so that counting on the path of a hit is one atomic addition.
+//!
+//! Every name, its labels and its meaning stand in the README; a test compares the two.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+use std::time::Duration;
+
+/// All counters of a process.
+pub struct Stats {
+    registry: Registry,
+    /// One a route, in the order of the routes; the last is for requests that no route matched.
+    routes: Vec<RouteStats>,
+    /// What became of requests to the origin.
+    pub origin: OriginStats,
+    /// What became of commands to Redis.
+    pub redis: RedisStats,
+    /// Keys that memory dropped for room.
+    pub memory_evictions: IntCounter,
+    /// Gauges that are set when somebody looks.
+    pub gauges: Gauges,
+    /// Connections of clients that are open now.
+    pub client_connections: IntGauge,
+    /// Requests that were answered 400 because they could be read in two ways, or not at all.
+    pub bad_requests: IntCounter,
+}
+
+/// The counters of a route.
+pub struct RouteStats {
+    /// The route's name.
+    pub name: String,
+    /// Requests answered from memory.
+    pub hits_memory: IntCounter,
+    /// Requests answered from Redis.
+    pub hits_redis: IntCounter,
+    /// Requests that memory had nothing fresh for.
+    pub misses_memory: IntCounter,
+    /// Requests that Redis had nothing fresh for.
+    pub misses_redis: IntCounter,
+    /// Requests that could use the cache and needed the origin.
+    pub misses: IntCounter,
+    durations: Vec<Histogram>,
+}
+
+/// How a request ended, as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Answered from memory.
+    HitMemory,
+    /// Answered from Redis.
+    HitRedis,
+    /// Answered with what another request had fetched.
+    Collapsed,
+    /// Answered by the origin, through the cache.
+    Miss,
+    /// Answered from a stored response that the origin confirmed.
+    Validated,
+    /// Answered by the origin, past the cache.
+    Pass,
+    /// Answered by ourselves, because the origin could not be asked or did not answer.
+    Error,
+}
+
+/// The counters of the origin.
+pub struct OriginStats {
+    /// Requests that got a response's head.
+    pub answered: IntCounter,
+    /// Requests that got none.
+    pub failed: IntCounter,
+    /// Requests that were sent again because a pooled connection turned out dead.
+    pub retried: IntCounter,
+    /// Requests that found no free place and no time to wait.
+    pub refused: IntCounter,
+    /// Requests under way.
+    pub in_flight: IntGauge,
+}
+
+/// The counters of Redis.
+pub struct RedisStats {
+    /// Commands to read.
+    pub reads: IntCounter,
+    /// Commands to write.
+    pub writes: IntCounter,
+    /// Connections or handshakes that failed, and connections that broke.
+    pub errors_connection: IntCounter,
+    /// Commands that did not end within their time.
+    pub errors_timeout: IntCounter,
+    /// Commands that Redis refused.
+    pub errors_refused: IntCounter,
+    /// Values that were not ours, or damaged.
+    pub errors_value: IntCounter,
+    /// Commands that were not sent, since too many were under way.
+    pub errors_busy: IntCounter,
+    /// 1 while Redis is not asked.
+    pub breaker_open: IntGauge,
+    /// Connections made.
+    pub connects: IntCounter,
+}
+
+/// Gauges that are set when somebody looks.
+pub struct Gauges {
+    /// Octets that memory holds.
+    pub memory_bytes: IntGauge,
+    /// Octets that memory may hold.
+    pub memory_bytes_max: IntGauge,
+    /// Keys that memory holds.
+    pub memory_keys: IntGauge,
+    /// Percent of the look-ups that hit, a tier and a route.
+    hit_rate: GaugeVec,
+}
+
+impl Ending {
+    const ALL: [Ending; 7] = [
+        Ending::HitMemory,
+        Ending::HitRedis,
+        Ending::Collapsed,
+        Ending::Miss,
+        Ending::Validated,
+        Ending::Pass,
+        Ending::Error,
+    ];
+
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ending::HitMemory => "hit-memory",
+            Ending::HitRedis => "hit-redis",
+            Ending::Collapsed => "collapsed",
+            Ending::Miss => "miss",
+            Ending::Validated => "validated",
+            Ending::Pass => "pass",
+            Ending::Error => "error",
+        }
+    }
+}
+
+impl RouteStats {
+    /// Counts a request's end and how long its head took.
+    pub fn ended(&self, ending: Ending, after: Duration) {
+        self.durations[ending as usize].observe(after.as_secs_f64());
+    }
+
+    /// Requests that were answered from a tier.
+    pub fn hits(&self) -> u64 {
+        self.hits_memory.get() + self.hits_redis.get()
+    }
+
+    /// Requests that ended so.
+    pub fn ended_so(&self, ending: Ending) -> u64 {
+        self.durations[ending as usize].get_sample_count()
+    }
+}
+
+impl Stats {
+    /// Counters for routes of these names.
+    pub fn new<'a>(routes: impl IntoIterator<Item = &'a str>) -> Stats {
+        let registry = Registry::new();
+        let hits = counters(&registry, "cache_hits_total", "Requests answered from a tier.", &["cache_type", "route"]);
+        let tier_misses =
+            counters(&registry, "cache_misses_total", "Look-ups for which a tier had nothing fresh.", &["cache_type", "route"]);
+        let misses = counters(
+            &registry,
+            "sidecache_misses_total",
+            "Requests that could use the cache and needed the origin.",
+            &["route"],
+        );
+        let options = HistogramOpts::new("sidecache_request_duration_seconds", "From a request's head to the response's head.");
+        let durations = HistogramVec::new(options.buckets(BUCKETS.to_vec()), &["route", "outcome"]).expect("a valid name");
+        let durations = registered(&registry, durations);
+        let of_route = |name: &str| RouteStats {
+            name: name.to_owned(),
+            hits_memory: hits.with_label_values(&["memory", name]),
+            hits_redis: hits.with_label_values(&["redis", name]),
+            misses_memory: tier_misses.with_label_values(&["memory", name]),
+            misses_redis: tier_misses.with_label_values(&["redis", name]),
+            misses: misses.with_label_values(&[name]),
+            durations: Ending::ALL.map(|ending| durations.with_label_values(&[name, ending.as_str()])).into(),
+        };
+        let routes = routes.into_iter().chain([NO_ROUTE]).map(of_route).collect();
+
+        let origin = counters(&registry, "sidecache_origin_requests_total", "Requests to the origin.", &["result"]);
+        let commands = counters(&registry, "sidecache_redis_commands_total", "Commands sent to Redis.", &["kind"]);
+        let errors = counters(&registry, "sidecache_redis_errors_total", "What went wrong with Redis.", &["kind"]);
+        let memory = IntGaugeVec::new(Opts::new("sidecache_memory_bytes", "Octets in memory, used and at most."), &["kind"]);
+        let memory = registered(&registry, memory.expect("a valid name"));
+        let rate = Opts::new("cache_hit_rate", "Percent of a tier's look-ups that hit.");
+        let hit_rate = registered(&registry, GaugeVec::new(rate, &["cache_type", "route"]).expect("a valid name"));
+        Stats {
+            routes,
+            origin: OriginStats {
+                answered: origin.with_label_values(&["answered"]),
+                failed: origin.with_label_values(&["failed"]),
+                retried: origin.with_label_values(&["retried"]),
+                refused: origin.with_label_values(&["refused"]),
+                in_flight: gauge(&registry, "sidecache_origin_requests_in_flight", "Requests to the origin under way."),
+            },
+            redis: RedisStats {
+                reads: commands.with_label_values(&["read"]),
+                writes: commands.with_label_values(&["write"]),
+                errors_connection: errors.with_label_values(&["connection"]),
+                errors_timeout: errors.with_label_values(&["timeout"]),
+                errors_refused: errors.with_label_values(&["refused"]),
+                errors_value: errors.with_label_values(&["value"]),
+                errors_busy: errors.with_label_values(&["busy"]),
+                breaker_open: gauge(&registry, "sidecache_redis_breaker_open", "1 while Redis is not asked."),
+                connects: counter(&registry, "sidecache_redis_connects_total", "Connections to Redis that were made."),
+            },
+            memory_evictions: counter(&registry, "sidecache_memory_evictions_total", "Keys that memory dropped for room."),
+            gauges: Gauges {
+                memory_bytes: memory.with_label_values(&["used"]),
+                memory_bytes_max: memory.with_label_values(&["max"]),
+                memory_keys: gauge(&registry, "sidecache_memory_keys", "Keys in memory."),
+                hit_rate,
+            },
+            client_connections: gauge(&registry, "sidecache_client_connections", "Connections of clients that are open."),
+            bad_requests: counter(&registry, "sidecache_bad_requests_total", "Requests answered 400 by sidecache itself."),
+            registry,
+        }
+    }
+
+    /// The counters of a route by its place, or of requests that no route matched.
+    pub fn route(&self, index: Option<usize>) -> &RouteStats {
+        let last = self.routes.len() - 1;
+        &self.routes[index.map_or(last, |index| index.min(last))]
+    }
+
+    /// The counters of all routes, and last those of requests that no route matched.
+    pub fn routes(&self) -> &[RouteStats] {
+        &self.routes
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub fn render(&self) -> String {
+        for route in &self.routes {
+            let tiers = [("memory", &route.hits_memory, &route.misses_memory), ("redis", &route.hits_redis, &route.misses_redis)];
+            for (tier, hits, misses) in tiers {
+                let rate: Gauge = self.gauges.hit_rate.with_label_values(&[tier, &route.name]);
+                rate.set(percent(hits.get(), misses.get()));
+            }
+        }
+        prometheus::TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+}
+
+/// Hits as a percentage of hits and misses; 0 before the first.
+pub fn percent(hits: u64, misses: u64) -> f64 {
+    match hits + misses {
+        0 => 0.0,
+        all => hits as f64 * 100.0 / all as f64,
+    }
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    registered(registry, IntCounterVec::new(Opts::new(name, help), labels).expect("a valid name"))
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    registered(registry, IntCounter::new(name, help).expect("a valid name"))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    registered(registry, IntGauge::new(name, help).expect("a valid name"))
+}
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
+    registry.register(Box::new(collector.clone())).expect("each name is registered once");
+    collector
+}
+
+/// The label of requests that no route matched.
+const NO_ROUTE: &str = "none";
+
+/// From a hit in memory to an origin's time-out, about two and a half times apart.
+const BUCKETS: &[f64] =
+    &[0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hit_is_seen_in_the_text_of_the_metrics() {
+        let stats = Stats::new(["customer"]);
+        stats.route(Some(0)).hits_memory.inc_by(3);
+        stats.route(Some(0)).misses_memory.inc();
+        stats.route(None).ended(Ending::Pass, Duration::from_millis(3));
+        let text = stats.render();
+        for line in [
+            r#"cache_hits_total{cache_type="memory",route="customer"} 3"#,
+            r#"cache_misses_total{cache_type="memory",route="customer"} 1"#,
+            r#"cache_hit_rate{cache_type="memory",route="customer"} 75"#,
+            r#"sidecache_request_duration_seconds_count{outcome="pass",route="none"} 1"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+        assert_eq!(stats.route(None).ended_so(Ending::Pass), 1);
+    }
+
+    #[test]
+    fn the_hit_rate_of_nothing_is_zero() {
+        assert_eq!(percent(0, 0), 0.0);
+        assert_eq!(percent(1, 3), 25.0);
+    }
+}

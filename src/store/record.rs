@@ -1,0 +1,302 @@
+//! The value of a key in Redis: self-describing, versioned, with a checksum.
+//!
+//! Numbers are big-endian. A text or octet string stands behind its length.
+//!
+//! | octets | what |
+//! |---|---|
+//! | 2 | `SC` |
+//! | 1 | the version of the format |
+//! | 1 | the kind: a response, or the names that the key's responses vary on |
+//! | 8 | XXH3 of all that follows |
+//! | 4 + n | the parts of the cache key |
+//! | | for the names: their number (2), then each (2 + n) |
+//! | | for a response: status (2), when it was requested and received, in ms since 1970 (8, 8), lifetime in ms (8) and its source (1), |
+//! | | the selecting request fields: number (2), each name (2 + n), whether it was there (1), value (4 + n), |
+//! | | the tags: number (2), each (2 + n); the fields: number (2), each name (2 + n) and value (4 + n); |
+//! | rest | the body |
+//!
+//! A value is untrusted until it was decoded: whoever writes to Redis may have written it. So nothing is allocated by a
+//! length that the value's own octets don't cover, and the caller compares the key.
+
+use super::response::StoredResponse;
+use crate::rules::CacheKey;
+use crate::semantics::freshness::{Lifetime, Source};
+use crate::semantics::vary::Selection;
+use crate::semantics::{StoredHead, Times};
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// What a value says.
+#[derive(Debug, PartialEq)]
+pub(super) enum Record {
+    /// A stored response.
+    Response(Box<StoredResponse>),
+    /// The responses of this key vary on these fields; each lies under a name of its own.
+    Varies {
+        /// The key.
+        key: CacheKey,
+        /// The selecting fields.
+        names: Vec<HeaderName>,
+    },
+}
+
+/// Why a value is none of ours, or no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum RecordError {
+    #[error("the value was not written by sidecache")]
+    Foreign,
+    #[error("the value is of format version {0}, this is version {VERSION}")]
+    Version(u8),
+    #[error("the value's checksum does not fit")]
+    Checksum,
+    #[error("the value is malformed")]
+    Malformed,
+}
+
+/// Encodes a response.
+pub(super) fn encode(response: &StoredResponse) -> Vec<u8> {
+    let head = &response.head;
+    let mut out = Writer::new(KIND_RESPONSE, response.body.len() + 1024);
+    out.long(response.key.parts());
+    out.0.extend(head.status.as_u16().to_be_bytes());
+    out.0.extend(millis(head.times.requested).to_be_bytes());
+    out.0.extend(millis(head.times.received).to_be_bytes());
+    out.0.extend((head.lifetime.duration.as_millis() as u64).to_be_bytes());
+    out.0.push(head.lifetime.source.code());
+    out.count(head.selection.iter().count());
+    for (name, value) in head.selection.iter() {
+        out.short(name.as_str().as_bytes());
+        out.0.push(value.is_some().into());
+        out.long(value.unwrap_or_default());
+    }
+    out.count(response.tags.len());
+    response.tags.iter().for_each(|tag| out.short(tag.as_bytes()));
+    out.count(head.fields.len());
+    for (name, value) in &head.fields {
+        out.short(name.as_str().as_bytes());
+        out.long(value.as_bytes());
+    }
+    out.0.extend_from_slice(&response.body);
+    out.finish()
+}
+
+/// Encodes the names that a key's responses vary on.
+pub(super) fn encode_varies(key: &CacheKey, names: &[HeaderName]) -> Vec<u8> {
+    let mut out = Writer::new(KIND_VARIES, 256);
+    out.long(key.parts());
+    out.count(names.len());
+    names.iter().for_each(|name| out.short(name.as_str().as_bytes()));
+    out.finish()
+}
+
+/// Decodes a value. The parts of a response are slices of it.
+pub(super) fn decode(value: Bytes) -> Result<Record, RecordError> {
+    let mut input = Reader(value);
+    if input.0.get(..2) != Some(MAGIC) {
+        return Err(RecordError::Foreign);
+    }
+    input.0.advance(2);
+    let version = input.octet()?;
+    if version != VERSION {
+        return Err(RecordError::Version(version));
+    }
+    let kind = input.octet()?;
+    let checksum = input.u64()?;
+    if xxh3_64(&input.0) != checksum {
+        return Err(RecordError::Checksum);
+    }
+    let key = CacheKey::from_parts(input.long()?);
+    match kind {
+        KIND_VARIES => {
+            let names = (0..input.u16()?).map(|_| input.name()).collect::<Result<_, _>>()?;
+            Ok(Record::Varies { key, names })
+        }
+        KIND_RESPONSE => Ok(Record::Response(Box::new(decode_response(key, input)?))),
+        _ => Err(RecordError::Malformed),
+    }
+}
+
+fn decode_response(key: CacheKey, mut input: Reader) -> Result<StoredResponse, RecordError> {
+    let status = StatusCode::from_u16(input.u16()?).map_err(|_| RecordError::Malformed)?;
+    let times = Times { requested: input.time()?, received: input.time()? };
+    let duration = Duration::from_millis(input.u64()?);
+    let source = Source::from_code(input.octet()?).ok_or(RecordError::Malformed)?;
+
+    let mut selection = Vec::new();
+    for _ in 0..input.u16()? {
+        let name = input.name()?;
+        let is_present = input.octet()? != 0;
+        let value = input.long()?;
+        selection.push((name, is_present.then(|| value.as_ref().into())));
+    }
+    let mut tags = Vec::new();
+    for _ in 0..input.u16()? {
+        tags.push(String::from_utf8(input.short()?.into()).map_err(|_| RecordError::Malformed)?);
+    }
+    let number = input.u16()?;
+    // A field takes at least six octets, so a lying number can't make this large.
+    let mut fields = HeaderMap::with_capacity(usize::from(number).min(input.0.len() / 6));
+    for _ in 0..number {
+        let name = input.name()?;
+        let value = HeaderValue::from_maybe_shared(input.long()?).map_err(|_| RecordError::Malformed)?;
+        fields.try_append(name, value).map_err(|_| RecordError::Malformed)?;
+    }
+    let head = StoredHead::new(status, fields, times, Lifetime { duration, source }, Selection::from_parts(selection));
+    Ok(StoredResponse { key, head, body: input.0, tags })
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn new(kind: u8, capacity: usize) -> Writer {
+        let mut out = Vec::with_capacity(capacity);
+        out.extend(MAGIC);
+        out.extend([VERSION, kind]);
+        out.extend([0; 8]);
+        Writer(out)
+    }
+
+    fn count(&mut self, number: usize) {
+        self.0.extend((number as u16).to_be_bytes());
+    }
+
+    fn short(&mut self, octets: &[u8]) {
+        self.count(octets.len());
+        self.0.extend_from_slice(octets);
+    }
+
+    fn long(&mut self, octets: &[u8]) {
+        self.0.extend((octets.len() as u32).to_be_bytes());
+        self.0.extend_from_slice(octets);
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        let checksum = xxh3_64(&self.0[CHECKED_FROM..]);
+        self.0[CHECKED_FROM - 8..CHECKED_FROM].copy_from_slice(&checksum.to_be_bytes());
+        self.0
+    }
+}
+
+struct Reader(Bytes);
+
+impl Reader {
+    fn octets(&mut self, number: usize) -> Result<Bytes, RecordError> {
+        match number <= self.0.len() {
+            true => Ok(self.0.split_to(number)),
+            false => Err(RecordError::Malformed),
+        }
+    }
+
+    fn octet(&mut self) -> Result<u8, RecordError> {
+        self.0.try_get_u8().map_err(|_| RecordError::Malformed)
+    }
+
+    fn u16(&mut self) -> Result<u16, RecordError> {
+        self.0.try_get_u16().map_err(|_| RecordError::Malformed)
+    }
+
+    fn u64(&mut self) -> Result<u64, RecordError> {
+        self.0.try_get_u64().map_err(|_| RecordError::Malformed)
+    }
+
+    fn short(&mut self) -> Result<Bytes, RecordError> {
+        let length = self.u16()?;
+        self.octets(length.into())
+    }
+
+    fn long(&mut self) -> Result<Bytes, RecordError> {
+        let length = self.0.try_get_u32().map_err(|_| RecordError::Malformed)?;
+        self.octets(length as usize)
+    }
+
+    fn name(&mut self) -> Result<HeaderName, RecordError> {
+        HeaderName::from_bytes(&self.short()?).map_err(|_| RecordError::Malformed)
+    }
+
+    fn time(&mut self) -> Result<SystemTime, RecordError> {
+        let since_1970 = Duration::from_millis(self.u64()?);
+        UNIX_EPOCH.checked_add(since_1970).ok_or(RecordError::Malformed)
+    }
+}
+
+fn millis(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+const MAGIC: &[u8] = b"SC";
+
+/// Counts up whenever the format changes; a value of another version is a miss.
+const VERSION: u8 = 1;
+
+const KIND_RESPONSE: u8 = 1;
+const KIND_VARIES: u8 = 2;
+
+/// Where the checked octets begin: behind magic, version, kind and checksum.
+const CHECKED_FROM: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::response;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample() -> StoredResponse {
+        let request: HeaderMap = [(http::header::ACCEPT, "a, b".parse().unwrap())].into_iter().collect();
+        let mut sample = response("key", "the body", &["accept", "accept-language"], &request);
+        sample.head.fields.append("link", "</a>".parse().unwrap());
+        sample.head.fields.append("link", HeaderValue::from_bytes(b"caf\xe9").unwrap());
+        sample.tags = vec!["customer:42".into(), "é".into()];
+        sample
+    }
+
+    #[test]
+    fn a_response_survives_the_way_to_redis_and_back() {
+        let decoded = decode(encode(&sample()).into()).unwrap();
+        assert_eq!(decoded, Record::Response(Box::new(sample())));
+    }
+
+    #[test]
+    fn the_names_survive_too() {
+        let key = CacheKey::from_parts("key".into());
+        let names = vec![http::header::ACCEPT, http::header::ORIGIN];
+        assert_eq!(decode(encode_varies(&key, &names).into()), Ok(Record::Varies { key, names }));
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused_with_its_reason() {
+        let check = |value: &[u8], expected: RecordError| assert_eq!(decode(value.to_vec().into()), Err(expected));
+        check(b"", RecordError::Foreign);
+        check(b"S", RecordError::Foreign);
+        check(b"{\"json\":true}", RecordError::Foreign);
+        check(b"SC", RecordError::Malformed);
+        check(b"SC\x02\x01", RecordError::Version(2));
+        check(b"SC\x01\x01", RecordError::Malformed);
+        check(b"SC\x01\x01\0\0\0\0\0\0\0\0", RecordError::Checksum);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let whole = encode(&sample());
+        for at in 0..whole.len() {
+            assert!(decode(whole[..at].to_vec().into()).is_err(), "cut at {at}");
+            for bit in 0..8 {
+                let mut flipped = whole.clone();
+                flipped[at] ^= 1 << bit;
+                // The kind is outside of the checksum, and a response is no list of names.
+                assert!(decode(flipped.into()).is_err(), "bit {bit} of octet {at}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_makes_the_decoder_panic(octets in proptest::collection::vec(any::<u8>(), 0..200), kind in 1u8..3) {
+            let mut value = Writer::new(kind, 0);
+            value.0.extend(&octets);
+            let _ = decode(value.finish().into());
+            let _ = decode(octets.into());
+        }
+    }
+}

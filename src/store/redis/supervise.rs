@@ -1,0 +1,141 @@
+//! The one place that connects to Redis, finds out whether it is well, and says so once a change.
+
+use super::{Redis, State, describe, lock};
+use crate::clock::Clock;
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{AsyncConnectionConfig, Client, RedisResult};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// Connects, and connects again, for as long as the process lives.
+///
+/// `on_loss` is called when Redis is lost, before anything else happens.
+pub(in crate::store) async fn supervise(redis: Redis, clock: Clock, on_loss: impl Fn() + Send) {
+    let mut pause = PAUSE_MIN;
+    let mut said = Said::Nothing;
+    loop {
+        let ended = match connect(&redis).await {
+            Ok(link) => {
+                pause = PAUSE_MIN;
+                if said != Said::Connected {
+                    info!(address = super::display_url(&redis.options().url), "redis_connected");
+                    said = Said::Connected;
+                }
+                let ended = serve(&redis, link, &clock).await;
+                on_loss();
+                ended
+            }
+            Err(error) => {
+                redis.shared.stats.redis.errors_connection.inc();
+                describe(&error)
+            }
+        };
+        note(&redis, &clock, false, Some(&ended));
+        if said != Said::Lost {
+            let fallback = match redis.options().when_down {
+                crate::store::WhenDown::PassThrough => "pass-through",
+                crate::store::WhenDown::Memory => "memory",
+            };
+            warn!(error = ended, fallback, "redis_connection_failed");
+            said = Said::Lost;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// What the log was told last, so that it is told of changes alone.
+#[derive(PartialEq)]
+enum Said {
+    Nothing,
+    Connected,
+    Lost,
+}
+
+/// Makes a connection that answers within the budget, or says why there is none.
+async fn connect(redis: &Redis) -> RedisResult<MultiplexedConnection> {
+    let options = redis.options();
+    let client = Client::open(options.url.as_str())?;
+    let tcp = TcpSettings::default()
+        .set_nodelay(true)
+        // A partition without a reset: the kernel gives the connection up, instead of retransmitting into the void.
+        .set_user_timeout(Duration::from_secs(2))
+        .set_keepalive(socket2::TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(5)));
+    let client = Client::open(client.get_connection_info().clone().set_tcp_settings(tcp))?;
+    let config = AsyncConnectionConfig::new()
+        // The budget is kept by the caller; a second limit here would only hide which one struck.
+        .set_response_timeout(None)
+        .set_connection_timeout(Some(options.connect_timeout))
+        .set_pipeline_buffer_size(options.commands_max);
+    let connecting = client.get_multiplexed_async_connection_with_config(&config);
+    // A peer that takes the connection and then says nothing would hold the handshake for ever.
+    let connected = tokio::time::timeout(options.connect_timeout, connecting).await;
+    let link = connected.map_err(|_| (redis::ErrorKind::Io, "no answer to the handshake"))??;
+    // A server that is slower than the budget is of no use to any request, so it is not used.
+    match redis.probe::<String>(&link, &redis::cmd("PING")).await {
+        Some(pong) => pong.map(|_| link),
+        None => Err((redis::ErrorKind::Io, TOO_SLOW).into()),
+    }
+}
+
+/// Lets requests use the connection until it breaks or answers too slowly; says what happened.
+async fn serve(redis: &Redis, link: MultiplexedConnection, clock: &Clock) -> String {
+    let shared = &redis.shared;
+    let link = Arc::new(link);
+    shared.stats.redis.connects.inc();
+    lock(&shared.reads).succeeded();
+    lock(&shared.writes).paused_until = None;
+    shared.link.store(Some(link.clone()));
+    note(redis, clock, true, None);
+    loop {
+        tokio::select! {
+            () = shared.broken.notified() => {}
+            () = tokio::time::sleep(PROBE_EVERY) => check(redis, &link).await,
+        }
+        if shared.link.load().is_none() {
+            return lock(&shared.state).last_error.clone().unwrap_or_default();
+        }
+    }
+}
+
+/// Probes a connection that may be idle, so that the state is known before a request needs it; counts keys by the way.
+async fn check(redis: &Redis, link: &Arc<MultiplexedConnection>) {
+    match redis.probe::<u64>(link, &redis::cmd("DBSIZE")).await {
+        Some(Ok(keys)) => {
+            lock(&redis.shared.reads).succeeded();
+            redis.shared.keys.store(keys, Ordering::Relaxed);
+        }
+        // An account may be forbidden to count, and yet be good for everything that matters.
+        Some(Err(error)) if error.code() == Some("NOPERM") => {}
+        Some(Err(error)) => redis.open(link, &describe(&error)),
+        None => {
+            if lock(&redis.shared.reads).failed(Instant::now()) {
+                redis.open(link, TOO_SLOW);
+            }
+        }
+    }
+}
+
+/// Writes down a state, and since when it holds.
+fn note(redis: &Redis, clock: &Clock, is_up: bool, error: Option<&str>) {
+    redis.shared.stats.redis.breaker_open.set(i64::from(!is_up));
+    let mut state = lock(&redis.shared.state);
+    let since = if state.is_up == is_up { state.since } else { clock.now() };
+    let last_error = error.map(str::to_owned).or_else(|| state.last_error.take());
+    *state = State { is_up, since, last_error, keys: 0, writes_paused: false };
+}
+
+/// The error of a Redis that lives and is no help.
+const TOO_SLOW: &str = "no answer within the budget";
+
+/// The first pause after a failed attempt; each further one is twice as long.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+
+/// The longest pause, so that a Redis that is well again is used within a second.
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// How often an idle connection is probed.
+const PROBE_EVERY: Duration = Duration::from_secs(1);

@@ -1,0 +1,43 @@
+//! A stored response: what a tier holds.
+
+use crate::rules::CacheKey;
+use crate::semantics::StoredHead;
+use bytes::Bytes;
+use std::time::{Duration, SystemTime};
+
+/// A stored response, whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredResponse {
+    /// The key it answers; compared when it is read.
+    pub key: CacheKey,
+    /// Status, fields, times, and what deciding about it needs.
+    pub head: StoredHead,
+    /// The body, complete.
+    pub body: Bytes,
+    /// The names under which it can be purged.
+    pub tags: Vec<String>,
+}
+
+impl StoredResponse {
+    /// About how many octets of memory it takes.
+    pub(super) fn weight(&self) -> u64 {
+        let fields: usize = self.head.fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum();
+        let tags: usize = self.tags.iter().map(|tag| tag.len() + size_of::<String>()).sum();
+        (self.body.len() + self.key.parts().len() + fields + tags + ENTRY_OVERHEAD) as u64
+    }
+
+    /// How long it is worth keeping: while it is fresh and, if the origin could confirm it, for `keep_stale` after that.
+    pub(super) fn keep_for(&self, now: SystemTime, keep_stale: Duration) -> Duration {
+        let stale = if self.head.has_validator() { keep_stale } else { Duration::ZERO };
+        (self.head.remaining(now) + stale).min(KEEP_MAX)
+    }
+}
+
+/// A `HeaderMap`'s own cost a field: its bucket and its share of the index.
+const FIELD_OVERHEAD: usize = 112;
+
+/// The cost of an entry beside its fields and body: the cache's slot, two reference counts, the numbers of the head.
+const ENTRY_OVERHEAD: usize = 480;
+
+/// Nothing is kept longer than a year (RFC 9111 §1.2.2 lets any larger number mean "long").
+const KEEP_MAX: Duration = Duration::from_secs(365 * 24 * 3600);

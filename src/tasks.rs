@@ -1,0 +1,102 @@
+//! Background work and the end of a process' life: who still works, who is to stop, and when.
+
+use std::future::Future;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The owner of all background work. Clones are handles to the same.
+///
+/// A life ends in three steps: [`leave`](Tasks::leave) makes the process unready while it still takes requests,
+/// [`close`](Tasks::close) takes no new connections, [`drain`](Tasks::drain) waits for what is under way.
+#[derive(Debug, Clone, Default)]
+pub struct Tasks {
+    finite: TaskTracker,
+    leaving: CancellationToken,
+    closing: CancellationToken,
+    stopping: CancellationToken,
+}
+
+impl Tasks {
+    /// Spawns work that ends by itself; a drain waits for it.
+    pub fn spawn<F>(&self, work: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.finite.spawn(work);
+    }
+
+    /// Spawns work that goes on until everything stops, at which point it is dropped.
+    pub fn spawn_until_stop<F>(&self, work: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stopping = self.stopping.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = work => {}
+            }
+        });
+    }
+
+    /// Makes the process unready.
+    pub fn leave(&self) {
+        self.leaving.cancel();
+    }
+
+    /// Whether the process still wants new work.
+    pub fn is_ready(&self) -> bool {
+        !self.leaving.is_cancelled()
+    }
+
+    /// Takes no new connections, and asks those that are open to end after what they are doing.
+    pub fn close(&self) {
+        self.leaving.cancel();
+        self.closing.cancel();
+    }
+
+    /// Ends when no new connections are to be taken.
+    pub async fn closing(&self) {
+        self.closing.cancelled().await;
+    }
+
+    /// Waits until the finite work has ended, for at most `limit`, and then stops the rest. Says whether all ended in time.
+    pub async fn drain(&self, limit: Duration) -> bool {
+        self.close();
+        self.finite.close();
+        let all_ended = tokio::time::timeout(limit, self.finite.wait()).await.is_ok();
+        self.stopping.cancel();
+        all_ended
+    }
+
+    /// How many pieces of finite work are under way.
+    pub fn under_way(&self) -> usize {
+        self.finite.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_drain_waits_for_finite_work_and_ends_the_rest() {
+        let tasks = Tasks::default();
+        let (done, ended) = tokio::sync::oneshot::channel::<()>();
+        tasks.spawn(async move {
+            let _ = ended.await;
+        });
+        let (alive, dropped) = tokio::sync::oneshot::channel::<()>();
+        tasks.spawn_until_stop(async move {
+            let _alive = alive;
+            std::future::pending().await
+        });
+        assert!(tasks.is_ready());
+        assert!(!tasks.drain(Duration::from_millis(5)).await);
+        assert!(!tasks.is_ready());
+        assert!(dropped.await.is_err());
+        done.send(()).unwrap();
+        assert!(tasks.drain(Duration::from_secs(5)).await);
+    }
+}

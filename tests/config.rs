@@ -1,0 +1,728 @@
+//! The configuration: that the shipped files mean what they say, and that a wrong one is told all that is wrong with it.
+
+use proptest::prelude::*;
+use sidecache::config::{self, Config, LogFormat, Problems, Sources};
+use sidecache::rules::{Caching, Pattern, Route, Share, TagTemplate, Unkeyed};
+use sidecache::store::{RedisOptions, WhenDown};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+fn in_package(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn shipped() -> String {
+    fs::read_to_string(in_package("proxy.toml")).unwrap()
+}
+
+fn load(toml: &str) -> Result<Config, Problems> {
+    config::load(&Sources::new().text("proxy.toml", toml))
+}
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn route(name: &str, pattern: &str, ttl: Duration) -> Route {
+    Route::new(name, Pattern::parse(pattern).unwrap(), ttl)
+}
+
+// === The shipped files ===
+
+fn two_routes() -> Vec<Route> {
+    let tagged = |route: Route| {
+        let tags = vec![TagTemplate::parse("customer:{id}", route.pattern.captures()).unwrap()];
+        Route { tags, ..route }
+    };
+    vec![
+        tagged(route("customer", "/api/mcp/customer/{id}", secs(3600))),
+        tagged(route("churn-risk", "/api/mcp/customer/{id}/churn-risk", secs(1800))),
+    ]
+}
+
+#[test]
+fn proxy_toml_is_the_defaults_and_two_routes() {
+    let expected = Config { routes: two_routes(), ..Config::default() };
+    assert_eq!(load(&shipped()).unwrap(), expected);
+    assert_eq!(load("").unwrap(), Config::default());
+}
+
+#[test]
+fn proxy_toml_still_loads_with_all_its_comments_taken_away() {
+    let uncommented: String = shipped().lines().map(|line| format!("{}\n", uncomment(line))).collect();
+    let config = load(&uncommented).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.routes[..2], two_routes());
+    assert_eq!(config.routes.len(), 6);
+    assert_eq!(config.store.redis, Some(RedisOptions::new("redis://127.0.0.1:6379/0")));
+}
+
+/// Keys are commented out without a blank; prose has one.
+fn uncomment(line: &str) -> &str {
+    line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase())).unwrap_or(line)
+}
+
+#[test]
+fn proxy_toml_has_every_key() {
+    let mut section = String::new();
+    let mut present = Vec::new();
+    for line in shipped().lines().map(|line| uncomment(line).to_owned()) {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+        } else if let Some((key, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+            present.push(format!("{section}.{key}"));
+            let inner = value.trim_matches(['{', '}', ' ']).split(", ").filter_map(|pair| pair.split_once(" = "));
+            present.extend(inner.map(|(inner, _)| format!("{section}.{key}.{inner}")));
+        }
+    }
+    for key in config::known_keys() {
+        assert!(present.contains(&key), "{key} is missing in proxy.toml");
+    }
+}
+
+/// A key is explained as `section.key`, or as `key` in a table below a heading (or a row) that names `[section]`.
+#[test]
+fn the_readme_has_every_key() {
+    let readme = fs::read_to_string(in_package("README.md")).unwrap();
+    let mut section = "";
+    let mut explained = Vec::new();
+    for line in readme.lines() {
+        let begins = |line: &str| line.starts_with('#') || line.starts_with('*') || line.starts_with('`');
+        if begins(line) || line.starts_with("| `[") {
+            let name = line.split_once('[').and_then(|(_, rest)| rest.trim_start_matches('[').split(']').next());
+            section = name.unwrap_or(section);
+        }
+        for code in line.split('`').skip(1).step_by(2) {
+            explained.push(code.to_owned());
+            if line.starts_with('|') {
+                explained.push(format!("{section}.{code}"));
+                explained.push(format!("{section}.query.{code}"));
+            }
+        }
+    }
+    let missing: Vec<String> = config::known_keys().into_iter().filter(|key| !explained.contains(key)).collect();
+    assert!(missing.is_empty(), "README.md does not explain {}", missing.join(", "));
+}
+
+#[test]
+fn every_example_loads() {
+    let mut loaded = 0;
+    for entry in fs::read_dir(in_package("config")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            // As the comments of the examples ask for it.
+            let environment = [("PORT", "3000"), ("ADMIN_TOKEN", "0123456789abcdef"), ("CACHE_SECRET", "fedcba9876543210")];
+            let sources = Sources::new().file(&path).environment(environment);
+            let config = config::load(&sources).unwrap_or_else(|problems| panic!("{problems}"));
+            assert!(!config.routes.is_empty(), "{}", path.display());
+            loaded += 1;
+        }
+    }
+    assert!(loaded >= 4);
+}
+
+#[test]
+fn every_toml_of_the_readme_loads() {
+    let readme = fs::read_to_string(in_package("README.md")).unwrap();
+    for block in readme.split("```toml\n").skip(1) {
+        let toml = block.split("```").next().unwrap();
+        let sources = Sources::new().text("README.md", toml).environment([("ADMIN_TOKEN", "t"), ("CACHE_SECRET", "s")]);
+        config::load(&sources).unwrap_or_else(|problems| panic!("{problems}\n\n{toml}"));
+    }
+}
+
+// === What keys mean ===
+
+#[test]
+fn durations_and_sizes_are_read_as_people_write_them() {
+    let ttl = |written: &str| match load(&format!("[cache]\nttl = {written}\n[[route]]\nmatch = '/'")).unwrap().routes[0].caching
+    {
+        Caching::Rule { ttl, .. } => ttl,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(ttl("\"90s\""), secs(90));
+    assert_eq!(ttl("90"), secs(90));
+    assert_eq!(ttl("\"1h 30m\""), secs(5400));
+    assert_eq!(ttl("\"1500ms\""), Duration::from_millis(1500));
+    assert_eq!(ttl("\"2days\""), secs(2 * 86_400));
+
+    let size = |written: &str| load(&format!("[memory]\nmax_size = {written}")).unwrap().store.memory.bytes_max;
+    assert_eq!(size("\"256MiB\""), 256 << 20);
+    assert_eq!(size("\"1 GB\""), 1_000_000_000);
+    assert_eq!(size("4096"), 4096);
+    assert_eq!(size("0"), 0);
+}
+
+#[test]
+fn addresses_are_read_as_people_write_them() {
+    let listen = |written: &str| load(&format!("[server]\nlisten = {written}")).unwrap().server.listen.to_string();
+    assert_eq!(listen("\"127.0.0.1:80\""), "127.0.0.1:80");
+    assert_eq!(listen("\"[::1]:80\""), "[::1]:80");
+    assert_eq!(listen("\":80\""), "0.0.0.0:80");
+    assert_eq!(listen("\"80\""), "0.0.0.0:80");
+    assert_eq!(listen("80"), "0.0.0.0:80");
+    assert_eq!(load("[admin]\nlisten = \"off\"").unwrap().admin.listen, None);
+
+    let trusted = load("[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]").unwrap().cache.trusted_proxies;
+    assert_eq!(trusted.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.0/8", "::1/128"]);
+}
+
+#[test]
+fn redis_is_there_when_it_has_a_url() {
+    assert_eq!(load("[redis]\nbudget = \"5ms\"").unwrap().store.redis, None);
+    assert_eq!(load("[redis]\nurl = \"off\"").unwrap().store.redis, None);
+    let redis = load("[redis]\nurl = \"redis://h\"\nwhen_down = \"memory\"\nbudget = \"5ms\"").unwrap().store.redis;
+    let expected =
+        RedisOptions { when_down: WhenDown::Memory, budget: Duration::from_millis(5), ..RedisOptions::new("redis://h") };
+    assert_eq!(redis, Some(expected));
+}
+
+#[test]
+fn a_route_says_what_is_cached() {
+    let one = |toml: &str| load(&format!("[[route]]\nmatch = \"/a/<id>\"\n{toml}")).unwrap().routes.remove(0);
+    let plain = route("/a/{id}", "/a/{id}", secs(300));
+    assert_eq!(one(""), plain);
+    assert_eq!(one("name = \"a\"").name, "a");
+    assert_eq!(one("cache = \"on\"\nttl = 5").caching, Caching::Rule { ttl: secs(5), overrides: false });
+    assert_eq!(one("ttl = 5\noverride = true").caching, Caching::Rule { ttl: secs(5), overrides: true });
+    assert_eq!(one("cache = \"off\"\noverride = false").caching, Caching::Off);
+    let standard = one("cache = \"standard\"");
+    assert_eq!((standard.caching, standard.unkeyed), (Caching::Standard, Unkeyed::Forward));
+    assert_eq!(one("cache = \"standard\"\nunkeyed_headers = \"drop\"").unkeyed, Unkeyed::Drop);
+    assert_eq!(one("unkeyed_headers = \"forward\"").unkeyed, Unkeyed::Forward);
+    assert!(!one("methods = [\"GET\"]").head);
+    assert!(one("methods = [\"HEAD\", \"GET\"]").head);
+    assert_eq!(one("share = \"everyone\"").share, Share::Everyone);
+    let both = vec![http::header::AUTHORIZATION, http::header::COOKIE];
+    assert_eq!(one("share = \"per-credential\"").share, Share::PerCredential(both));
+    let key = one("share = \"per-credential\"\nidentity = [\"X-Api-Key\"]\nkey_headers = [\"X-Tenant\"]");
+    assert_eq!(key.share, Share::PerCredential(vec!["x-api-key".parse().unwrap()]));
+    assert_eq!(key.key_headers, ["x-tenant"]);
+    let query = one("query = { allow = [\"a\"], deny = [\"utm_*\"], sort = true }").query;
+    assert_eq!((query.allow, query.deny, query.sort), (Some(vec!["a".to_owned()]), vec!["utm_*".to_owned()], true));
+    assert!(one("strip_set_cookie = true").strip_set_cookie);
+    assert_eq!(one("tags = [\"a:{id}\", \"b\"]").tags.len(), 2);
+}
+
+// === Environment and command line ===
+
+#[test]
+fn the_command_line_beats_the_environment_which_beats_the_file() {
+    let sources = || Sources::new().text("proxy.toml", "[origin]\nurl = \"http://file\"");
+    let origin = |sources: &Sources| config::load(sources).unwrap().origin.address.to_string();
+    assert_eq!(origin(&sources()), "http://file");
+    let environment = sources().environment([("ORIGIN_URL", "http://env")]);
+    assert_eq!(origin(&environment), "http://env");
+    let generic = sources().environment([("SIDECACHE_ORIGIN_URL", "http://generic"), ("ORIGIN_URL", "http://env")]);
+    assert_eq!(origin(&generic), "http://generic");
+    assert_eq!(origin(&environment.clone().flag("--origin", "origin.url", "http://flag")), "http://flag");
+    let flag_first = sources().flag("--origin", "origin.url", "http://flag").environment([("ORIGIN_URL", "http://env")]);
+    assert_eq!(origin(&flag_first), "http://flag");
+    assert_eq!(origin(&environment.set("origin.url=http://set")), "http://set");
+}
+
+#[test]
+fn each_variable_sets_its_key() {
+    let with = |name: &str, value: &str| {
+        let sources = Sources::new().text("proxy.toml", "[[route]]\nmatch = '/'\n[server]\nlisten = \"127.0.0.1:1\"");
+        config::load(&sources.environment([(name, value)])).unwrap_or_else(|problems| panic!("{problems}"))
+    };
+    for (written, expected) in [("false", false), ("0", false), ("No", false), ("OFF", false), ("1", true), ("yes", true)] {
+        assert_eq!(with("ENABLE_CACHE", written).cache.enabled, expected);
+    }
+    assert_eq!(with("REDIS_URL", "redis://h:1").store.redis, Some(RedisOptions::new("redis://h:1")));
+    assert_eq!(with("REDIS_URL", "").store.redis, None);
+    assert_eq!(with("CACHE_TTL", "60").routes[0].caching, Caching::Rule { ttl: secs(60), overrides: false });
+    assert_eq!(with("CACHE_TTL", "2m").routes[0].caching, Caching::Rule { ttl: secs(120), overrides: false });
+    assert_eq!(with("ORIGIN_URL", "unix:/run/app.sock").origin.address.to_string(), "unix:/run/app.sock");
+    assert_eq!(with("PORT", "3000").server.listen.to_string(), "127.0.0.1:3000");
+    assert_eq!(with("ADMIN_TOKEN", "abc\n").admin.token.as_deref(), Some("abc"));
+    assert_eq!(with("CACHE_SECRET", "abc").cache.secret.as_deref(), Some("abc"));
+    assert_eq!(with("RUST_LOG", "info,sidecache::store=debug").log.level, "info,sidecache::store=debug");
+    assert_eq!(with("SIDECACHE_LOG_FORMAT", "json").log.format, LogFormat::Json);
+    assert_eq!(with("SIDECACHE_ADMIN_LISTEN", "off").admin.listen, None);
+    assert_eq!(with("SIDECACHE_MEMORY_MAX_SIZE", "1MiB").store.memory.bytes_max, 1 << 20);
+    assert_eq!(with("SIDECACHE_SERVER_WORKERS", "3").server.workers, Some(3));
+    for written in ["10.0.0.1, ::1", "[\"10.0.0.1\", \"::1\"]", "10.0.0.1,::1,"] {
+        assert_eq!(with("SIDECACHE_SERVER_TRUSTED_PROXIES", written).cache.trusted_proxies.len(), 2);
+    }
+    assert_eq!(with("UNRELATED", "x"), with("SIDECACHE_CONFIG", "/ignored/because/the/text/was/named"));
+}
+
+#[test]
+fn every_key_but_those_of_routes_can_be_set_from_outside() {
+    for key in config::known_keys().iter().filter(|key| !key.starts_with("route.")) {
+        let variable = format!("SIDECACHE_{}", key.replacen('.', "_", 1).to_uppercase());
+        // Nothing takes this value, so that whoever reads the key says so, and nobody calls it unknown.
+        for sources in [Sources::new().environment([(&variable, "\u{e9} \"")]), Sources::new().set(&format!("{key}=\u{e9} \""))] {
+            match config::load(&sources.text("proxy.toml", "")) {
+                // Any path and nearly any filter will do.
+                Ok(_) => assert!(["origin.ca_file", "log.level"].contains(&key.as_str()), "{key}"),
+                Err(problems) => assert!(!problems.to_string().contains("no such"), "{problems}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_kubernetes_sets_for_a_service_called_sidecache_is_not_ours() {
+    let variables = [
+        ("SIDECACHE_SERVICE_HOST", "10.0.0.1"),
+        ("SIDECACHE_SERVICE_PORT", "8080"),
+        ("SIDECACHE_SERVICE_PORT_HTTP", "8080"),
+        ("SIDECACHE_PORT", "tcp://10.0.0.1:8080"),
+        ("SIDECACHE_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+        ("SIDECACHE_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ("SIDECACHE_REDIS_SERVICE_HOST", "10.0.0.1"),
+        ("SIDECACHE_REDIS_PORT", "tcp://10.0.0.1:6379"),
+        ("SIDECACHE_REDIS_PORT_6379_TCP_PROTO", "tcp"),
+    ];
+    assert_eq!(config::load(&Sources::new().text("proxy.toml", "").environment(variables)).unwrap(), Config::default());
+}
+
+// === What is wrong ===
+
+/// Expects these problems and no others; excerpts apart.
+fn refused(toml: &str, expected: &[&str]) {
+    refuses(Sources::new().text("proxy.toml", toml), expected);
+}
+
+fn refuses(sources: Sources, expected: &[&str]) {
+    let first_line = |problem: &config::Problem| problem.to_string().lines().next().map(str::to_owned);
+    let told: Vec<String> = match config::load(&sources) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.iter().filter_map(first_line).collect(),
+    };
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_problem_is_shown_with_its_line() {
+    let problems = load("\n[redis]\n  budget = \"20 parsecs\" # far\n[cache]\nttl = true\n").unwrap_err();
+    let expected = r#"
+proxy.toml:3:12: [redis] budget: "20 parsecs" is not a duration; write one such as "20ms", "30s", "5m", "1h"
+  |
+3 |   budget = "20 parsecs" # far
+  |            ^^^^^^^^^^^^
+
+proxy.toml:5:7: [cache] ttl: is a boolean; write a duration: "20ms", "30s", "5m", "1h", or a whole number of seconds
+  |
+5 | ttl = true
+  |       ^^^^"#;
+    assert_eq!(problems.to_string(), expected.trim_start());
+    assert_eq!(problems.count(), 2);
+    assert_eq!(problems.iter().map(|problem| problem.line()).collect::<Vec<_>>(), [Some(3), Some(5)]);
+}
+
+#[test]
+fn unknown_keys_and_sections_are_problems_with_a_suggestion() {
+    refused("[redis]\nbugdet = 1", &["proxy.toml:2:1: [redis] bugdet: there is no such key; did you mean `budget`?"]);
+    refused("[memory]\nmax-size = 1", &["proxy.toml:2:1: [memory] max-size: there is no such key; did you mean `max_size`?"]);
+    refused("[memory]\nflavour = 1", &["proxy.toml:2:1: [memory] flavour: there is no such key; [memory] has max_size"]);
+    refused("[reddis]\nurl = 1", &["proxy.toml:1:2: [reddis]: there is no such section; did you mean [redis]?"]);
+    refused("[[routes]]", &["proxy.toml:1:3: [routes]: there is no such section; did you mean [[route]]?"]);
+    refused(
+        "port = 1",
+        &[
+            "proxy.toml:1:1: [port]: there is no such section; the file has server, origin, cache, memory, redis, admin, log, route",
+        ],
+    );
+    refused(
+        "[[route]]\nname = 'a'\nmatch = '/'\ntttl = 1\nquery.alow = []",
+        &[
+            "proxy.toml:4:1: route[0].tttl (\"a\"): there is no such key; did you mean `ttl`?",
+            "proxy.toml:5:7: route[0].query.alow (\"a\"): there is no such key; did you mean `allow`?",
+        ],
+    );
+    refused(
+        "\"\\u001b[2J\" = 1\n[admin]\nlisten = \"off\"",
+        &["proxy.toml:1:1: [\\u{1b}[2J]: there is no such section; \
+        the file has server, origin, cache, memory, redis, admin, log, route"],
+    );
+}
+
+#[test]
+fn values_of_another_type_are_problems() {
+    refused(
+        "[server]\nlisten = []",
+        &["proxy.toml:2:10: [server] listen: is a list; write an address in quotes: \
+        \"0.0.0.0:8080\", \"[::]:8080\" or \":8080\""],
+    );
+    refused(
+        "[server]\nworkers = \"2\"",
+        &["proxy.toml:2:11: [server] workers: is a string; write a whole number, without quotes"],
+    );
+    refused("[origin]\nhttp2 = \"yes\"", &["proxy.toml:2:9: [origin] http2: is a string; write true or false, without quotes"]);
+    refused("[origin]\nca_file = 1979-05-27", &["proxy.toml:2:11: [origin] ca_file: is a date; write a string in quotes"]);
+    refused(
+        "[memory]\nmax_size = 1.5",
+        &["proxy.toml:2:12: [memory] max_size: is a number with a fraction; write a size: \
+        \"64KiB\", \"256MiB\", \"1GiB\", or a whole number of octets"],
+    );
+    refused("[admin]\ntoken = 5", &["proxy.toml:2:9: [admin] token: is an integer; write a string in quotes"]);
+    refused("redis = 5", &["proxy.toml:1:9: [redis]: is an integer; it is a table of keys"]);
+    refused("route = 5", &["proxy.toml:1:9: [route]: is an integer; a route begins with [[route]]"]);
+    refused("[route]\nmatch = '/'", &["proxy.toml:1:1: [route]: a route begins with two brackets: [[route]]"]);
+    refused(
+        "[[route]]\nmatch = '/'\ntags = 'a'",
+        &["proxy.toml:3:8: route[0].tags (\"/\"): is a string; write a list in brackets"],
+    );
+    refused(
+        "[[route]]\nmatch = '/'\ntags = ['a', 1]",
+        &["proxy.toml:3:14: route[0].tags (\"/\"): is an integer; write a string in quotes"],
+    );
+}
+
+#[test]
+fn values_that_cannot_be_meant_are_problems() {
+    refused("[redis]\nbudget = 0", &["proxy.toml:2:10: [redis] budget: 0 is out of range; write something from 1ms to 10s"]);
+    refused("[cache]\nttl = -1", &["proxy.toml:2:7: [cache] ttl: -1 is out of range; write something from 1s to 365d"]);
+    refused(
+        "[cache]\nttl = \"99999999999999y\"",
+        &["proxy.toml:2:7: [cache] ttl: 99999999999999y is out of range; \
+        write something from 1s to 365d"],
+    );
+    refused(
+        "[redis]\nvalue_max = \"2 sheep\"",
+        &["proxy.toml:2:13: [redis] value_max: \"2 sheep\" is not a size; \
+        write one such as \"64KiB\", \"256MiB\", \"1GiB\""],
+    );
+    refused(
+        "[redis]\nvalue_max = \"2GiB\"",
+        &["proxy.toml:2:13: [redis] value_max: 2GiB is out of range; \
+        write something from 1KiB to 512MiB"],
+    );
+    refused(
+        "[server]\nheader_size_max = 100",
+        &["proxy.toml:2:19: [server] header_size_max: 100 is out of range; \
+        write something from 8KiB to 16MiB"],
+    );
+    refused(
+        "[server]\nconnections_max = 0",
+        &["proxy.toml:2:19: [server] connections_max: 0 is out of range; \
+        write something from 1 to 1000000"],
+    );
+    refused(
+        "[server]\nlisten = \"localhost\"",
+        &["proxy.toml:2:10: [server] listen: \"localhost\" is not an address to \
+        listen on; write \"0.0.0.0:8080\", \"[::]:8080\" or \":8080\""],
+    );
+    refused("[server]\nlisten = 70000", &["proxy.toml:2:10: [server] listen: 70000 is not a port; ports go from 0 to 65535"]);
+    refused(
+        "[server]\ntrusted_proxies = [\"proxy\"]",
+        &["proxy.toml:2:20: [server] trusted_proxies: \"proxy\" is neither an \
+        address nor a network, such as \"10.0.0.7\", \"10.0.0.0/8\", \"fd00::/8\""],
+    );
+    refused(
+        "[origin]\nurl = \"http://h/v1\"",
+        &["proxy.toml:2:7: [origin] url: only scheme, host and port: requests keep their \
+        own path, so `/v1` has no place here"],
+    );
+    refused(
+        "[redis]\nwhen_down = \"memroy\"",
+        &["proxy.toml:2:13: [redis] when_down: \"memroy\" is none of \"pass-through\", \
+        \"memory\"; did you mean \"memory\"?"],
+    );
+    refused(
+        "[redis]\nprefix = \"a b\"",
+        &["proxy.toml:2:10: [redis] prefix: \"a b\" has other signs than letters, digits and \
+        `-_.:`, or more than 64"],
+    );
+    refused("[log]\nlevel = \"inof\"", &["proxy.toml:2:9: [log] level: \"inof\" is no level; did you mean \"info\"?"]);
+    refused(
+        "[log]\nlevel = \"a=b=c\"",
+        &["proxy.toml:2:9: [log] level: \"a=b=c\" is not a filter; write one of off, error, warn, \
+        info, debug, trace, or directives such as \"info,sidecache::store=debug\""],
+    );
+    refused(
+        "[admin]\nlisten = \"0.0.0.0:8080\"",
+        &["proxy.toml:2:10: [admin] listen: 0.0.0.0:8080 is the address of [server] \
+        listen; for one port write on_proxy_port = true"],
+    );
+    refused(
+        "[admin]\non_proxy_port = true",
+        &["proxy.toml:2:17: [admin] on_proxy_port: needs [admin] token or ADMIN_TOKEN: \
+        everybody who reaches the proxy reaches the admin paths"],
+    );
+}
+
+#[test]
+fn a_redis_url_that_is_none_is_a_problem() {
+    for written in ["h:6379", "http://h", "redis:/x", ""] {
+        let problems = load(&format!("[redis]\nurl = \"{written}\"")).unwrap_err().to_string();
+        assert!(problems.starts_with(&format!("proxy.toml:2:7: [redis] url: {written:?} cannot be used: ")), "{problems}");
+        assert!(problems.contains("; write \"redis://host:6379/0\", "), "{problems}");
+    }
+}
+
+#[test]
+fn what_a_route_cannot_mean_is_a_problem() {
+    let one = |toml: &str, expected: &[&str]| refused(&format!("[[route]]\nmatch = '/a/{{id}}'\n{toml}"), expected);
+    one("tags = ['x:{nope}']", &["proxy.toml:3:9: route[0].tags (\"/a/{id}\"): the pattern has no capture `{nope}`"]);
+    one(
+        "ttl = '1h'\ncache = 'off'",
+        &["proxy.toml:3:7: route[0].ttl (\"/a/{id}\"): nothing is stored on a route with cache = \
+        \"off\"; leave out either"],
+    );
+    one(
+        "cache = 'standard'\nttl = 1\noverride = true",
+        &[
+            "proxy.toml:4:7: route[0].ttl (\"/a/{id}\"): cache = \"standard\" leaves the lifetime to the origin alone; leave out either",
+            "proxy.toml:5:12: route[0].override (\"/a/{id}\"): cache = \"standard\" leaves the lifetime to the origin alone; \
+         leave out either",
+        ],
+    );
+    one(
+        "override = true",
+        &["proxy.toml:3:12: route[0].override (\"/a/{id}\"): puts the route's ttl before what the origin \
+        states, so it needs a ttl here"],
+    );
+    one(
+        "identity = ['cookie']",
+        &["proxy.toml:3:12: route[0].identity (\"/a/{id}\"): has a meaning only together with \
+        share = \"per-credential\""],
+    );
+    one(
+        "share = 'per-credential'\nidentity = []",
+        &["proxy.toml:4:12: route[0].identity (\"/a/{id}\"): is empty, so nobody \
+        would be told apart; name a request field"],
+    );
+    one(
+        "key_headers = ['TE', 'a b', 'If-Range', 'Cookie']",
+        &[
+            "proxy.toml:3:16: route[0].key_headers (\"/a/{id}\"): `te` is between two neighbours and never reaches the origin \
+         (RFC 9110 §7.6.1)",
+            "proxy.toml:3:22: route[0].key_headers (\"/a/{id}\"): \"a b\" is not the name of a header field",
+            "proxy.toml:3:29: route[0].key_headers (\"/a/{id}\"): `if-range` is answered by the cache itself",
+            "proxy.toml:3:41: route[0].key_headers (\"/a/{id}\"): `cookie` would stand in the key for all to read; write \
+         share = \"per-credential\"",
+        ],
+    );
+    one("key_headers = ['X-A', 'x-a']", &["proxy.toml:3:15: route[0].key_headers (\"/a/{id}\"): `x-a` stands twice"]);
+    one(
+        "methods = ['POST']",
+        &["proxy.toml:3:12: route[0].methods (\"/a/{id}\"): responses to \"POST\" are not stored; \
+        \"GET\" and \"HEAD\" are"],
+    );
+    one(
+        "methods = ['HEAD']",
+        &["proxy.toml:3:11: route[0].methods (\"/a/{id}\"): write [\"GET\"] or [\"GET\", \"HEAD\"]: what is \
+        stored are responses to GET"],
+    );
+    one(
+        "name = 'a,b'",
+        &["proxy.toml:3:8: route[0].name: \"a,b\" cannot be a name: visible ASCII without quotes, \
+        commas, backslashes and `*`, 100 signs at most"],
+    );
+    refused("[[route]]\nmatch = '/a/{id'", &["proxy.toml:2:9: route[0].match: unbalanced `{` or `<` in the segment `{id`"]);
+    refused(
+        "[[route]]\nname = 'a'",
+        &["proxy.toml:1:1: route[0].match (\"a\"): is missing; write the paths it takes, such as \
+        match = \"/api/customer/{id}\""],
+    );
+}
+
+#[test]
+fn routes_that_contradict_each_other_are_problems() {
+    refused(
+        "[[route]]\nname = 'a'\nmatch = '/{id}'\n[[route]]\nname = 'b'\nmatch = '/<x>'",
+        &["proxy.toml:6:9: route[1].match (\"b\"): `/{x}` matches the same paths as `/{id}`; only one of them could be chosen"],
+    );
+    refused(
+        "[[route]]\nname = 'a'\nmatch = 'bad'\n[[route]]\nname = 'a'\nmatch = '/b'",
+        &[
+            "proxy.toml:3:9: route[0].match (\"a\"): a pattern begins with `/`",
+            "proxy.toml:5:8: route[1].name (\"a\"): route[0] has this name too; statistics and purges tell routes apart by it",
+        ],
+    );
+    refused(
+        "[[route]]\nmatch = '/a'\n[[route]]\nmatch = '/a'",
+        &["proxy.toml:4:9: route[1].match (\"/a\"): `/a` matches the same paths as `/a`; only one of them could be chosen"],
+    );
+}
+
+#[test]
+fn credentials_in_keys_that_replicas_share_need_a_secret() {
+    let toml = "[redis]\nurl = 'redis://h'\n[[route]]\nmatch = '/'\nshare = 'per-credential'";
+    let message = "proxy.toml:5:9: route[0].share (\"/\"): \"per-credential\" with Redis needs [cache] secret or CACHE_SECRET, the \
+        same on all replicas, since the key holds a hash of the credentials";
+    refused(toml, &[message]);
+    assert!(load(&format!("{toml}\n[cache]\nsecret = 'x'")).is_ok());
+    assert!(config::load(&Sources::new().text("proxy.toml", toml).environment([("CACHE_SECRET", "x")])).is_ok());
+    assert!(load("[[route]]\nmatch = '/'\nshare = 'per-credential'").is_ok());
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once() {
+    refused(
+        "[server]\nworkers = 0\n[redis]\nbudget = '1 week'\nurll = 1\n[[route]]\nmatch = 'a'\nttl = 0\n",
+        &[
+            "proxy.toml:2:11: [server] workers: 0 is out of range; write something from 1 to 1024",
+            "proxy.toml:4:10: [redis] budget: 1 week is out of range; write something from 1ms to 10s",
+            "proxy.toml:5:1: [redis] urll: there is no such key; did you mean `url`?",
+            "proxy.toml:7:9: route[0].match: a pattern begins with `/`",
+            "proxy.toml:8:7: route[0].ttl: 0 is out of range; write something from 1s to 365d",
+        ],
+    );
+}
+
+#[test]
+fn errors_of_syntax_are_told_at_once_and_together_with_the_rest() {
+    refused(
+        "[redis]\nbudget = 20ms\nprefix = \"a\"\nprefix = \"b\"\ncommands_max = 0\n[[route]]\nmatch = /a\n",
+        &[
+            "proxy.toml:2:10: this is not TOML: string values must be quoted, expected literal string",
+            "proxy.toml:4:1: this is not TOML: duplicate key",
+            "proxy.toml:5:16: [redis] commands_max: 0 is out of range; write something from 1 to 100000",
+            "proxy.toml:7:9: this is not TOML: string values must be quoted, expected literal string",
+        ],
+    );
+}
+
+#[test]
+fn problems_outside_of_the_file_name_the_variable_or_the_flag() {
+    let sources = || Sources::new().text("proxy.toml", "[server]\nlisten = \"x\"");
+    refuses(
+        Sources::new()
+            .text("proxy.toml", "[redis]\nbudget = 0")
+            .environment([("SIDECACHE_REDIS_BUGDET", "1"), ("CACHE_TTL", "soon"), ("ENABLE_CACHE", "maybe"), ("PORT", "http")])
+            .flag("--origin", "origin.url", "backend")
+            .set("redis.commands_max=many")
+            .set("redis")
+            .set("route.ttl=5")
+            .set("turbo.mode=on"),
+        &[
+            "proxy.toml:2:10: [redis] budget: 0 is out of range; write something from 1ms to 10s",
+            "CACHE_TTL (environment): [cache] ttl: \"soon\" is not a duration; write one such as \"20ms\", \"30s\", \"5m\", \"1h\"",
+            "ENABLE_CACHE (environment): [cache] enabled: \"maybe\" is neither true nor false",
+            "PORT (environment): [server] listen: \"http\" is not a port; write one such as 8080",
+            "SIDECACHE_REDIS_BUGDET (environment): [redis] bugdet: there is no such key; did you mean SIDECACHE_REDIS_BUDGET?",
+            "--origin (command line): [origin] url: `backend` is not a URL; write `http://host:port`, `https://host` or \
+             `unix:/path/to/socket`",
+            "--set (command line): \"redis\" is no key and value; write section.key=value, such as redis.budget=20ms",
+            "--set redis.commands_max (command line): [redis] commands_max: \"many\" is not a whole number",
+            "--set route.ttl (command line): routes are written in the file, not in the environment or on the command line",
+            "--set turbo.mode (command line): [turbo]: there is no such section; the file has server, origin, cache, memory, \
+             redis, admin, log, route",
+        ],
+    );
+    // The port is put into the address of the file; where that is wrong, that is the problem.
+    refuses(
+        sources().environment([("PORT", "80")]),
+        &[
+            "proxy.toml:2:10: [server] listen: \"x\" is not an address to listen on; write \"0.0.0.0:8080\", \"[::]:8080\" or \":8080\"",
+        ],
+    );
+    refuses(
+        Sources::new().text("proxy.toml", "").environment([("SIDECACHE_PORT", "80")]),
+        &["SIDECACHE_PORT (environment): names no key; write SIDECACHE_<SECTION>_<KEY>, such as SIDECACHE_REDIS_BUDGET"],
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_problem() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.toml");
+    let name = path.display().to_string();
+    refuses(Sources::new().file(&path), &[&format!("{name}: cannot be read: No such file or directory (os error 2)")]);
+    refuses(
+        Sources::new().environment([("SIDECACHE_CONFIG", &name)]),
+        &[&format!("{name}: cannot be read: No such file or directory (os error 2)")],
+    );
+    let own = directory.path().display().to_string();
+    refuses(Sources::new().file(&own), &[&format!("{own}: cannot be read: Is a directory (os error 21)")]);
+    fs::write(&path, b"# one\n# two \xff").unwrap();
+    refuses(Sources::new().file(&path), &[&format!("{name}: line 2 is not UTF-8")]);
+    fs::write(&path, "[server]\nlisten = ':1'").unwrap();
+    assert_eq!(config::load(&Sources::new().file(&path)).unwrap().server.listen.port(), 1);
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let toml = "[redis]\nurl = \"rediss://user:hunter2@h:1\"\n[admin]\ntoken = \"hunter2\"\n[cache]\nsecret = \"hunter2\"";
+    let shown = format!("{:?}", load(toml).unwrap());
+    assert!(!shown.contains("hunter2"), "{shown}");
+
+    let wrong = [
+        "[redis]\nurl = \"redis//user:hunter2@h\"",
+        "[redis]\nurl = \"http://:hunter2@h\"",
+        "[redis]\nurl = \"redis:user:hunter2@h\"",
+        "[redis]\nurl = \"redis://user:hunter2@h",
+        "[redis]\nurl = [\"redis://user:hunter2@h\"]",
+        "[redis]\nurl = \"unix:x?pass=hunter2\"\nbudget = []",
+        "[redis]\nprefix = \"redis://user:hunter2@h\"",
+        "[origin]\nurl = \"http//user:hunter2@h\"",
+        "[origin]\nurl = \"http://user:hunter2@h\"",
+        "[admin]\ntoken = \"hunter2 \"",
+        "[admin]\ntoken = \"hunter2",
+        "[admin]\ntoken = hunter2",
+        "[admin]\ntoken = [\"hunter2\"]",
+        "admin = { token = \"hunter2\", nope = 1 }",
+        "[admin]\n\"token\"=\"hunter2 \"",
+        "[cache]\nsecret = \"hunter2 \"",
+        "[cache]\nsecret = hunter2",
+    ];
+    for toml in wrong {
+        let problems = load(toml).unwrap_err().to_string();
+        assert!(!problems.contains("hunter2"), "{problems}");
+    }
+    let outside = Sources::new()
+        .text("proxy.toml", "")
+        .environment([("REDIS_URL", "redis//u:hunter2@h"), ("ADMIN_TOKEN", "hunter2 x"), ("CACHE_SECRET", "hunter2 x")])
+        .set("admin.tokn=hunter2");
+    let problems = config::load(&outside).unwrap_err().to_string();
+    assert!(!problems.contains("hunter2"), "{problems}");
+}
+
+// === Whatever is written ===
+
+/// Whatever it is, it is answered, each problem with a line that exists.
+fn survives(toml: &str) {
+    if let Err(problems) = load(toml) {
+        let shown = problems.to_string();
+        let lines = toml.lines().count().max(1) + usize::from(toml.ends_with('\n'));
+        assert!(problems.count() > 0 && !shown.is_empty());
+        for problem in problems.iter() {
+            assert!(problem.line().is_none_or(|line| line <= lines), "{problem}\n{toml}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn garbage_is_answered(toml in any::<String>()) {
+        survives(&toml);
+    }
+
+    #[test]
+    fn garbage_of_the_right_signs_is_answered(toml in "[\\[\\]{}=\"'.,# \na-c0-9_\\\\é-]{0,80}") {
+        survives(&toml);
+    }
+
+    #[test]
+    fn a_mutated_file_is_answered(cuts in prop::collection::vec((any::<prop::sample::Index>(), 0..40usize, ".{0,6}"), 1..6)) {
+        let mut toml: Vec<char> = shipped().lines().map(|line| format!("{}\n", uncomment(line))).collect::<String>().chars().collect();
+        for (at, length, inserted) in cuts {
+            let from = at.index(toml.len());
+            let to = (from + length).min(toml.len());
+            toml.splice(from..to, inserted.chars());
+        }
+        survives(&toml.into_iter().collect::<String>());
+    }
+
+    #[test]
+    fn any_value_of_any_key_is_answered(
+        key in prop::sample::select(config::known_keys()),
+        value in "(-?[0-9]{1,25}|[0-9]{1,20} ?(ns|ms|s|y|KiB|PB|EiB)|[/{}*<>a%:@.\\[\\]-]{0,12}|.{0,12})",
+        is_quoted in any::<bool>(),
+    ) {
+        let (section, name) = key.split_once('.').unwrap();
+        let written = if is_quoted { format!("{value:?}") } else { value.clone() };
+        let other = if name == "match" { "" } else { "match = '/{id}'\n" };
+        let head = if section == "route" { format!("[[route]]\n{other}") } else { format!("[{section}]\n") };
+        survives(&format!("{head}{name} = {written}\n"));
+        survives(&format!("{head}{name} = [{written}]\n"));
+        let sources = Sources::new().text("proxy.toml", "").set(&format!("{key}={value}"));
+        let _ = config::load(&sources).map_err(|problems| problems.to_string());
+    }
+}
