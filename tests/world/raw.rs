@@ -1,0 +1,148 @@
+//! Octets as the test writes them, for what no library would send.
+
+use super::soon;
+use sidecache::origin::Address;
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// A client of octets.
+pub struct RawClient(RawConnection);
+
+/// An origin of octets: the test takes each of its connections in turn.
+pub struct RawOrigin {
+    pub address: Address,
+    listener: TcpListener,
+}
+
+/// One connection, from either side.
+pub struct RawConnection {
+    stream: TcpStream,
+    /// What was read behind a head.
+    ahead: Vec<u8>,
+}
+
+impl RawOrigin {
+    pub async fn start() -> RawOrigin {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::Http(listener.local_addr().unwrap().to_string().parse().unwrap());
+        RawOrigin { address, listener }
+    }
+
+    /// The next connection that the sidecar makes.
+    pub async fn accept(&self) -> RawConnection {
+        let (stream, _) = soon("a connection of the sidecar", self.listener.accept()).await.unwrap();
+        RawConnection { stream, ahead: Vec::new() }
+    }
+
+    /// Answers the first request of each connection with the same octets, and closes it. Says how often, in the end.
+    pub fn always(self, octets: &'static str) -> JoinHandle<()> {
+        tokio::spawn(async move {
+            loop {
+                let mut connection = self.accept_without_limit().await;
+                tokio::spawn(async move {
+                    connection.head().await;
+                    connection.send(octets).await;
+                });
+            }
+        })
+    }
+
+    async fn accept_without_limit(&self) -> RawConnection {
+        let (stream, _) = self.listener.accept().await.unwrap();
+        RawConnection { stream, ahead: Vec::new() }
+    }
+}
+
+impl RawConnection {
+    /// Reads a head, as text in lines of `\r\n`, the empty one included.
+    pub async fn head(&mut self) -> String {
+        soon("a head", self.try_head()).await.expect("the connection goes on")
+    }
+
+    /// Reads a head, unless the connection ends before it.
+    pub async fn try_head(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.ahead.windows(4).position(|four| four == b"\r\n\r\n") {
+                let head = self.ahead.drain(..end + 4).collect();
+                return Some(String::from_utf8(head).unwrap());
+            }
+            let mut octets = [0; 4096];
+            match self.stream.read(&mut octets).await {
+                Ok(0) | Err(_) => return None,
+                Ok(read) => self.ahead.extend_from_slice(&octets[..read]),
+            }
+        }
+    }
+
+    /// Reads so many octets.
+    pub async fn octets(&mut self, number: usize) -> String {
+        soon(&format!("{number} octets"), async {
+            while self.ahead.len() < number {
+                let mut octets = [0; 4096];
+                let read = self.stream.read(&mut octets).await.unwrap();
+                assert_ne!(read, 0, "the connection ended after {:?}", String::from_utf8_lossy(&self.ahead));
+                self.ahead.extend_from_slice(&octets[..read]);
+            }
+        })
+        .await;
+        String::from_utf8(self.ahead.drain(..number).collect()).unwrap()
+    }
+
+    /// Reads all that comes until the other side closes.
+    pub async fn rest(&mut self) -> String {
+        let mut rest = std::mem::take(&mut self.ahead);
+        // A reset ends it as well.
+        let _ = soon("the end of the connection", self.stream.read_to_end(&mut rest)).await;
+        String::from_utf8(rest).unwrap()
+    }
+
+    pub async fn send(&mut self, octets: impl AsRef<[u8]>) {
+        // The other side may have had enough.
+        let _ = self.stream.write_all(octets.as_ref()).await;
+    }
+
+    /// Ends our direction alone.
+    pub async fn finish(&mut self) {
+        let _ = self.stream.shutdown().await;
+    }
+
+    /// Ends the connection with a reset.
+    pub fn reset(self) {
+        let _ = self.stream.set_zero_linger();
+    }
+}
+
+impl RawClient {
+    pub async fn connect(address: SocketAddr) -> RawClient {
+        RawClient(RawConnection { stream: TcpStream::connect(address).await.unwrap(), ahead: Vec::new() })
+    }
+
+    /// Sends one request and reads the head of its response.
+    pub async fn ask(&mut self, octets: impl AsRef<[u8]>) -> String {
+        self.send(octets).await;
+        self.head().await
+    }
+}
+
+impl std::ops::Deref for RawClient {
+    type Target = RawConnection;
+
+    fn deref(&self) -> &RawConnection {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for RawClient {
+    fn deref_mut(&mut self) -> &mut RawConnection {
+        &mut self.0
+    }
+}
+
+impl RawClient {
+    /// Ends the connection with a reset.
+    pub fn reset(self) {
+        self.0.reset();
+    }
+}

@@ -1,0 +1,128 @@
+//! A `redis-server` of the test's own.
+
+use super::{PATIENCE, eventually, millis};
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{Cmd, FromRedisValue, RedisResult};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use tempfile::TempDir;
+
+/// A running, stopped or killed `redis-server`; its end is that of this value.
+pub struct RedisServer {
+    pub port: u16,
+    directory: TempDir,
+    process: Mutex<Option<Child>>,
+}
+
+impl RedisServer {
+    /// Starts one on a free port and waits until it answers.
+    pub async fn start() -> RedisServer {
+        let server = RedisServer::absent();
+        server.restart().await;
+        server
+    }
+
+    /// A port and nothing on it.
+    pub fn absent() -> RedisServer {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        RedisServer { port, directory: tempfile::tempdir().unwrap(), process: Mutex::new(None) }
+    }
+
+    /// Starts it, again and empty, on the same port.
+    pub async fn restart(&self) {
+        self.kill();
+        let process = Command::new("redis-server")
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
+            .arg(self.directory.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed");
+        *self.process.lock().unwrap() = Some(process);
+        eventually("redis-server answers", async || self.try_command::<String>(&::redis::cmd("PING")).await.is_ok()).await;
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill(&self) {
+        if let Some(mut process) = self.process.lock().unwrap().take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Stops it with SIGSTOP: its connections stay, and nothing is answered.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on with SIGCONT.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.process.lock().unwrap().as_ref().expect("it runs").id().to_string();
+        let status = Command::new("kill").args([signal, &id]).status().expect("there is a kill");
+        assert!(status.success());
+    }
+
+    /// Runs a command, such as `SET k v`.
+    pub async fn run<T: FromRedisValue>(&self, command: &str) -> T {
+        let mut words = command.split(' ');
+        let mut cmd = ::redis::cmd(words.next().unwrap());
+        words.for_each(|word| {
+            cmd.arg(word);
+        });
+        self.command(&cmd).await
+    }
+
+    pub async fn command<T: FromRedisValue>(&self, command: &Cmd) -> T {
+        self.try_command(command).await.expect("Redis obeys")
+    }
+
+    async fn try_command<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        let asking = async {
+            let mut connection = ::redis::Client::open(self.url())?.get_multiplexed_async_connection().await?;
+            command.query_async(&mut connection).await
+        };
+        tokio::time::timeout(PATIENCE, asking).await.expect("Redis answers the test")
+    }
+
+    /// The names of all keys.
+    pub async fn keys(&self) -> Vec<String> {
+        let mut keys: Vec<String> = self.run("KEYS *").await;
+        keys.sort();
+        keys
+    }
+
+    /// Waits until there are so many keys, and names them.
+    pub async fn keys_become(&self, number: usize) -> Vec<String> {
+        eventually(&format!("there are {number} keys in Redis"), async || self.keys().await.len() == number).await;
+        self.keys().await
+    }
+
+    /// What lies under a key.
+    pub async fn value(&self, key: &str) -> Vec<u8> {
+        self.command(::redis::cmd("GET").arg(key)).await
+    }
+
+    /// Puts a value under a key, for a minute.
+    pub async fn plant(&self, key: &str, value: &[u8]) {
+        self.command::<()>(::redis::cmd("SET").arg(key).arg(value).arg("PX").arg(60_000)).await;
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

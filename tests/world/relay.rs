@@ -1,0 +1,86 @@
+//! A network between the sidecar and Redis that can be broken.
+
+use std::net::SocketAddr;
+use tokio::io::{AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+/// A relay to an address; a change of its phase ends or freezes the connections that it has.
+pub struct Relay {
+    pub address: SocketAddr,
+    phase: watch::Sender<Phase>,
+    listening: AbortHandle,
+}
+
+/// What becomes of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// They go through.
+    Relay,
+    /// They are closed at once.
+    Refuse,
+    /// They are taken, and nothing is heard of them any more.
+    BlackHole,
+    /// They are answered with what is no Redis.
+    Garbage,
+}
+
+impl Relay {
+    pub async fn to(target: SocketAddr) -> Relay {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let phase = watch::Sender::new(Phase::Relay);
+        let phases = phase.clone();
+        let listening = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(through(stream, target, phases.subscribe()));
+            }
+        });
+        Relay { address, phase, listening: listening.abort_handle() }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://{}/0", self.address)
+    }
+
+    pub fn enter(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+async fn through(mut client: TcpStream, target: SocketAddr, mut phase: watch::Receiver<Phase>) {
+    let mut server = None;
+    loop {
+        let present = *phase.borrow_and_update();
+        match present {
+            Phase::Refuse => return,
+            Phase::BlackHole => {}
+            Phase::Garbage => {
+                let _ = client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            }
+            Phase::Relay if server.is_none() => match TcpStream::connect(target).await {
+                Ok(connected) => server = Some(connected),
+                Err(_) => return,
+            },
+            Phase::Relay => {}
+        }
+        tokio::select! {
+            _ = copy(&mut client, server.as_mut()), if present == Phase::Relay => return,
+            changed = phase.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn copy(client: &mut TcpStream, server: Option<&mut TcpStream>) {
+    if let Some(server) = server {
+        let _ = copy_bidirectional(client, server).await;
+    }
+}
