@@ -84,12 +84,12 @@ impl Sidecar {
         let secret = cache.secret.as_deref().map_or_else(Secret::random, Secret::from_passphrase);
         let store = Store::open(store, stats.clone(), tasks.clone(), clock.clone());
         let origin = Origin::new(origin, stats.clone()).map_err(StartError::Origin)?;
-        let proxy =
-            Proxy::new(rules.with_secret(secret), store, origin, stats.clone(), tasks.clone(), clock, cache);
+        let proxy = Proxy::new(rules.with_secret(secret), store, origin, stats.clone(), tasks.clone(), clock, cache);
 
         let endpoints = Admin::new(proxy.clone(), tasks.clone(), &admin);
         let front = Front::new(proxy.clone(), admin.on_proxy_port.then(|| endpoints.clone()));
-        let unbound = |purpose| move |source| StartError::Listen { address: SocketAddr::from(([0, 0, 0, 0], 0)), purpose, source };
+        let unbound =
+            |purpose| move |source| StartError::Listen { address: SocketAddr::from(([0, 0, 0, 0], 0)), purpose, source };
         let address = listener.address().map_err(unbound("requests"))?;
         tokio::spawn(listener.serve(front, stats.clone(), tasks.clone()));
         let mut admin_address = None;

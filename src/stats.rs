@@ -112,15 +112,8 @@ pub struct Gauges {
 }
 
 impl Ending {
-    const ALL: [Ending; 7] = [
-        Ending::HitMemory,
-        Ending::HitRedis,
-        Ending::Collapsed,
-        Ending::Miss,
-        Ending::Validated,
-        Ending::Pass,
-        Ending::Error,
-    ];
+    const ALL: [Ending; 7] =
+        [Ending::HitMemory, Ending::HitRedis, Ending::Collapsed, Ending::Miss, Ending::Validated, Ending::Pass, Ending::Error];
 
     /// The label.
     pub fn as_str(self) -> &'static str {
@@ -160,12 +153,8 @@ impl Stats {
         let hits = counters(&registry, "cache_hits_total", "Requests answered from a tier.", &["cache_type", "route"]);
         let tier_misses =
             counters(&registry, "cache_misses_total", "Look-ups for which a tier had nothing fresh.", &["cache_type", "route"]);
-        let misses = counters(
-            &registry,
-            "sidecache_misses_total",
-            "Requests that could use the cache and needed the origin.",
-            &["route"],
-        );
+        let misses =
+            counters(&registry, "sidecache_misses_total", "Requests that could use the cache and needed the origin.", &["route"]);
         let options = HistogramOpts::new("sidecache_request_duration_seconds", "From a request's head to the response's head.");
         let durations = HistogramVec::new(options.buckets(BUCKETS.to_vec()), &["route", "outcome"]).expect("a valid name");
         let durations = registered(&registry, durations);

@@ -19,8 +19,8 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use std::sync::Arc;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// What operators reach, and where.
 #[derive(Clone, PartialEq, Eq)]

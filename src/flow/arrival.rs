@@ -138,7 +138,8 @@ fn settle_target(parts: &mut Parts) -> Result<(), Refused> {
 /// Only WebSockets are bridged; a request for any other protocol is answered in HTTP, as RFC 9110 §7.8 lets a server do.
 fn asks_for_websocket(request: &Request<Incoming>) -> bool {
     let names = |name: HeaderName, token: &str| {
-        let mut tokens = request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
+        let mut tokens =
+            request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
         tokens.any(|t| t.trim().eq_ignore_ascii_case(token))
     };
     request.version() == Version::HTTP_11 && names(CONNECTION, "upgrade") && names(UPGRADE, "websocket")

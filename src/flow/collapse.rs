@@ -74,21 +74,14 @@ struct Flight {
 
 impl Collapser {
     pub(super) fn new(followers_max: usize, remember: Duration, clock: Clock) -> Arc<Collapser> {
-        Arc::new(Collapser {
-            flights: Mutex::default(),
-            unstorable: Cache::new(UNSTORABLE_MAX),
-            followers_max,
-            remember,
-            clock,
-        })
+        Arc::new(Collapser { flights: Mutex::default(), unstorable: Cache::new(UNSTORABLE_MAX), followers_max, remember, clock })
     }
 
     /// Joins the fetch for a key, or begins it.
     pub(super) fn join(self: &Arc<Collapser>, flight_key: FlightKey, key: &CacheKey) -> Joined {
         let mut flights = self.lock();
         let Some(flight) = flights.get(&flight_key) else {
-            let flight =
-                Arc::new(Flight { key: key.clone(), landing: watch::Sender::new(None), followers: AtomicUsize::new(0) });
+            let flight = Arc::new(Flight { key: key.clone(), landing: watch::Sender::new(None), followers: AtomicUsize::new(0) });
             flights.insert(flight_key, flight.clone());
             return Joined::Leader(Lease { key: flight_key, flight, collapser: self.clone() });
         };

@@ -7,6 +7,7 @@
 //! | `arrival` | read the request, or refuse it |
 //! | `plan` | what may we do with what we have? |
 //! | `fetch` | ask the origin for something that may be stored, once for all who want it |
+//! | `fill` | the fetch itself, a task of its own |
 //! | `collapse`, `spool` | who leads and who follows; the body that they share |
 //! | `settle` | what may we keep of what we got? |
 //! | `pass` | relay a request and its response past the cache |
@@ -20,6 +21,7 @@ mod arrival;
 mod body;
 mod collapse;
 mod fetch;
+mod fill;
 mod outcome;
 mod outgoing;
 mod pass;
@@ -37,7 +39,7 @@ use crate::origin::Origin;
 use crate::rules::{Admission, Bypass, RuleSet};
 use crate::semantics::{Forward, directives};
 use crate::stats::{Ending, Stats};
-use crate::store::Store;
+use crate::store::{Lookup, Store};
 use crate::tasks::Tasks;
 use access::{AccessRecord, End};
 use arrival::Arrival;
@@ -144,10 +146,11 @@ impl Proxy {
                 (response, outcome, route)
             }
             Admission::Keyed(admitted) => {
-                let (route, has_redis) = (Some(admitted.index), self.store.has_redis());
+                let route = Some(admitted.index);
                 let fields = &arrival.parts.headers;
                 let asked = directives::request(fields);
                 let found = self.store.lookup(&admitted.key, fields, now).await;
+                let redis_was_asked = self.store.has_redis() && !matches!(found, Lookup::Unavailable);
                 let (response, outcome) = match plan::plan(&arrival.parts.method, &asked, &admitted, found, now) {
                     Plan::Serve(tier, stored) => {
                         let response = respond::from_store(&arrival.parts.method, fields, &stored, now);
@@ -161,7 +164,7 @@ impl Proxy {
                         (respond::only_if_cached(), outcome)
                     }
                 };
-                outcome.count(&self.stats, route, Some(has_redis), started.elapsed());
+                outcome.count(&self.stats, route, Some(redis_was_asked), started.elapsed());
                 (response, outcome, route)
             }
         };

@@ -56,7 +56,7 @@ impl Outcome {
         Outcome { forward: None, ..self }
     }
 
-    /// Counts the outcome; `looked_up` says whether Redis was among the tiers that were looked into, if any was.
+    /// Counts the outcome; `looked_up` says whether Redis was asked too, if the tiers were looked into at all.
     pub(super) fn count(&self, stats: &Stats, route: Option<usize>, looked_up: Option<bool>, after: Duration) {
         let counters = stats.route(route);
         counters.ended(self.ending, after);
@@ -66,10 +66,10 @@ impl Outcome {
                 counters.misses_memory.inc();
                 counters.hits_redis.inc();
             }
-            (_, Some(has_redis)) => {
+            (_, Some(redis_was_asked)) => {
                 counters.misses.inc();
                 counters.misses_memory.inc();
-                if has_redis {
+                if redis_was_asked {
                     counters.misses_redis.inc();
                 }
             }

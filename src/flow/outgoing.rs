@@ -2,19 +2,16 @@
 
 use super::arrival::{Arrival, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::semantics::fields;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 /// Makes a client's fields those of the request to the origin.
 pub(super) fn to_origin(fields: &mut HeaderMap, arrival: &Arrival) {
-    let takes_trailers = fields.get_all(TE).iter().any(|value| {
-        value.to_str().is_ok_and(|te| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
-    });
-    let trailer: Vec<HeaderValue> = fields.get_all(TRAILER).iter().cloned().collect();
+    let takes_trailers = fields
+        .get_all(TE)
+        .iter()
+        .any(|value| value.to_str().is_ok_and(|te| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))));
     remove_hop_by_hop(fields);
-    trailer.into_iter().for_each(|names| {
-        fields.append(TRAILER, names);
-    });
     if takes_trailers {
         fields.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -30,11 +27,7 @@ pub(super) fn to_origin(fields: &mut HeaderMap, arrival: &Arrival) {
 
 /// Makes the origin's fields those of the response to the client.
 pub(super) fn to_client(fields: &mut HeaderMap, version: Version) {
-    let trailer: Vec<HeaderValue> = fields.get_all(TRAILER).iter().cloned().collect();
     remove_hop_by_hop(fields);
-    trailer.into_iter().for_each(|names| {
-        fields.append(TRAILER, names);
-    });
     fields.append(VIA, via(version));
 }
 

@@ -2,7 +2,7 @@
 
 use super::arrival::Arrival;
 use super::body::Body;
-use super::fetch::log_failure;
+use super::fill::log_failure;
 use super::outcome::Outcome;
 use super::plan::Detail;
 use super::{Proxy, outgoing, respond, tunnel};

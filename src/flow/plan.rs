@@ -28,13 +28,7 @@ pub(super) enum Plan {
 pub(super) type Detail = &'static str;
 
 /// Plans for a request that may use the cache.
-pub(super) fn plan(
-    method: &Method,
-    asked: &RequestDirectives,
-    admitted: &Admitted<'_>,
-    found: Lookup,
-    now: SystemTime,
-) -> Plan {
+pub(super) fn plan(method: &Method, asked: &RequestDirectives, admitted: &Admitted<'_>, found: Lookup, now: SystemTime) -> Plan {
     let plan = match found {
         Lookup::Nothing => Plan::Fetch(Forward::UriMiss),
         Lookup::OtherVariant => Plan::Fetch(Forward::VaryMiss),

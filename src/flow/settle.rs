@@ -138,7 +138,12 @@ mod tests {
         Route::new("r", Pattern::parse("/{*rest}").unwrap(), Duration::from_secs(3600))
     }
 
-    fn settled(asked: &Asked, route: &Route, list: &[(&'static str, &str)], body_bytes: Option<u64>) -> Result<u64, &'static str> {
+    fn settled(
+        asked: &Asked,
+        route: &Route,
+        list: &[(&'static str, &str)],
+        body_bytes: Option<u64>,
+    ) -> Result<u64, &'static str> {
         let received = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         let times = Times { requested: received, received };
         let fields = fields(list);
@@ -193,13 +198,7 @@ mod tests {
         let later = received + Duration::from_secs(100);
         let news = fields(&[("cache-control", "max-age=7"), ("etag", "\"1\"")]);
         let times = Times { requested: later, received: later };
-        let got = Got {
-            status: StatusCode::NOT_MODIFIED,
-            version: Version::HTTP_11,
-            fields: &news,
-            body_bytes: Some(0),
-            times,
-        };
+        let got = Got { status: StatusCode::NOT_MODIFIED, version: Version::HTTP_11, fields: &news, body_bytes: Some(0), times };
         let head = settle_confirmed(&asked(), &route(), &stored, &got).unwrap();
         assert!(head.is_fresh(later));
         assert_eq!((head.ttl(later), &head.fields["x-old"]), (7, &HeaderValue::from_static("1")));

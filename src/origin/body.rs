@@ -60,11 +60,7 @@ impl RequestBody {
     pub fn new(source: Incoming, idle: Duration) -> RequestBody {
         match source.is_end_stream() {
             true => RequestBody::empty(),
-            false => RequestBody {
-                source: Some(source),
-                idle: IdleTimer::new(idle),
-                upload: Upload(Some(Arc::default())),
-            },
+            false => RequestBody { source: Some(source), idle: IdleTimer::new(idle), upload: Upload(Some(Arc::default())) },
         }
     }
 

@@ -150,7 +150,7 @@ impl Default for Options {
             idle_timeout: Duration::from_secs(30),
             idle_connections_max: 64,
             header_fields_max: 200,
-            header_bytes_max: 256 << 10,
+            header_bytes_max: 64 << 10,
         }
     }
 }

@@ -87,8 +87,8 @@ mod tests {
 
     fn check(template: &str, expected: Result<&str, TagError>) {
         let captures = ["id".to_owned(), "kind".to_owned()];
-        let filled = TagTemplate::parse(template, &captures)
-            .map(|t| t.fill(|name| Some(if name == "id" { "a%C3%A9" } else { "vip" })));
+        let filled =
+            TagTemplate::parse(template, &captures).map(|t| t.fill(|name| Some(if name == "id" { "a%C3%A9" } else { "vip" })));
         assert_eq!(filled, expected.map(str::to_owned), "{template}");
     }
 

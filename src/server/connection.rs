@@ -42,8 +42,7 @@ pub(super) async fn serve<A: Answer>(tcp: TcpStream, peer: SocketAddr, answer: A
     let io = TokioIo::new(stream);
     let ended = match protocol {
         Protocol::Http1 => {
-            let timer =
-                HeadTimer { reads, idle: options.keep_alive_timeout, head: options.header_read_timeout };
+            let timer = HeadTimer { reads, idle: options.keep_alive_timeout, head: options.header_read_timeout };
             let connection = http1::Builder::new()
                 .timer(timer)
                 .header_read_timeout(options.header_read_timeout)
@@ -79,7 +78,11 @@ pub(super) async fn serve<A: Answer>(tcp: TcpStream, peer: SocketAddr, answer: A
 }
 
 /// Drives a connection to its end; from `ending` on, it takes no new requests.
-async fn until_closed<C: Future>(mut connection: Pin<&mut C>, shut_down: fn(Pin<&mut C>), ending: impl Future<Output = ()>) -> C::Output {
+async fn until_closed<C: Future>(
+    mut connection: Pin<&mut C>,
+    shut_down: fn(Pin<&mut C>),
+    ending: impl Future<Output = ()>,
+) -> C::Output {
     tokio::select! {
         ended = connection.as_mut() => return ended,
         () = ending => {}

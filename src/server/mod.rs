@@ -12,12 +12,12 @@ use crate::flow::Answer;
 use crate::stats::Stats;
 use crate::tasks::Tasks;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tracing::warn;
-use std::net::SocketAddr;
-use std::time::Duration;
 
 /// How the listeners treat their clients.
 #[derive(Debug, Clone, PartialEq, Eq)]

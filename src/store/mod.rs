@@ -6,15 +6,18 @@
 //! | `memory` | the tier in this process |
 //! | `redis` | the shared tier: its connection, breaker and supervisor |
 //! | `record` | the value of a key in Redis |
+//! | `options` | how the tiers are set up |
 //!
 //! Redis down, slow or lying is an answer ([`Lookup::Unavailable`]), never an error.
 
 mod memory;
+mod options;
 mod record;
 mod redis;
 mod response;
 
 pub use self::redis::State as RedisState;
+pub use options::{MemoryOptions, Options, RedisOptions, WhenDown};
 pub use response::StoredResponse;
 
 use self::redis::{Redis, Unavailable};
@@ -332,90 +335,6 @@ const VARIES_MAX: usize = 16_384;
 
 /// The list of names must not go before the variants that it leads to.
 const VARIES_KEPT_MIN: Duration = Duration::from_secs(3600);
-
-/// What is stored, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// How long a stale response that has a validator is kept, so that the origin can confirm it.
-    pub keep_stale: Duration,
-    /// The memory tier.
-    pub memory: MemoryOptions,
-    /// The Redis tier, if there is one.
-    pub redis: Option<RedisOptions>,
-}
-
-/// The tier in this process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemoryOptions {
-    /// Octets for all stored responses, their overhead included; zero for no memory tier.
-    pub bytes_max: u64,
-}
-
-/// The tier that all replicas share.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RedisOptions {
-    /// Where Redis is: `redis:`, `rediss:`, `unix:` or `redis+unix:`, with user, password and database number as Redis' own tools take them.
-    pub url: String,
-    /// What every key begins with.
-    pub prefix: String,
-    /// All the time that one request may spend on Redis.
-    pub budget: Duration,
-    /// What happens while Redis cannot be used.
-    pub when_down: WhenDown,
-    /// How long memory goes on by itself while Redis is down.
-    pub memory_ttl_when_down: Duration,
-    /// How long connecting may take, in the background.
-    pub connect_timeout: Duration,
-    /// How long a write may take, in the background.
-    pub write_timeout: Duration,
-    /// Commands under way at once; more go without Redis.
-    pub commands_max: usize,
-    /// The largest value that is written or read.
-    pub value_bytes_max: usize,
-}
-
-/// What happens while Redis cannot be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenDown {
-    /// Every request is forwarded.
-    PassThrough,
-    /// Memory goes on serving and storing, for a while.
-    Memory,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options { keep_stale: Duration::from_secs(3600), memory: MemoryOptions { bytes_max: 256 << 20 }, redis: None }
-    }
-}
-
-impl std::fmt::Debug for RedisOptions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The URL may hold a password, so only where it points to is shown.
-        let mut shown = f.debug_struct("RedisOptions");
-        shown.field("url", &display_redis_url(&self.url)).field("prefix", &self.prefix).field("budget", &self.budget);
-        shown.field("when_down", &self.when_down).field("memory_ttl_when_down", &self.memory_ttl_when_down);
-        shown.field("connect_timeout", &self.connect_timeout).field("write_timeout", &self.write_timeout);
-        shown.field("commands_max", &self.commands_max).field("value_bytes_max", &self.value_bytes_max).finish()
-    }
-}
-
-impl RedisOptions {
-    /// The defaults, for a Redis at `url`.
-    pub fn new(url: &str) -> RedisOptions {
-        RedisOptions {
-            url: url.to_owned(),
-            prefix: "sidecache".to_owned(),
-            budget: Duration::from_millis(20),
-            when_down: WhenDown::PassThrough,
-            memory_ttl_when_down: Duration::from_secs(300),
-            connect_timeout: Duration::from_secs(1),
-            write_timeout: Duration::from_millis(250),
-            commands_max: 1024,
-            value_bytes_max: 1 << 20,
-        }
-    }
-}
 
 #[cfg(test)]
 pub(crate) mod tests {

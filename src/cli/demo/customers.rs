@@ -85,14 +85,19 @@ fn of(id: &str, what: &str) -> Random {
 }
 
 fn order(random: &mut Random) -> Value {
-    let lines = (0..random.within(1, 4)).map(
-        |_| json!({ "product": random.pick(PRODUCTS), "quantity": random.within(1, 4), "price": cents(random, 490, 19_900) }),
-    );
+    let line = |random: &mut Random| {
+        json!({
+            "product": random.pick(PRODUCTS),
+            "quantity": random.within(1, 4),
+            "price": cents(random, 490, 19_900),
+        })
+    };
+    let lines: Vec<Value> = (0..random.within(1, 4)).map(|_| line(random)).collect();
     json!({
         "order_id": format!("O-{}", random.within(1_000_000, 9_999_999)),
         "ordered_on": date(random, 2023, 2026),
         "status": random.pick(&["delivered", "delivered", "shipped", "returned"]),
-        "lines": lines.collect::<Vec<Value>>(),
+        "lines": lines,
     })
 }
 

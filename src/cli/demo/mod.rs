@@ -98,7 +98,11 @@ async fn demo(args: Args) -> Result<ExitCode, DemoError> {
         stop.came().await;
         say("\n");
     }
-    let all_ended = replicas.drain().await;
+    let all_ended = tokio::select! {
+        all_ended = replicas.drain() => all_ended,
+        // Who asks twice doesn't want to wait.
+        () = stop.came() => false,
+    };
     Ok(if report.is_right() && all_ended { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -199,10 +203,11 @@ fn introduction(origin: &Origin, replicas: &Replicas) -> String {
     let mut text =
         "\nsidecache demo: a slow backend, and the sidecar before it with the routes of the shipped proxy.toml\n\n".to_owned();
     let mut line = |what: &str, value: String| text.push_str(&format!("  {what:<10} {value}\n"));
-    line("backend", format!("http://{}    profiles take 50-100 ms, churn predictions 200-300 ms", origin.address));
+    let address = |address: SocketAddr| format!("http://{address:<17}");
+    line("backend", format!("{}  profiles take 50-100 ms, churn predictions 200-300 ms", address(origin.address)));
     for sidecar in &replicas.sidecars {
-        let admin = sidecar.admin_address.map_or(String::new(), |admin| format!("    statistics on http://{admin}"));
-        line("sidecar", format!("http://{}{admin}", sidecar.address));
+        let admin = sidecar.admin_address.map_or(String::new(), |admin| format!("  statistics on http://{admin}"));
+        line("sidecar", format!("{}{admin}", address(sidecar.address)));
     }
     let store = &replicas.config.store;
     let memory = octets(store.memory.bytes_max);

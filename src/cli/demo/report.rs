@@ -100,7 +100,7 @@ impl Report {
                 each(factors.map(|factor| factor.map_or(NOTHING.to_owned(), times)))
             ),
         );
-        say(is_steady, format!("p99 of a hit is under {}: {}", span(Some(P99_WANTED)), each(slowest.map(span))));
+        say(is_steady, format!("p99 of a hit is under {} ms: {}", P99_WANTED.as_millis(), each(slowest.map(span))));
         say(
             self.is_right(),
             format!(

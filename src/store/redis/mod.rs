@@ -206,7 +206,8 @@ impl Redis {
 
     /// Opens the breaker for refusals that concern the connection as a whole and not one key or kind of command.
     fn note_refusal(&self, link: &Arc<MultiplexedConnection>, error: &RedisError) {
-        let concerns_all = matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "NOPERM"));
+        let concerns_all =
+            matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "NOPERM"));
         if concerns_all && lock(&self.shared.reads).failed(Instant::now()) {
             self.open(link, &describe(error));
         }

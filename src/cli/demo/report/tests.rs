@@ -53,29 +53,29 @@ fn samples_are_sorted_and_averaged() {
 #[test]
 fn the_columns_of_the_table_are_aligned() {
     let expected = "
-                                              customer    churn-risk
-  ──────────────────────────────────────────────────────────────────
+                                            customer    churn-risk
+  ────────────────────────────────────────────────────────────────
   without the cache
-    requests                                         1             1
-    p50                                        80.0 ms       80.0 ms
-    p99                                        80.0 ms       80.0 ms
+    requests                                       1             1
+    p50                                      80.0 ms       80.0 ms
+    p99                                      80.0 ms       80.0 ms
   with the cache, from its cold start on
-    requests                                         3             3
-    p50                                        0.20 ms       0.20 ms
-    p99                                        80.4 ms       80.4 ms
-    p50 of hits                                0.20 ms       0.20 ms
-    p99 of hits                                0.20 ms       0.20 ms
+    requests                                       3             3
+    p50                                      0.20 ms       0.20 ms
+    p99                                      80.4 ms       80.4 ms
+    p50 of hits                              0.20 ms       0.20 ms
+    p99 of hits                              0.20 ms       0.20 ms
   times faster
-    a hit (p50)                                   400×          400×
-    all requests (mean)                           3.0×          3.0×
+    a hit (p50)                                 400×          400×
+    all requests (mean)                         3.0×          3.0×
   answered from
-    memory                                           2             2
-    another's fetch (collapsed)                      0             0
-    the origin                                       1             1
+    memory                                         2             2
+    another's fetch (collapsed)                    0             0
+    the origin                                     1             1
   the origin
-    requests it got                                  1             0
-    requests it was spared                      66.7 %       100.0 %
-  ──────────────────────────────────────────────────────────────────
+    requests it got                                1             0
+    requests it was spared                    66.7 %       100.0 %
+  ────────────────────────────────────────────────────────────────
 ";
     assert_eq!(format!("\n{}", report(200).table()), expected);
 }
@@ -85,14 +85,14 @@ fn redis_has_lines_of_its_own() {
     let mut report = report(200);
     report.has_redis = true;
     let table = report.table();
-    assert!(table.contains("    p99 of hits in Redis                             –             –\n"), "{table}");
-    assert!(table.contains("    Redis                                            0             0\n"), "{table}");
+    assert!(table.contains("    p99 of hits in Redis                           –             –\n"), "{table}");
+    assert!(table.contains("    Redis                                          0             0\n"), "{table}");
 }
 
 #[test]
 fn the_verdict_is_honest() {
     let expected = "  ✓ a hit is at least 50 times faster at p50: 400× and 400×
-  ✓ p99 of a hit is under 5.00 ms: 0.20 ms and 0.20 ms
+  ✓ p99 of a hit is under 5 ms: 0.20 ms and 0.20 ms
   ✓ 8 of 8 responses are what the origin has for their path, octet for octet
 ";
     assert_eq!(report(200).verdict(), expected);
@@ -103,7 +103,7 @@ fn the_verdict_is_honest() {
     slow.with.failed = 1;
     slow.with.trouble = Some("http://a/b: 502 Bad Gateway".to_owned());
     let expected = "  ✗ missed: a hit is at least 50 times faster at p50: 10× and 10×
-  ✗ missed: p99 of a hit is under 5.00 ms: 8.00 ms and 8.00 ms
+  ✗ missed: p99 of a hit is under 5 ms: 8.00 ms and 8.00 ms
   ✗ missed: 8 of 11 responses are what the origin has for their path, octet for octet
     with the cache, 2 were wrong and 1 failed, such as http://a/b: 502 Bad Gateway
 ";

@@ -1,0 +1,211 @@
+//! The fetch itself: a task of its own, so that a client that leaves does not end what others follow.
+//!
+//! It tells the client that caused it, over [`Answer`], and all others, over [`Landing`], what became of it.
+
+use super::collapse::{Landing, Lease};
+use super::settle::{self, Asked, Got};
+use super::spool::{Filling, Reader, Spool};
+use super::{Proxy, outgoing, respond};
+use crate::origin::{OriginError, RequestBody, ResponseBody};
+use crate::rules::{CacheKey, Route};
+use crate::semantics::storage::NotStored;
+use crate::semantics::{StoredHead, Times, conditional};
+use crate::store::StoredResponse;
+use bytes::Bytes;
+use http::header::{SET_COOKIE, TRAILER, TRANSFER_ENCODING};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use tracing::{debug, warn};
+
+/// A fetch, before it begins.
+pub(super) struct Fetch {
+    pub(super) request: Request<RequestBody>,
+    pub(super) key: CacheKey,
+    pub(super) route: Arc<Route>,
+    pub(super) tags: Vec<String>,
+    pub(super) asked: Asked,
+    /// The stored response that the origin is asked to confirm.
+    pub(super) validating: Option<Arc<StoredResponse>>,
+    /// `None` for a fetch that nobody follows.
+    pub(super) lease: Option<Lease>,
+    pub(super) answer: oneshot::Sender<Answer>,
+}
+
+/// What becomes of a fetch, for the client that caused it.
+pub(super) enum Answer {
+    /// A response that is being stored, and its `Trailer` fields, which are not.
+    Stored(Arc<StoredHead>, Reader, Vec<HeaderValue>),
+    /// A stored response that the origin has confirmed.
+    Confirmed(Arc<StoredResponse>),
+    /// A response that is not stored.
+    Direct(Response<ResponseBody>, NotStored),
+    /// None.
+    Failed(Arc<OriginError>),
+}
+
+impl Proxy {
+    /// The fetch itself.
+    pub(super) async fn run(self: Arc<Proxy>, fetch: Fetch) {
+        let Fetch { request, key, route, tags, asked, validating, lease, answer } = fetch;
+        let mut requested = self.clock.now();
+        // For the case that the origin confirms something else than what was asked about.
+        let unconditional = validating.is_some().then(|| without_conditions(&request));
+        let mut sent = self.origin.send(request).await;
+        if let (Ok(response), Some(stored), Some(unconditional)) = (&sent, &validating, unconditional)
+            && response.status() == StatusCode::NOT_MODIFIED
+            && !conditional::selects(response.headers(), &stored.head.fields)
+        {
+            requested = self.clock.now();
+            sent = self.origin.send(unconditional).await;
+        }
+        let response = match sent {
+            Ok(response) => response,
+            Err(error) => {
+                log_failure(&error, &route.name);
+                let error = Arc::new(error);
+                if let Some(lease) = &lease {
+                    lease.land(Landing::Failed(error.clone()));
+                }
+                let _ = answer.send(Answer::Failed(error));
+                return;
+            }
+        };
+        let times = Times { requested, received: self.clock.now() };
+        let (mut parts, body) = response.into_parts();
+        let body_bytes = body.size_hint().exact();
+        // Whether the body's end is certain is seen from the framing, which does not go further.
+        let framing = parts.headers.get(TRANSFER_ENCODING).cloned();
+        outgoing::to_client(&mut parts.headers, parts.version);
+        if route.strip_set_cookie {
+            parts.headers.remove(SET_COOKIE);
+        }
+        let mut fields = parts.headers.clone();
+        framing.into_iter().for_each(|framing| {
+            fields.insert(TRANSFER_ENCODING, framing);
+        });
+        let got = Got { status: parts.status, version: parts.version, fields: &fields, body_bytes, times };
+
+        if let (StatusCode::NOT_MODIFIED, Some(stored)) = (got.status, &validating) {
+            let confirmed = settle::settle_confirmed(&asked, &route, &stored.head, &got);
+            let is_kept = confirmed.is_ok();
+            let head = confirmed.unwrap_or_else(|_| stored.head.clone());
+            let response = StoredResponse { key: key.clone(), head, body: stored.body.clone(), tags };
+            let response = if is_kept { self.store.insert(response) } else { Arc::new(response) };
+            if let Some(lease) = &lease {
+                let may_share = is_kept && response.head.is_fresh(times.received);
+                lease.land(if may_share { Landing::Confirmed(response.clone()) } else { Landing::Unshared });
+            }
+            let _ = answer.send(Answer::Confirmed(response));
+            return;
+        }
+
+        let head = match settle::settle(&asked, &route, &got, self.options.body_bytes_max) {
+            Ok(head) => Arc::new(head),
+            Err(why) => {
+                debug!(%key, route = route.name, reason = why.as_str(), "cache_not_stored");
+                if let Some(lease) = &lease {
+                    // An error is an exception: after it, requests go on to wait for each other, and spare an ailing origin.
+                    if !got.status.is_server_error() {
+                        self.collapser.note_unstorable(&key);
+                    }
+                    lease.land(Landing::Unshared);
+                }
+                parts.version = http::Version::HTTP_11;
+                let _ = answer.send(Answer::Direct(Response::from_parts(parts, body), why));
+                return;
+            }
+        };
+        self.collapser.note_storable(&key);
+        let spool = Arc::new(Spool::default());
+        let Some(reader) = spool.reader() else { return };
+        let filling = Filling(spool.clone());
+        if let Some(lease) = &lease {
+            // What is stale from the start answers the one request that caused it; others have it validated.
+            let is_fresh = head.is_fresh(times.received);
+            lease.land(if is_fresh { Landing::Streaming(head.clone(), spool.clone()) } else { Landing::Unshared });
+        }
+        let trailer = parts.headers.get_all(TRAILER).iter().cloned().collect();
+        let _ = answer.send(Answer::Stored(head.clone(), reader, trailer));
+        self.fill(filling, body, lease, |whole| {
+            let mut head = StoredHead::clone(&head);
+            settle::note_length(&mut head, whole.len());
+            StoredResponse { key, head, body: whole, tags }
+        })
+        .await;
+    }
+
+    /// Takes in a body for all who read it, and stores it if it turns out whole and not too large.
+    async fn fill(
+        self: &Arc<Proxy>,
+        filling: Filling,
+        mut body: ResponseBody,
+        lease: Option<Lease>,
+        stored: impl FnOnce(Bytes) -> StoredResponse,
+    ) {
+        let spool = &filling.0;
+        let mut lease = lease;
+        // `None` once the body has outgrown what is stored.
+        let mut storing = Some(stored);
+        let mut octets = 0;
+        let mut trailers = None;
+        while let Some(frame) = body.frame().await {
+            let chunk = match frame.map(http_body::Frame::into_data) {
+                Ok(Ok(chunk)) => chunk,
+                Ok(Err(frame)) => {
+                    trailers = frame.into_trailers().ok();
+                    continue;
+                }
+                Err(error) => return debug!(%error, "origin_body_broken"),
+            };
+            octets += chunk.len() + CHUNK_OVERHEAD;
+            if octets > self.options.body_bytes_max.saturating_add(CHUNK_OVERHEAD) && storing.take().is_some() {
+                lease = None;
+                spool.become_window();
+            }
+            if storing.is_none() && !spool.has_room(WINDOW_BYTES).await {
+                return;
+            }
+            if body.is_end_stream()
+                && let Some(stored) = storing.take()
+            {
+                // Stored before its last octets are sent: a client that has them and asks again finds it.
+                self.store.insert(stored(spool.collect(Some(&chunk))));
+            }
+            spool.push(chunk);
+        }
+        if let Some(stored) = storing {
+            self.store.insert(stored(spool.collect(None)));
+        }
+        spool.finish(trailers);
+        drop(lease);
+    }
+}
+
+/// The same request, for the whole response.
+fn without_conditions(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut again = Request::new(RequestBody::empty());
+    *again.uri_mut() = request.uri().clone();
+    *again.headers_mut() = request.headers().clone();
+    conditional::remove(again.headers_mut());
+    again
+}
+
+/// Says in the log why the origin gave no response, with all causes.
+pub(super) fn log_failure(error: &OriginError, route: &str) {
+    let mut causes = Vec::new();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        causes.push(error.to_string());
+        cause = error.source();
+    }
+    warn!(route, %error, cause = causes.join(": "), reason = respond::reason_of(error), "origin_request_failed");
+}
+
+/// How far the slowest reader of a body that is not stored may be behind.
+const WINDOW_BYTES: usize = 512 << 10;
+
+/// What a piece of a body costs beside its octets, so that a body of single octets counts as what it takes.
+const CHUNK_OVERHEAD: usize = 64;
