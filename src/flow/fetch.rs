@@ -84,7 +84,7 @@ impl Proxy {
         if !matches!(found, Lookup::Found(..)) {
             return None;
         }
-        match plan::plan(&arrival.parts.method, asked, admitted, found, now) {
+        match plan::plan(&self.wanted(arrival, asked, admitted, now), found, now) {
             Plan::Serve(tier, stored) => {
                 let response = respond::from_store(&arrival.parts.method, fields, &stored, now);
                 Some((response, Outcome::hit(tier, stored.head.ttl(now))))
@@ -166,6 +166,9 @@ impl Proxy {
                 let response = respond::from_store(method, fields, &stored, now);
                 let outcome = Outcome::forwarded(Ending::Validated, why, "").with_forward_status(StatusCode::NOT_MODIFIED);
                 (response, outcome.stored_for(stored.head.ttl(now)))
+            }
+            Ok(Answer::Direct(response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                (respond::unasked_switch(), Outcome::forwarded(Ending::Error, why, "origin-switched-unasked"))
             }
             Ok(Answer::Direct(response, not_stored)) => {
                 let mut response = response.map(Body::relay);

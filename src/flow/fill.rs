@@ -129,7 +129,7 @@ impl Proxy {
         }
         let trailer = parts.headers.get_all(TRAILER).iter().cloned().collect();
         let _ = answer.send(Answer::Stored(head.clone(), reader, trailer));
-        self.fill(filling, body, lease, |whole| {
+        self.fill(filling, body, (lease, key.clone()), |whole| {
             let mut head = StoredHead::clone(&head);
             settle::note_length(&mut head, whole.len());
             StoredResponse { key, head, body: whole, tags }
@@ -142,7 +142,7 @@ impl Proxy {
         self: &Arc<Proxy>,
         filling: Filling,
         mut body: ResponseBody,
-        lease: Option<Lease>,
+        (lease, key): (Option<Lease>, CacheKey),
         stored: impl FnOnce(Bytes) -> StoredResponse,
     ) {
         let spool = &filling.0;
@@ -163,6 +163,7 @@ impl Proxy {
             octets += chunk.len() + CHUNK_OVERHEAD;
             if octets > self.options.body_bytes_max.saturating_add(CHUNK_OVERHEAD) && storing.take().is_some() {
                 lease = None;
+                self.collapser.note_unstorable(&key);
                 spool.become_window();
             }
             if storing.is_none() && !spool.has_room(WINDOW_BYTES).await {

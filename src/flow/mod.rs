@@ -36,8 +36,9 @@ pub use body::{Body, ClientBodyError};
 
 use crate::clock::Clock;
 use crate::origin::Origin;
-use crate::rules::{Admission, Bypass, RuleSet};
-use crate::semantics::{Forward, directives};
+use crate::rules::{Admission, Admitted, Bypass, RuleSet};
+use crate::semantics::Forward;
+use crate::semantics::directives::{self, RequestDirectives};
 use crate::stats::{Ending, Stats};
 use crate::store::{Lookup, Store};
 use crate::tasks::Tasks;
@@ -48,9 +49,9 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use outcome::Outcome;
-use plan::Plan;
+use plan::{Plan, Wanted};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tracing::debug;
 
 /// All that a request needs; shared by all requests.
@@ -151,7 +152,7 @@ impl Proxy {
                 let asked = directives::request(fields);
                 let found = self.store.lookup(&admitted.key, fields, now).await;
                 let redis_was_asked = self.store.has_redis() && !matches!(found, Lookup::Unavailable);
-                let (response, outcome) = match plan::plan(&arrival.parts.method, &asked, &admitted, found, now) {
+                let (response, outcome) = match plan::plan(&self.wanted(&arrival, &asked, &admitted, now), found, now) {
                     Plan::Serve(tier, stored) => {
                         let response = respond::from_store(&arrival.parts.method, fields, &stored, now);
                         (response, Outcome::hit(tier, stored.head.ttl(now)))
@@ -194,6 +195,17 @@ impl Proxy {
     /// Fetches under way that others may follow.
     pub fn fetches_under_way(&self) -> usize {
         self.collapser.under_way()
+    }
+
+    fn wanted<'a>(
+        &self,
+        arrival: &'a Arrival,
+        asked: &'a RequestDirectives,
+        admitted: &'a Admitted<'_>,
+        now: SystemTime,
+    ) -> Wanted<'a> {
+        let is_unstorable = self.collapser.is_unstorable(&admitted.key, now);
+        Wanted { method: &arrival.parts.method, fields: &arrival.parts.headers, asked, admitted, is_unstorable }
     }
 
     fn admit(&self, arrival: &Arrival) -> Admission<'_> {

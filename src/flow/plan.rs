@@ -2,10 +2,10 @@
 
 use crate::rules::{Admitted, Caching};
 use crate::semantics::directives::RequestDirectives;
-use crate::semantics::{Forward, StoredHead, age};
+use crate::semantics::{Forward, StoredHead, age, conditional};
 use crate::store::{Lookup, StoredResponse, Tier};
-use http::Method;
-use http::header::COOKIE;
+use http::header::{COOKIE, RANGE};
+use http::{HeaderMap, Method};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -27,8 +27,19 @@ pub(super) enum Plan {
 /// Why, in a word that header, log and metrics share; empty where the reason of [`Forward`] says it all.
 pub(super) type Detail = &'static str;
 
+/// What is known about a request that may use the cache.
+pub(super) struct Wanted<'a> {
+    pub(super) method: &'a Method,
+    pub(super) fields: &'a HeaderMap,
+    pub(super) asked: &'a RequestDirectives,
+    pub(super) admitted: &'a Admitted<'a>,
+    /// The key's last response could not be stored.
+    pub(super) is_unstorable: bool,
+}
+
 /// Plans for a request that may use the cache.
-pub(super) fn plan(method: &Method, asked: &RequestDirectives, admitted: &Admitted<'_>, found: Lookup, now: SystemTime) -> Plan {
+pub(super) fn plan(wanted: &Wanted<'_>, found: Lookup, now: SystemTime) -> Plan {
+    let Wanted { method, fields, asked, admitted, is_unstorable } = *wanted;
     let plan = match found {
         Lookup::Nothing => Plan::Fetch(Forward::UriMiss),
         Lookup::OtherVariant => Plan::Fetch(Forward::VaryMiss),
@@ -45,8 +56,15 @@ pub(super) fn plan(method: &Method, asked: &RequestDirectives, admitted: &Admitt
         _ if asked.only_if_cached => Plan::Refuse,
         // A response to HEAD has no body to store, and none that others could follow (§4.3.5 is another matter).
         Plan::Fetch(why) | Plan::Validate(_, why) if *method == Method::HEAD => Plan::Pass(why, "head"),
+        // What fills the cache is asked for whole; where nothing will be stored, the client had better get what it asked for.
+        Plan::Fetch(why) if is_unstorable && asks_for_less(fields) => Plan::Pass(why, "not-storable"),
         plan => plan,
     }
+}
+
+/// Whether the request is content with a part of the response, or with word that it has not changed.
+fn asks_for_less(fields: &HeaderMap) -> bool {
+    fields.contains_key(RANGE) || conditional::is_conditional(fields)
 }
 
 /// Whether a stored response may be given to a request, as far as credentials are concerned.
@@ -81,11 +99,20 @@ mod tests {
     use crate::rules::{Admission, Forwarding, Pattern, Route, RuleSet};
     use crate::semantics::directives;
     use crate::store::tests::response;
-    use http::{HeaderMap, HeaderName, Request};
+    use http::{HeaderName, Request};
     use std::time::Duration;
 
     /// What is planned for a request with these fields, when a response of 60 s with an ETag was stored so long ago.
     fn planned(caching: Caching, fields: &[(&'static str, &str)], stored: Option<(u64, &'static str)>) -> String {
+        planned_for(caching, fields, stored, false)
+    }
+
+    fn planned_for(
+        caching: Caching,
+        fields: &[(&'static str, &str)],
+        stored: Option<(u64, &'static str)>,
+        unstorable: bool,
+    ) -> String {
         let route = Route { caching, ..Route::new("r", Pattern::parse("/{*rest}").unwrap(), Duration::from_secs(60)) };
         let rules = RuleSet::new(vec![route]).unwrap();
         let mut request = Request::builder().uri("/a").header("host", "h");
@@ -107,7 +134,14 @@ mod tests {
                 (Lookup::Found(Tier::Memory, Arc::new(stored)), now)
             }
         };
-        match plan(&Method::GET, &directives::request(&parts.headers), &admitted, found, now) {
+        let wanted = Wanted {
+            method: &Method::GET,
+            fields: &parts.headers,
+            asked: &directives::request(&parts.headers),
+            admitted: &admitted,
+            is_unstorable: unstorable,
+        };
+        match plan(&wanted, found, now) {
             Plan::Serve(tier, _) => format!("serve {}", tier.as_str()),
             Plan::Validate(_, why) => format!("validate {}", why.as_str()),
             Plan::Fetch(why) => format!("fetch {}", why.as_str()),
@@ -149,5 +183,15 @@ mod tests {
         check(Caching::Standard, "authorization", "max-age=60", "fetch request");
         check(Caching::Standard, "authorization", "must-revalidate", "serve memory");
         check(Caching::Standard, "cookie", "public", "fetch request");
+    }
+
+    #[test]
+    fn a_part_or_a_condition_is_passed_on_only_where_nothing_would_be_stored() {
+        let rule = Caching::Rule { ttl: Duration::from_secs(60), overrides: false };
+        for field in ["range", "if-none-match"] {
+            assert_eq!(planned_for(rule, &[(field, "x")], None, false), "fetch uri-miss");
+            assert_eq!(planned_for(rule, &[(field, "x")], None, true), "pass uri-miss not-storable");
+        }
+        assert_eq!(planned_for(rule, &[], None, true), "fetch uri-miss");
     }
 }

@@ -3,8 +3,8 @@
 use crate::rules::{Caching, Route, Share};
 use crate::semantics::storage::{self, NotStored, Policy, Sharing};
 use crate::semantics::vary::{Selection, Vary};
-use crate::semantics::{Lifetime, StoredHead, Times, conditional, date};
-use http::header::{CONTENT_LENGTH, COOKIE, DATE, TRANSFER_ENCODING};
+use crate::semantics::{Lifetime, Source, StoredHead, Times, conditional, date};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, DATE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
 
 /// What is known about the request whose response is to be settled.
@@ -34,6 +34,9 @@ pub(super) fn settle(asked: &Asked, route: &Route, got: &Got<'_>, body_bytes_max
         return Err(NotStored::RequestNoStore);
     }
     let lifetime = storage::decide(got.status, got.fields, got.times.received, &policy(asked, route))?;
+    if lifetime.source == Source::Rule && is_event_stream(got.fields) {
+        return Err(NotStored::EventStream);
+    }
     if got.body_bytes.is_some_and(|bytes| bytes > body_bytes_max as u64) {
         return Err(NotStored::TooLarge);
     }
@@ -107,6 +110,13 @@ fn stored_fields(got: &Got<'_>) -> HeaderMap {
     fields
 }
 
+/// Whether the body goes on for as long as somebody listens. A rule's TTL was not meant for it; an origin's own word would be.
+fn is_event_stream(fields: &HeaderMap) -> bool {
+    let content_type = fields.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    ["text/event-stream", "multipart/x-mixed-replace"].iter().any(|endless| essence.eq_ignore_ascii_case(endless))
+}
+
 /// Writes down the length of a body that came without one.
 pub(super) fn note_length(head: &mut StoredHead, bytes: usize) {
     if allows_content_length(head.status) {
@@ -162,6 +172,8 @@ mod tests {
         check(&[("cache-control", "private, max-age=5")], Err("private"));
         check(&[("set-cookie", "a=b")], Err("set-cookie"));
         check(&[("vary", "*")], Err("vary-any"));
+        check(&[("content-type", "text/event-stream; charset=utf-8")], Err("event-stream"));
+        check(&[("content-type", "text/event-stream"), ("cache-control", "max-age=5")], Ok(5));
     }
 
     #[test]
@@ -193,7 +205,7 @@ mod tests {
         let received = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         let old = fields(&[("etag", "\"1\""), ("age", "50"), ("cache-control", "max-age=60"), ("x-old", "1")]);
         let times = Times { requested: received, received };
-        let lifetime = Lifetime { duration: Duration::from_secs(60), source: crate::semantics::Source::MaxAge };
+        let lifetime = Lifetime { duration: Duration::from_secs(60), source: Source::MaxAge };
         let stored = StoredHead::new(StatusCode::OK, old, times, lifetime, Selection::empty());
         let later = received + Duration::from_secs(100);
         let news = fields(&[("cache-control", "max-age=7"), ("etag", "\"1\"")]);

@@ -32,11 +32,13 @@ pub enum NotStored {
     TooLarge,
     /// The body's length was not announced, and something needs to know it.
     LengthUnknown,
+    /// The body is a stream of events, which has no end to wait for and belongs to one client.
+    EventStream,
 }
 
 impl NotStored {
     /// All reasons, for those who make a counter of each.
-    pub const ALL: [NotStored; 11] = [
+    pub const ALL: [NotStored; 12] = [
         NotStored::Status,
         NotStored::NoStore,
         NotStored::Private,
@@ -48,6 +50,7 @@ impl NotStored {
         NotStored::RequestNoStore,
         NotStored::TooLarge,
         NotStored::LengthUnknown,
+        NotStored::EventStream,
     ];
 
     /// The reason in a word, the same in header, metric and log.
@@ -64,6 +67,7 @@ impl NotStored {
             NotStored::RequestNoStore => "request-no-store",
             NotStored::TooLarge => "too-large",
             NotStored::LengthUnknown => "length-unknown",
+            NotStored::EventStream => "event-stream",
         }
     }
 }
