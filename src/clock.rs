@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Where `now` comes from. Read once per exchange.
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
-    /// Milliseconds that were added to the system's time; tests do so instead of sleeping.
-    ahead_ms: Option<Arc<AtomicU64>>,
+    /// Milliseconds since 1970 on a clock that stands still; `None` is the system's.
+    standing: Option<Arc<AtomicU64>>,
 }
 
 impl Clock {
@@ -17,23 +17,24 @@ impl Clock {
         Clock::default()
     }
 
-    /// A clock that runs like the system's and can be moved forward.
+    /// A clock that shows the present second, and stands still until it is moved; tests move it instead of sleeping.
     pub fn movable() -> Clock {
-        Clock { ahead_ms: Some(Arc::default()) }
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Clock { standing: Some(Arc::new(AtomicU64::new(since_1970.as_secs() * 1000))) }
     }
 
     /// The time of day.
     pub fn now(&self) -> SystemTime {
-        match &self.ahead_ms {
+        match &self.standing {
             None => SystemTime::now(),
-            Some(ahead) => SystemTime::now() + Duration::from_millis(ahead.load(Ordering::Acquire)),
+            Some(standing) => UNIX_EPOCH + Duration::from_millis(standing.load(Ordering::Acquire)),
         }
     }
 
     /// Moves a movable clock forward; the system's clock stays.
     pub fn advance(&self, by: Duration) {
-        if let Some(ahead) = &self.ahead_ms {
-            ahead.fetch_add(by.as_millis() as u64, Ordering::AcqRel);
+        if let Some(standing) = &self.standing {
+            standing.fetch_add(by.as_millis() as u64, Ordering::AcqRel);
         }
     }
 }

@@ -224,7 +224,8 @@ impl Stats {
     pub fn render(&self) -> String {
         for route in &self.routes {
             let tiers = [("memory", &route.hits_memory, &route.misses_memory), ("redis", &route.hits_redis, &route.misses_redis)];
-            for (tier, hits, misses) in tiers {
+            // A tier that was never asked has no rate; a zero would look like a failure.
+            for (tier, hits, misses) in tiers.into_iter().filter(|(_, hits, misses)| hits.get() + misses.get() > 0) {
                 let rate: Gauge = self.gauges.hit_rate.with_label_values(&[tier, &route.name]);
                 rate.set(percent(hits.get(), misses.get()));
             }

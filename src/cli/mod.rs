@@ -71,7 +71,7 @@ struct Settings {
     #[arg(long, value_name = "URL")]
     redis_url: Option<String>,
 
-    /// Serve statistics, metrics and purging here; `off` for nowhere.
+    /// Serve statistics, metrics and health here; `off` for nowhere.
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
 

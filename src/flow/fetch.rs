@@ -162,10 +162,10 @@ impl Proxy {
                 }
                 (response, Outcome::forwarded(Ending::Miss, why, "").stored_for(head.ttl(now)))
             }
-            Ok(Answer::Confirmed(stored)) => {
+            Ok(Answer::Confirmed(stored, is_kept)) => {
                 let response = respond::from_store(method, fields, &stored, now);
                 let outcome = Outcome::forwarded(Ending::Validated, why, "").with_forward_status(StatusCode::NOT_MODIFIED);
-                (response, outcome.stored_for(stored.head.ttl(now)))
+                (response, if is_kept { outcome.stored_for(stored.head.ttl(now)) } else { outcome })
             }
             Ok(Answer::Direct(response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 (respond::unasked_switch(), Outcome::forwarded(Ending::Error, why, "origin-switched-unasked"))

@@ -38,8 +38,8 @@ pub(super) struct Fetch {
 pub(super) enum Answer {
     /// A response that is being stored, and its `Trailer` fields, which are not.
     Stored(Arc<StoredHead>, Reader, Vec<HeaderValue>),
-    /// A stored response that the origin has confirmed.
-    Confirmed(Arc<StoredResponse>),
+    /// A stored response that the origin has confirmed, and whether it goes on to be stored.
+    Confirmed(Arc<StoredResponse>, bool),
     /// A response that is not stored.
     Direct(Response<ResponseBody>, NotStored),
     /// None.
@@ -98,7 +98,7 @@ impl Proxy {
                 let may_share = is_kept && response.head.is_fresh(times.received);
                 lease.land(if may_share { Landing::Confirmed(response.clone()) } else { Landing::Unshared });
             }
-            let _ = answer.send(Answer::Confirmed(response));
+            let _ = answer.send(Answer::Confirmed(response, is_kept));
             return;
         }
 
@@ -149,7 +149,7 @@ impl Proxy {
         let mut lease = lease;
         // `None` once the body has outgrown what is stored.
         let mut storing = Some(stored);
-        let mut octets = 0;
+        let (mut octets, mut pieces) = (0, 0);
         let mut trailers = None;
         while let Some(frame) = body.frame().await {
             let chunk = match frame.map(http_body::Frame::into_data) {
@@ -160,8 +160,10 @@ impl Proxy {
                 }
                 Err(error) => return debug!(%error, "origin_body_broken"),
             };
-            octets += chunk.len() + CHUNK_OVERHEAD;
-            if octets > self.options.body_bytes_max.saturating_add(CHUNK_OVERHEAD) && storing.take().is_some() {
+            octets += chunk.len();
+            pieces += 1;
+            let most = self.options.body_bytes_max;
+            if (octets > most || pieces * PIECE_OVERHEAD > most.max(PIECE_OVERHEAD)) && storing.take().is_some() {
                 lease = None;
                 self.collapser.note_unstorable(&key);
                 spool.become_window();
@@ -209,4 +211,4 @@ pub(super) fn log_failure(error: &OriginError, route: &str) {
 const WINDOW_BYTES: usize = 512 << 10;
 
 /// What a piece of a body costs beside its octets, so that a body of single octets counts as what it takes.
-const CHUNK_OVERHEAD: usize = 64;
+const PIECE_OVERHEAD: usize = 64;

@@ -7,7 +7,7 @@ use crate::origin::OriginError;
 use crate::semantics::{StoredHead, age, conditional};
 use crate::store::StoredResponse;
 use bytes::Bytes;
-use http::header::{AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VIA};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use std::time::SystemTime;
 
@@ -48,6 +48,9 @@ fn not_modified(head: &StoredHead, now: Option<SystemTime>) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NOT_MODIFIED;
     *response.headers_mut() = conditional::not_modified_fields(&head.fields);
+    for via in head.fields.get_all(VIA) {
+        response.headers_mut().append(VIA, via.clone());
+    }
     set_age(response.headers_mut(), head, now);
     response
 }

@@ -11,6 +11,7 @@ mod stream;
 use crate::flow::Answer;
 use crate::stats::Stats;
 use crate::tasks::Tasks;
+use prometheus::IntGauge;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -101,10 +102,8 @@ impl Listener {
                     let (answer, options, stats) = (answer.clone(), options.clone(), stats.clone());
                     let closing = tasks.clone();
                     tasks.spawn(async move {
-                        stats.client_connections.inc();
+                        let _open = (Open::new(&stats), place);
                         connection::serve(stream, peer, answer, &options, &closing).await;
-                        stats.client_connections.dec();
-                        drop(place);
                     });
                 }
                 Err(error) => {
@@ -114,6 +113,22 @@ impl Listener {
                 }
             }
         }
+    }
+}
+
+/// An open connection in the gauge; leaves it when dropped, also by a panic.
+struct Open(IntGauge);
+
+impl Open {
+    fn new(stats: &Stats) -> Open {
+        stats.client_connections.inc();
+        Open(stats.client_connections.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

@@ -13,10 +13,11 @@ mod report;
 mod workload;
 
 use super::{check, log, serve};
+use crate::Sidecar;
+use crate::StartError;
 use crate::clock::Clock;
 use crate::config::{self, Config, LogFormat, LogOptions, Problems, Sources, octets};
 use crate::store;
-use crate::{Sidecar, StartError};
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use origin::{Endpoint, Origin};
 use report::Report;

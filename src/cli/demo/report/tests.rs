@@ -1,3 +1,5 @@
+//! What the table says, for given samples.
+
 use super::*;
 
 fn milliseconds(durations: impl IntoIterator<Item = u64>) -> Vec<Duration> {

@@ -1,0 +1,132 @@
+//! What a hit costs, step by step, without the network: `cargo bench --bench hit`.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, ETAG, HOST, USER_AGENT};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use sidecache::clock::Clock;
+use sidecache::rules::{Admission, CacheKey, Forwarding, Pattern, Route, RuleSet};
+use sidecache::semantics::cache_status::CacheStatus;
+use sidecache::semantics::vary::Selection;
+use sidecache::semantics::{Lifetime, Source, StoredHead, Times, directives};
+use sidecache::stats::{Ending, Stats};
+use sidecache::store::{Lookup, MemoryOptions, Options, Store, StoredResponse};
+use sidecache::tasks::Tasks;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    divan::main();
+}
+
+/// A hundred routes, and a request as a browser's library sends it.
+fn rules() -> RuleSet {
+    let mut routes: Vec<Route> = (0..98).map(|i| route(&format!("/api/v1/resource{i}/{{id}}/part/{{part}}"))).collect();
+    routes.push(route("/api/mcp/customer/{id}"));
+    routes.push(route("/api/mcp/customer/{id}/churn-risk"));
+    RuleSet::new(routes).expect("the patterns differ")
+}
+
+fn route(pattern: &str) -> Route {
+    Route::new(pattern, Pattern::parse(pattern).expect("the pattern is valid"), Duration::from_secs(3600))
+}
+
+fn request(id: u32) -> Parts {
+    let request = Request::get(format!("/api/mcp/customer/{id}"))
+        .header(HOST, "backend.example:8080")
+        .header(USER_AGENT, "python-httpx/0.28.1")
+        .header(ACCEPT, "*/*")
+        .header(ACCEPT_ENCODING, "gzip, deflate");
+    request.body(()).expect("the request is valid").into_parts().0
+}
+
+fn stored(key: CacheKey) -> StoredResponse {
+    let now = SystemTime::now();
+    let fields: HeaderMap = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (CACHE_CONTROL, HeaderValue::from_static("max-age=3600")),
+        (ETAG, HeaderValue::from_static("\"33a64df551425fcc55e4d42a148795d9f25f89d4\"")),
+    ]
+    .into_iter()
+    .collect();
+    let lifetime = Lifetime { duration: Duration::from_secs(3600), source: Source::MaxAge };
+    let times = Times { requested: now, received: now };
+    let head = StoredHead::new(StatusCode::OK, fields, times, lifetime, Selection::empty());
+    StoredResponse { key, head, body: Bytes::from(vec![b'x'; 2048]), tags: Vec::new() }
+}
+
+fn key(rules: &RuleSet, request: &Parts) -> CacheKey {
+    match rules.admit(request, &FORWARDING, false) {
+        Admission::Keyed(admitted) => admitted.key,
+        Admission::Past { why, .. } => panic!("the request uses the cache: {why:?}"),
+    }
+}
+
+const FORWARDING: Forwarding<'_> = Forwarding { scheme: "http", host: None };
+
+/// Route match, normal form, kinds of fields, key.
+#[divan::bench]
+fn admit(bencher: divan::Bencher<'_, '_>) {
+    let (rules, request) = (rules(), request(42));
+    bencher.bench(|| key(&rules, divan::black_box(&request)));
+}
+
+/// Look-up in memory, among ten thousand keys, with the key's parts compared.
+#[divan::bench]
+fn look_up(bencher: divan::Bencher<'_, '_>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be had");
+    let _inside = runtime.enter();
+    let (rules, stats) = (rules(), Arc::new(Stats::new(["customer"])));
+    let options = Options { memory: MemoryOptions { bytes_max: 256 << 20 }, ..Options::default() };
+    let store = Store::open(options, stats, Tasks::default(), Clock::system());
+    let requests: Vec<Parts> = (0..10_000).map(request).collect();
+    let keys: Vec<CacheKey> = requests.iter().map(|request| key(&rules, request)).collect();
+    keys.iter().for_each(|key| {
+        store.insert(stored(key.clone()));
+    });
+    let (now, mut next) = (SystemTime::now(), 0);
+    bencher.bench_local(|| {
+        next = (next + 7_919) % keys.len();
+        let found = store.lookup_memory(&keys[next], &requests[next].headers, now);
+        assert!(matches!(found, Lookup::Found(..)));
+    });
+}
+
+/// Is it fresh, and for how long; what the request says about it.
+#[divan::bench]
+fn decide(bencher: divan::Bencher<'_, '_>) {
+    let (rules, request) = (rules(), request(42));
+    let stored = stored(key(&rules, &request));
+    let now = SystemTime::now();
+    bencher.bench(|| {
+        let asked = directives::request(divan::black_box(&request.headers));
+        !asked.no_cache && stored.head.is_fresh(now) && stored.head.ttl(now) > 0
+    });
+}
+
+/// The fields of the response: the stored ones, `Age`, `Cache-Status`.
+#[divan::bench]
+fn fields(bencher: divan::Bencher<'_, '_>) {
+    let (rules, request) = (rules(), request(42));
+    let stored = stored(key(&rules, &request));
+    bencher.bench(|| {
+        let mut fields = divan::black_box(&stored).head.fields.clone();
+        fields.insert(http::header::AGE, HeaderValue::from(17u64));
+        fields.append(http::HeaderName::from_static("cache-status"), CacheStatus::hit(3583).detail("memory").render());
+        fields
+    });
+}
+
+/// The counters of a hit.
+#[divan::bench]
+fn count(bencher: divan::Bencher<'_, '_>) {
+    let stats = Stats::new(["customer"]);
+    bencher.bench(|| {
+        let route = stats.route(Some(0));
+        route.hits_memory.inc();
+        route.ended(Ending::HitMemory, Duration::from_micros(12));
+    });
+}
