@@ -90,6 +90,9 @@ struct Settings {
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
+    // The Redis client takes the process' provider; that it was installed before matters nothing.
+    #[cfg(feature = "tls")]
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = Cli::parse();
     if let (Some(Command::Demo(_)), true) = (&cli.command, cli.config.is_some() || cli.settings.are_given()) {
         let message = "the demo brings its own configuration; only its own flags, behind `demo`, have a meaning";
@@ -170,7 +173,7 @@ Environment (the command line beats it, and it beats the file; an empty variable
   ENABLE_CACHE       false forwards everything and stores nothing
   CACHE_TTL          the TTL of routes that name none: seconds, or a duration such as 5m
   CACHE_SECRET       keys the hash of credentials in cache keys; the same on all replicas
-  ADMIN_TOKEN        what a caller must show to purge and to change stored responses
+  ADMIN_TOKEN        what a caller must show to see statistics and metrics on the main port
   RUST_LOG           what is logged: info, or directives such as info,sidecache::store=debug
   SIDECACHE_CONFIG   the configuration file
   SIDECACHE_<SECTION>_<KEY>

@@ -14,8 +14,6 @@ use tracing::{error, info, warn};
 /// Runs the proxy.
 pub(super) fn run(config: Config) -> ExitCode {
     log::start(&config.log);
-    #[cfg(feature = "tls")]
-    rustls::crypto::aws_lc_rs::default_provider().install_default().expect("nobody else has installed one");
     match runtime(config.server.workers) {
         Ok(runtime) => runtime.block_on(serve(config)),
         Err(error) => {

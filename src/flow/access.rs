@@ -65,7 +65,7 @@ impl Drop for AccessRecord {
             target: "access",
             client = %self.client,
             method = %self.method,
-            target = self.target,
+            request_target = self.target,
             route = self.route,
             status = self.status.as_u16(),
             cache = self.cache,

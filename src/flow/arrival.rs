@@ -2,7 +2,7 @@
 
 use super::Options;
 use crate::rules::Forwarding;
-use http::header::{CONNECTION, HOST, HeaderName, UPGRADE};
+use http::header::{CONNECTION, COOKIE, HOST, HeaderName, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
@@ -75,6 +75,10 @@ impl Arrival {
         let upgrade = asks_for_websocket(&request).then(|| hyper::upgrade::on(&mut request));
         let (mut parts, body) = request.into_parts();
         settle_target(&mut parts)?;
+        // RFC 9113 §8.2.3: HTTP/2 may take `Cookie` apart; everybody else knows it as one field.
+        if let Some(cookies) = joined(&parts.headers, COOKIE, b"; ").filter(|_| parts.version == Version::HTTP_2) {
+            parts.headers.insert(COOKIE, cookies);
+        }
 
         let is_trusted = options.trusted_proxies.iter().any(|net| net.contains(&client.address));
         let said = |name: HeaderName| parts.headers.get(name).filter(|_| is_trusted);
@@ -83,7 +87,7 @@ impl Arrival {
             _ => "http",
         };
         let forwarded_host = said(X_FORWARDED_HOST).filter(|host| parts.headers.get(HOST) != Some(host)).cloned();
-        let forwarded_for = joined(&parts.headers, X_FORWARDED_FOR).filter(|_| is_trusted);
+        let forwarded_for = joined(&parts.headers, X_FORWARDED_FOR, b", ").filter(|_| is_trusted);
         let has_body = !body.is_end_stream();
         Ok(Arrival { parts, has_body, body, upgrade, client, scheme, forwarded_host, forwarded_for })
     }
@@ -146,7 +150,7 @@ fn asks_for_websocket(request: &Request<Incoming>) -> bool {
 }
 
 /// All values of a field in one.
-fn joined(fields: &HeaderMap, name: HeaderName) -> Option<HeaderValue> {
+fn joined(fields: &HeaderMap, name: HeaderName, separator: &[u8]) -> Option<HeaderValue> {
     let mut values = fields.get_all(name).iter();
     let first = values.next()?.clone();
     let Some(second) = values.next() else {
@@ -154,7 +158,7 @@ fn joined(fields: &HeaderMap, name: HeaderName) -> Option<HeaderValue> {
     };
     let mut all = first.as_bytes().to_vec();
     for value in std::iter::once(second).chain(values) {
-        all.extend_from_slice(b", ");
+        all.extend_from_slice(separator);
         all.extend_from_slice(value.as_bytes());
     }
     HeaderValue::from_bytes(&all).ok()

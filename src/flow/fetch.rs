@@ -160,7 +160,11 @@ impl Proxy {
                 for names in trailer {
                     response.headers_mut().append(TRAILER, names);
                 }
-                (response, Outcome::forwarded(Ending::Miss, why, "").stored_for(head.ttl(now)))
+                let outcome = Outcome::forwarded(Ending::Miss, why, "");
+                match self.store.takes_responses(now) {
+                    true => (response, outcome.stored_for(head.ttl(now))),
+                    false => (response, outcome),
+                }
             }
             Ok(Answer::Confirmed(stored, is_kept)) => {
                 let response = respond::from_store(method, fields, &stored, now);

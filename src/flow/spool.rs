@@ -22,6 +22,8 @@ pub(super) struct Spool {
 pub(super) struct Reader {
     spool: Arc<Spool>,
     id: usize,
+    /// The client's connection was given the time to send what came before the cut.
+    has_paused: bool,
 }
 
 /// What a reader gets next.
@@ -67,7 +69,7 @@ impl Spool {
             return None;
         }
         let id = state.readers.insert(Place::default());
-        Some(Reader { spool: self.clone(), id })
+        Some(Reader { spool: self.clone(), id, has_paused: false })
     }
 
     /// Adds octets.
@@ -175,7 +177,13 @@ impl Reader {
         }
         match &state.end {
             Some(End::Whole(trailers)) => Poll::Ready(Piece::End(trailers.clone())),
-            Some(End::Cut) => Poll::Ready(Piece::Cut),
+            Some(End::Cut) if self.has_paused => Poll::Ready(Piece::Cut),
+            Some(End::Cut) => {
+                // An error makes hyper close at once and drop what it has buffered. A pause lets it write that first.
+                self.has_paused = true;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             None => {
                 place.waker = Some(cx.waker().clone());
                 Poll::Pending

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The memory tier.
 pub(super) struct Memory {
-    cache: Cache<u128, Arc<Variants>, ByOctets, RandomState, CountEvictions>,
+    cache: Cache<u128, Arc<Variants>, ByOctets, RandomState, NameEvicted>,
+    evictions: IntCounter,
     /// Held while an entry is replaced by one with a variant more, which is a read and a write.
     inserting: Mutex<()>,
 }
@@ -43,7 +44,8 @@ impl Memory {
             .build()
             .expect("capacity and estimate are set");
         Memory {
-            cache: Cache::with_options(options, ByOctets, RandomState::new(), CountEvictions(evictions)),
+            cache: Cache::with_options(options, ByOctets, RandomState::new(), NameEvicted),
+            evictions,
             inserting: Mutex::new(()),
         }
     }
@@ -74,7 +76,10 @@ impl Memory {
             let others: Vec<_> = others.take(VARIANTS_MAX - 1).cloned().collect();
             responses.extend(others);
         }
-        self.cache.insert(hash, Arc::new(Variants { parts, responses }));
+        let mut evicted = Vec::new();
+        self.cache.insert_with_lifecycle(hash, Arc::new(Variants { parts, responses }), &mut evicted);
+        // What it replaced, or was refused for its weight, was not dropped for room.
+        self.evictions.inc_by(evicted.iter().filter(|key| **key != hash).count() as u64);
     }
 
     /// Forgets everything.
@@ -114,14 +119,15 @@ impl Weighter<u128, Arc<Variants>> for ByOctets {
     }
 }
 
+/// Names the keys whose entries an insertion has put out.
 #[derive(Clone)]
-struct CountEvictions(IntCounter);
+struct NameEvicted;
 
-impl Lifecycle<u128, Arc<Variants>> for CountEvictions {
-    type RequestState = ();
+impl Lifecycle<u128, Arc<Variants>> for NameEvicted {
+    type RequestState = Vec<u128>;
 
-    fn on_evict(&self, (): &mut (), _: u128, _: Arc<Variants>) {
-        self.0.inc();
+    fn on_evict(&self, evicted: &mut Vec<u128>, key: u128, _: Arc<Variants>) {
+        evicted.push(key);
     }
 }
 

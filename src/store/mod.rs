@@ -160,6 +160,11 @@ impl Store {
         self.redis.is_some()
     }
 
+    /// Whether a response would be kept anywhere.
+    pub fn takes_responses(&self, now: SystemTime) -> bool {
+        self.memory(now).is_some() || self.redis.as_ref().is_some_and(Redis::is_up)
+    }
+
     /// Keeps a response: in memory at once, in Redis in the background.
     pub fn insert(self: &Arc<Store>, response: StoredResponse) -> Arc<StoredResponse> {
         let now = self.clock.now();

@@ -61,9 +61,10 @@ async fn connect(redis: &Redis) -> RedisResult<MultiplexedConnection> {
     let client = Client::open(options.url.as_str())?;
     let tcp = TcpSettings::default()
         .set_nodelay(true)
-        // A partition without a reset: the kernel gives the connection up, instead of retransmitting into the void.
-        .set_user_timeout(Duration::from_secs(2))
         .set_keepalive(socket2::TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(5)));
+    // A partition without a reset: the kernel gives the connection up, instead of retransmitting into the void.
+    #[cfg(target_os = "linux")]
+    let tcp = tcp.set_user_timeout(Duration::from_secs(2));
     let client = Client::open(client.get_connection_info().clone().set_tcp_settings(tcp))?;
     let config = AsyncConnectionConfig::new()
         // The budget is kept by the caller; a second limit here would only hide which one struck.
@@ -90,6 +91,7 @@ async fn serve(redis: &Redis, link: MultiplexedConnection, clock: &Clock) -> Str
     lock(&shared.writes).paused_until = None;
     shared.link.store(Some(link.clone()));
     note(redis, clock, true, None);
+    check(redis, &link).await;
     loop {
         tokio::select! {
             () = shared.broken.notified() => {}
@@ -137,5 +139,5 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause, so that a Redis that is well again is used within a second.
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
-/// How often an idle connection is probed.
-const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How often an idle connection is probed. Requests find out sooner; some providers charge for each command.
+const PROBE_EVERY: Duration = Duration::from_secs(10);
