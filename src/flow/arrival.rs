@@ -1,8 +1,8 @@
 //! A request as it arrived, read once: what is refused, what the connection adds, what the origin will see as its target.
 
-use super::Options;
+use super::{Options, outgoing};
 use crate::rules::Forwarding;
-use http::header::{CONNECTION, COOKIE, HOST, HeaderName, UPGRADE};
+use http::header::{CONNECTION, COOKIE, HOST, HeaderName, TE, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
@@ -20,10 +20,12 @@ pub struct Client {
 
 /// A request that can be answered.
 pub(super) struct Arrival {
-    /// Its target in origin form, exactly one `Host` among its fields.
+    /// Its target in origin form, exactly one `Host` among its fields, and none of the fields that are of the connection.
     pub(super) parts: Parts,
     pub(super) body: Incoming,
     pub(super) has_body: bool,
+    /// The client said `TE: trailers`.
+    pub(super) takes_trailers: bool,
     /// The way to the client's octets, if it asks for a WebSocket.
     pub(super) upgrade: Option<OnUpgrade>,
     pub(super) client: Client,
@@ -75,6 +77,9 @@ impl Arrival {
         let upgrade = asks_for_websocket(&request).then(|| hyper::upgrade::on(&mut request));
         let (mut parts, body) = request.into_parts();
         settle_target(&mut parts)?;
+        let takes_trailers = names_token(&parts.headers, TE, "trailers");
+        // Before the key is made: a field that `Connection` nominates is not sent on, so it must not be in the key either.
+        outgoing::remove_hop_by_hop(&mut parts.headers);
         // RFC 9113 §8.2.3: HTTP/2 may take `Cookie` apart; everybody else knows it as one field.
         if let Some(cookies) = joined(&parts.headers, COOKIE, b"; ").filter(|_| parts.version == Version::HTTP_2) {
             parts.headers.insert(COOKIE, cookies);
@@ -89,7 +94,7 @@ impl Arrival {
         let forwarded_host = said(X_FORWARDED_HOST).filter(|host| parts.headers.get(HOST) != Some(host)).cloned();
         let forwarded_for = joined(&parts.headers, X_FORWARDED_FOR, b", ").filter(|_| is_trusted);
         let has_body = !body.is_end_stream();
-        Ok(Arrival { parts, has_body, body, upgrade, client, scheme, forwarded_host, forwarded_for })
+        Ok(Arrival { parts, has_body, body, takes_trailers, upgrade, client, scheme, forwarded_host, forwarded_for })
     }
 
     pub(super) fn forwarding(&self) -> Forwarding<'_> {
@@ -128,7 +133,9 @@ fn settle_target(parts: &mut Parts) -> Result<(), Refused> {
         let target = match (target, parts.uri.path_and_query()) {
             (Some(target), _) => target,
             (None, None) => PathAndQuery::from_static("/"),
-            (None, Some(bare)) => PathAndQuery::try_from(format!("/{bare}")).map_err(|_| Refused::Target)?,
+            (None, Some(asterisk)) if asterisk.path() == "*" => PathAndQuery::from_static("*"),
+            // A query without a path: written out, it has the slash that is missing.
+            (None, Some(bare)) => PathAndQuery::try_from(bare.to_string()).map_err(|_| Refused::Target)?,
         };
         parts.uri = Uri::from(target);
     }
@@ -141,12 +148,16 @@ fn settle_target(parts: &mut Parts) -> Result<(), Refused> {
 
 /// Only WebSockets are bridged; a request for any other protocol is answered in HTTP, as RFC 9110 §7.8 lets a server do.
 fn asks_for_websocket(request: &Request<Incoming>) -> bool {
-    let names = |name: HeaderName, token: &str| {
-        let mut tokens =
-            request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
-        tokens.any(|t| t.trim().eq_ignore_ascii_case(token))
-    };
-    request.version() == Version::HTTP_11 && names(CONNECTION, "upgrade") && names(UPGRADE, "websocket")
+    let fields = request.headers();
+    request.version() == Version::HTTP_11
+        && names_token(fields, CONNECTION, "upgrade")
+        && names_token(fields, UPGRADE, "websocket")
+}
+
+/// Whether a token is on the list that a field has.
+fn names_token(fields: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    let lists = fields.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    lists.flat_map(|list| list.split(',')).any(|member| member.trim().eq_ignore_ascii_case(token))
 }
 
 /// All values of a field in one.
@@ -193,6 +204,7 @@ mod tests {
         check("http://h/a?b", &["h"], Ok(("/a?b", "h")));
         check("http://h:81/a", &[], Ok(("/a", "h:81")));
         check("http://h", &["h"], Ok(("/", "h")));
+        check("http://h?a=b", &["h"], Ok(("/?a=b", "h")));
         check("http://h/a", &["other"], Err(Refused::Authority));
         check("http://u@h/a", &[], Err(Refused::Target));
         check("/a", &[], Err(Refused::Host));

@@ -136,7 +136,9 @@ impl Drop for Lease {
 impl Following {
     /// Waits for the fetch to land. `None` says that its leader gave up.
     pub(super) async fn landed(mut self) -> Option<Landing> {
-        let landed = self.landing.borrow_and_update().clone();
+        // Not `borrow_and_update`: a lease that was dropped since we joined has left no landing, only a change, and that change
+        // must still be unseen when it is waited for.
+        let landed = self.landing.borrow().clone();
         if landed.is_some() {
             return landed;
         }
@@ -193,6 +195,16 @@ mod tests {
         drop(lease);
         assert!(waiting.await.unwrap().is_none());
         assert!(matches!(join(&collapser, "a"), Joined::Leader(_)));
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_vanished_before_its_follower_began_to_wait_wakes_it_too() {
+        let collapser = collapser(10);
+        let Joined::Leader(lease) = join(&collapser, "a") else { panic!("the first leads") };
+        let Joined::Follower(follower) = join(&collapser, "a") else { panic!("the second follows") };
+        drop(lease);
+        let landed = tokio::time::timeout(Duration::from_secs(5), follower.landed()).await;
+        assert!(landed.expect("the follower is woken").is_none());
     }
 
     #[tokio::test]

@@ -49,7 +49,7 @@ impl Proxy {
                     return self.lead(arrival, admitted, asked, why, validating, Some(lease)).await;
                 }
                 Joined::Follower(following) => match following.landed().await {
-                    Some(landing) => match self.follow(arrival, landing, why) {
+                    Some(landing) => match self.follow(arrival, asked, landing, why) {
                         Followed::Answered(response, outcome) => return (*response, outcome),
                         Followed::OtherVariant => {}
                         Followed::Unshared => break,
@@ -84,7 +84,7 @@ impl Proxy {
         if !matches!(found, Lookup::Found(..)) {
             return None;
         }
-        match plan::plan(&self.wanted(arrival, asked, admitted, now), found, now) {
+        match self.plan(arrival, asked, admitted, found, now) {
             Plan::Serve(tier, stored) => {
                 let response = respond::from_store(&arrival.parts.method, fields, &stored, now);
                 Some((response, Outcome::hit(tier, stored.head.ttl(now))))
@@ -94,12 +94,16 @@ impl Proxy {
     }
 
     /// Answers with what another request's fetch came to, if that may answer this one.
-    fn follow(&self, arrival: &Arrival, landing: Landing, why: Forward) -> Followed {
+    fn follow(&self, arrival: &Arrival, asked: &RequestDirectives, landing: Landing, why: Forward) -> Followed {
         let now = self.clock.now();
         let fields = &arrival.parts.headers;
         let outcome = Outcome::forwarded(Ending::Collapsed, why, "");
+        let may_reuse = |head: &StoredHead| plan::reuse(head, asked, now).is_ok();
         let (response, outcome) = match landing {
             Landing::Unshared => return Followed::Unshared,
+            // The fetch may have landed long ago, and its body be under way still.
+            Landing::Confirmed(stored) if !may_reuse(&stored.head) => return Followed::Unshared,
+            Landing::Streaming(head, _) if !may_reuse(&head) => return Followed::Unshared,
             Landing::Failed(error) => {
                 let failed = Outcome::forwarded(Ending::Error, why, respond::reason_of(&error));
                 (respond::origin_failed(&error), failed)
@@ -175,13 +179,7 @@ impl Proxy {
                 (respond::unasked_switch(), Outcome::forwarded(Ending::Error, why, "origin-switched-unasked"))
             }
             Ok(Answer::Direct(response, not_stored)) => {
-                let mut response = response.map(Body::relay);
-                if conditional::is_not_modified(fields, response.status(), response.headers()) {
-                    let fields = conditional::not_modified_fields(response.headers());
-                    response = Response::new(Body::empty());
-                    *response.status_mut() = StatusCode::NOT_MODIFIED;
-                    *response.headers_mut() = fields;
-                }
+                let response = response.map(Body::relay);
                 (response, Outcome::forwarded(Ending::Miss, why, not_stored.as_str()))
             }
             Ok(Answer::Failed(error)) => {
@@ -208,7 +206,7 @@ fn request_to_fill(arrival: &Arrival, admitted: &Admitted<'_>, validating: Optio
     let mut request = Request::new(RequestBody::empty());
     *request.method_mut() = Method::GET;
     *request.uri_mut() = match &admitted.target {
-        Some(target) => target.parse::<Uri>().unwrap_or_else(|_| arrival.parts.uri.clone()),
+        Some(target) => Uri::from(target.clone()),
         None => arrival.parts.uri.clone(),
     };
     let mut fields = arrival.parts.headers.clone();

@@ -13,7 +13,7 @@ use crate::semantics::{StoredHead, Times, conditional};
 use crate::store::StoredResponse;
 use bytes::Bytes;
 use http::header::{SET_COOKIE, TRAILER, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use std::sync::Arc;
@@ -59,6 +59,8 @@ impl Proxy {
             && !conditional::selects(response.headers(), &stored.head.fields)
         {
             requested = self.clock.now();
+            // Given up first: its place among the requests under way may be the one that is needed.
+            drop(sent);
             sent = self.origin.send(unconditional).await;
         }
         let response = match sent {
@@ -76,22 +78,17 @@ impl Proxy {
         let times = Times { requested, received: self.clock.now() };
         let (mut parts, body) = response.into_parts();
         let body_bytes = body.size_hint().exact();
-        // Whether the body's end is certain is seen from the framing, which does not go further.
-        let framing = parts.headers.get(TRANSFER_ENCODING).cloned();
+        let is_http2 = parts.version == Version::HTTP_2;
+        let has_certain_end = body_bytes.is_some() || is_http2 || is_chunked(&parts.headers);
         outgoing::to_client(&mut parts.headers, parts.version);
         if route.strip_set_cookie {
             parts.headers.remove(SET_COOKIE);
         }
-        let mut fields = parts.headers.clone();
-        framing.into_iter().for_each(|framing| {
-            fields.insert(TRANSFER_ENCODING, framing);
-        });
-        let got = Got { status: parts.status, version: parts.version, fields: &fields, body_bytes, times };
+        let got = Got { status: parts.status, fields: &parts.headers, body_bytes, has_certain_end, times };
 
         if let (StatusCode::NOT_MODIFIED, Some(stored)) = (got.status, &validating) {
-            let confirmed = settle::settle_confirmed(&asked, &route, &stored.head, &got);
-            let is_kept = confirmed.is_ok();
-            let head = confirmed.unwrap_or_else(|_| stored.head.clone());
+            let (head, kept) = settle::settle_confirmed(&asked, &route, &stored.head, &got);
+            let is_kept = kept.is_ok();
             let response = StoredResponse { key: key.clone(), head, body: stored.body.clone(), tags };
             let response = if is_kept { self.store.insert(response) } else { Arc::new(response) };
             if let Some(lease) = &lease {
@@ -113,7 +110,7 @@ impl Proxy {
                     }
                     lease.land(Landing::Unshared);
                 }
-                parts.version = http::Version::HTTP_11;
+                parts.version = Version::HTTP_11;
                 let _ = answer.send(Answer::Direct(Response::from_parts(parts, body), why));
                 return;
             }
@@ -125,11 +122,13 @@ impl Proxy {
         if let Some(lease) = &lease {
             // What is stale from the start answers the one request that caused it; others have it validated.
             let is_fresh = head.is_fresh(times.received);
+            // Known from here on, so that requests for another variant find one another.
+            self.store.note_varies(&key, &head.selection);
             lease.land(if is_fresh { Landing::Streaming(head.clone(), spool.clone()) } else { Landing::Unshared });
         }
         let trailer = parts.headers.get_all(TRAILER).iter().cloned().collect();
         let _ = answer.send(Answer::Stored(head.clone(), reader, trailer));
-        self.fill(filling, body, (lease, key.clone()), |whole| {
+        self.fill(filling, body, body_bytes, (lease, key.clone()), |whole| {
             let mut head = StoredHead::clone(&head);
             settle::note_length(&mut head, whole.len());
             StoredResponse { key, head, body: whole, tags }
@@ -142,6 +141,7 @@ impl Proxy {
         self: &Arc<Proxy>,
         filling: Filling,
         mut body: ResponseBody,
+        announced: Option<u64>,
         (lease, key): (Option<Lease>, CacheKey),
         stored: impl FnOnce(Bytes) -> StoredResponse,
     ) {
@@ -172,6 +172,7 @@ impl Proxy {
                 return;
             }
             if body.is_end_stream()
+                && announced.is_none_or(|announced| announced == octets as u64)
                 && let Some(stored) = storing.take()
             {
                 // Stored before its last octets are sent: a client that has them and asks again finds it.
@@ -179,12 +180,21 @@ impl Proxy {
             }
             spool.push(chunk);
         }
+        if announced.is_some_and(|announced| announced != octets as u64) {
+            return debug!(announced, octets, "origin_body_short");
+        }
         if let Some(stored) = storing {
             self.store.insert(stored(spool.collect(None)));
         }
         spool.finish(trailers);
         drop(lease);
     }
+}
+
+/// RFC 9112 §6.3: after any other coding, only the end of the connection ends the body.
+fn is_chunked(fields: &HeaderMap) -> bool {
+    let mut codings = fields.get_all(TRANSFER_ENCODING).iter();
+    codings.next().is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) && codings.next().is_none()
 }
 
 /// The same request, for the whole response.

@@ -152,7 +152,7 @@ impl Proxy {
                 let asked = directives::request(fields);
                 let found = self.store.lookup(&admitted.key, fields, now).await;
                 let redis_was_asked = self.store.has_redis() && !matches!(found, Lookup::Unavailable);
-                let (response, outcome) = match plan::plan(&self.wanted(&arrival, &asked, &admitted, now), found, now) {
+                let (response, outcome) = match self.plan(&arrival, &asked, &admitted, found, now) {
                     Plan::Serve(tier, stored) => {
                         let response = respond::from_store(&arrival.parts.method, fields, &stored, now);
                         (response, Outcome::hit(tier, stored.head.ttl(now)))
@@ -197,21 +197,23 @@ impl Proxy {
         self.collapser.under_way()
     }
 
-    fn wanted<'a>(
+    fn plan(
         &self,
-        arrival: &'a Arrival,
-        asked: &'a RequestDirectives,
-        admitted: &'a Admitted<'_>,
+        arrival: &Arrival,
+        asked: &RequestDirectives,
+        admitted: &Admitted<'_>,
+        found: Lookup,
         now: SystemTime,
-    ) -> Wanted<'a> {
-        let is_unstorable = self.collapser.is_unstorable(&admitted.key, now);
-        Wanted { method: &arrival.parts.method, fields: &arrival.parts.headers, asked, admitted, is_unstorable }
+    ) -> Plan {
+        let wanted = Wanted { method: &arrival.parts.method, fields: &arrival.parts.headers, asked, admitted };
+        plan::plan(&wanted, found, || self.collapser.is_unstorable(&admitted.key, now), now)
     }
 
     fn admit(&self, arrival: &Arrival) -> Admission<'_> {
-        match self.options.enabled {
-            true => self.rules.admit(&arrival.parts, &arrival.forwarding(), arrival.has_body),
-            false => Admission::Past { route: None, why: Bypass::Disabled },
+        match (self.options.enabled, &arrival.upgrade) {
+            (true, None) => self.rules.admit(&arrival.parts, &arrival.forwarding(), arrival.has_body),
+            (true, Some(_)) => Admission::Past { route: None, why: Bypass::Upgrade },
+            (false, _) => Admission::Past { route: None, why: Bypass::Disabled },
         }
     }
 

@@ -5,14 +5,9 @@ use crate::semantics::fields;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
-/// Makes a client's fields those of the request to the origin.
+/// Makes a client's fields those of the request to the origin. Those of the client's connection are gone already.
 pub(super) fn to_origin(fields: &mut HeaderMap, arrival: &Arrival) {
-    let takes_trailers = fields
-        .get_all(TE)
-        .iter()
-        .any(|value| value.to_str().is_ok_and(|te| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))));
-    remove_hop_by_hop(fields);
-    if takes_trailers {
+    if arrival.takes_trailers {
         fields.insert(TE, HeaderValue::from_static("trailers"));
     }
     // The sidecar answers `100-continue` itself, as soon as the origin takes the body.
@@ -32,7 +27,7 @@ pub(super) fn to_client(fields: &mut HeaderMap, version: Version) {
 }
 
 /// Removes the fields of this one connection, and a length that a coding had made void.
-fn remove_hop_by_hop(fields: &mut HeaderMap) {
+pub(super) fn remove_hop_by_hop(fields: &mut HeaderMap) {
     // RFC 9112 §6.3: with both, the coding counts; a length that is passed on would frame the message anew.
     if fields.contains_key(TRANSFER_ENCODING) {
         fields.remove(CONTENT_LENGTH);

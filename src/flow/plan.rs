@@ -33,13 +33,11 @@ pub(super) struct Wanted<'a> {
     pub(super) fields: &'a HeaderMap,
     pub(super) asked: &'a RequestDirectives,
     pub(super) admitted: &'a Admitted<'a>,
-    /// The key's last response could not be stored.
-    pub(super) is_unstorable: bool,
 }
 
-/// Plans for a request that may use the cache.
-pub(super) fn plan(wanted: &Wanted<'_>, found: Lookup, now: SystemTime) -> Plan {
-    let Wanted { method, fields, asked, admitted, is_unstorable } = *wanted;
+/// Plans for a request that may use the cache. `is_unstorable` tells whether the key's last response could not be stored.
+pub(super) fn plan(wanted: &Wanted<'_>, found: Lookup, is_unstorable: impl FnOnce() -> bool, now: SystemTime) -> Plan {
+    let Wanted { method, fields, asked, admitted } = *wanted;
     let plan = match found {
         Lookup::Nothing => Plan::Fetch(Forward::UriMiss),
         Lookup::OtherVariant => Plan::Fetch(Forward::VaryMiss),
@@ -57,7 +55,9 @@ pub(super) fn plan(wanted: &Wanted<'_>, found: Lookup, now: SystemTime) -> Plan 
         // A response to HEAD has no body to store, and none that others could follow (§4.3.5 is another matter).
         Plan::Fetch(why) | Plan::Validate(_, why) if *method == Method::HEAD => Plan::Pass(why, "head"),
         // What fills the cache is asked for whole; where nothing will be stored, the client had better get what it asked for.
-        Plan::Fetch(why) if is_unstorable && asks_for_less(fields) => Plan::Pass(why, "not-storable"),
+        Plan::Fetch(why) if asks_for_less(fields) && (admitted.has_open_credentials() || is_unstorable()) => {
+            Plan::Pass(why, "not-storable")
+        }
         plan => plan,
     }
 }
@@ -78,7 +78,7 @@ pub(super) fn may_be_given(head: &StoredHead, admitted: &Admitted<'_>) -> bool {
 }
 
 /// Whether a stored response may be used without asking the origin (§4.2, §5.2.1), or why not.
-fn reuse(head: &StoredHead, asked: &RequestDirectives, now: SystemTime) -> Result<(), Forward> {
+pub(super) fn reuse(head: &StoredHead, asked: &RequestDirectives, now: SystemTime) -> Result<(), Forward> {
     if asked.no_cache {
         return Err(Forward::Request);
     }
@@ -139,9 +139,8 @@ mod tests {
             fields: &parts.headers,
             asked: &directives::request(&parts.headers),
             admitted: &admitted,
-            is_unstorable: unstorable,
         };
-        match plan(&wanted, found, now) {
+        match plan(&wanted, found, || unstorable, now) {
             Plan::Serve(tier, _) => format!("serve {}", tier.as_str()),
             Plan::Validate(_, why) => format!("validate {}", why.as_str()),
             Plan::Fetch(why) => format!("fetch {}", why.as_str()),
@@ -193,5 +192,7 @@ mod tests {
             assert_eq!(planned_for(rule, &[(field, "x")], None, true), "pass uri-miss not-storable");
         }
         assert_eq!(planned_for(rule, &[], None, true), "fetch uri-miss");
+        // What is asked with credentials is mostly not stored, and nobody remembers for others that it was not.
+        assert_eq!(planned(rule, &[("range", "x"), ("cookie", "c")], None), "pass uri-miss not-storable");
     }
 }

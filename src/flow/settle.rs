@@ -4,8 +4,9 @@ use crate::rules::{Caching, Route, Share};
 use crate::semantics::storage::{self, NotStored, Policy, Sharing};
 use crate::semantics::vary::{Selection, Vary};
 use crate::semantics::{Lifetime, Source, StoredHead, Times, conditional, date};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, DATE, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, StatusCode, Version};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, DATE, VIA};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use std::time::Duration;
 
 /// What is known about the request whose response is to be settled.
 #[derive(Debug, Clone)]
@@ -22,9 +23,10 @@ pub(super) struct Asked {
 /// A response's head, and what is known of its body before it comes.
 pub(super) struct Got<'a> {
     pub(super) status: StatusCode,
-    pub(super) version: Version,
     pub(super) fields: &'a HeaderMap,
     pub(super) body_bytes: Option<u64>,
+    /// The body's framing says where it ends.
+    pub(super) has_certain_end: bool,
     pub(super) times: Times,
 }
 
@@ -41,38 +43,55 @@ pub(super) fn settle(asked: &Asked, route: &Route, got: &Got<'_>, body_bytes_max
         return Err(NotStored::TooLarge);
     }
     // A body that only the connection's end delimits looks whole also when the origin died half-way (RFC 9112 §8).
-    let is_http1 = got.version < Version::HTTP_2;
-    if is_http1 && got.body_bytes.is_none() && !got.fields.contains_key(TRANSFER_ENCODING) {
+    if !got.has_certain_end {
         return Err(NotStored::LengthUnknown);
     }
-    let selection = match Vary::of(got.fields) {
-        Vary::Fields(names) => Selection::of(&names, &asked.fields),
-        Vary::None | Vary::Any => Selection::empty(),
-    };
-    if route.caching == Caching::Standard && asked.cookie && !selection.names().any(|name| *name == COOKIE) {
-        return Err(NotStored::Credentials);
-    }
+    let selection = selection(asked, route, got.fields)?;
     Ok(StoredHead::new(got.status, stored_fields(got), got.times, lifetime, selection))
 }
 
-/// Settles what a stored response is after the origin has confirmed it (§4.3.4), or that it may no longer be stored.
+/// Settles what a stored response is after the origin has confirmed it (§4.3.4), and whether it may be stored on.
 pub(super) fn settle_confirmed(
     asked: &Asked,
     route: &Route,
     stored: &StoredHead,
     confirmation: &Got<'_>,
-) -> Result<StoredHead, NotStored> {
+) -> (StoredHead, Result<(), NotStored>) {
+    let times = confirmation.times;
     let mut fields = conditional::freshen(&stored.fields, confirmation.fields);
     if !fields.contains_key(DATE) {
-        fields.insert(DATE, date::format(confirmation.times.received));
+        fields.insert(DATE, date::format(times.received));
     }
-    let lifetime: Lifetime = storage::decide(stored.status, &fields, confirmation.times.received, &policy(asked, route))?;
-    storage::strip(&mut fields);
-    let selection = match Vary::of(&fields) {
+    let settled = storage::decide(stored.status, &fields, times.received, &policy(asked, route))
+        .and_then(|lifetime| Ok((lifetime, selection(asked, route, &fields)?)));
+    match settled {
+        Ok((lifetime, selection)) => {
+            storage::strip(&mut fields);
+            (StoredHead::new(stored.status, fields, times, lifetime, selection), Ok(()))
+        }
+        Err(why) => {
+            // For the one client whose request was validated; it gets what the origin says now.
+            let spent = Lifetime { duration: Duration::ZERO, source: Source::NoCache };
+            (StoredHead::new(stored.status, fields, times, spent, Selection::empty()), Err(why))
+        }
+    }
+}
+
+/// The request fields that select the response, with the values that they had.
+fn selection(asked: &Asked, route: &Route, fields: &HeaderMap) -> Result<Selection, NotStored> {
+    let selection = match Vary::of(fields) {
+        // Of these the origin saw our own values, not the client's, so the client's can't select.
+        Vary::Fields(names) if names.iter().any(|name| *name == VIA || *name == "x-forwarded-for") => {
+            return Err(NotStored::VaryAny);
+        }
         Vary::Fields(names) => Selection::of(&names, &asked.fields),
         Vary::None | Vary::Any => Selection::empty(),
     };
-    Ok(StoredHead::new(stored.status, fields, confirmation.times, lifetime, selection))
+    let tells_users_apart = selection.names().any(|name| *name == COOKIE);
+    match route.caching == Caching::Standard && asked.cookie && !tells_users_apart {
+        true => Err(NotStored::Credentials),
+        false => Ok(selection),
+    }
 }
 
 fn policy(asked: &Asked, route: &Route) -> Policy {
@@ -134,7 +153,7 @@ mod tests {
     use super::*;
     use crate::rules::Pattern;
     use http::HeaderName;
-    use std::time::{Duration, SystemTime};
+    use std::time::SystemTime;
 
     fn fields(list: &[(&'static str, &str)]) -> HeaderMap {
         list.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
@@ -157,7 +176,8 @@ mod tests {
         let received = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         let times = Times { requested: received, received };
         let fields = fields(list);
-        let got = Got { status: StatusCode::OK, version: Version::HTTP_11, fields: &fields, body_bytes, times };
+        let has_certain_end = body_bytes.is_some();
+        let got = Got { status: StatusCode::OK, fields: &fields, body_bytes, has_certain_end, times };
         settle(asked, route, &got, 1000).map(|head| head.lifetime.duration.as_secs()).map_err(NotStored::as_str)
     }
 
@@ -172,6 +192,7 @@ mod tests {
         check(&[("cache-control", "private, max-age=5")], Err("private"));
         check(&[("set-cookie", "a=b")], Err("set-cookie"));
         check(&[("vary", "*")], Err("vary-any"));
+        check(&[("vary", "accept, x-forwarded-for")], Err("vary-any"));
         check(&[("content-type", "text/event-stream; charset=utf-8")], Err("event-stream"));
         check(&[("content-type", "text/event-stream"), ("cache-control", "max-age=5")], Ok(5));
     }
@@ -195,7 +216,6 @@ mod tests {
     fn a_body_that_is_too_large_or_has_no_certain_end_is_not_stored() {
         assert_eq!(settled(&asked(), &route(), &[], Some(1001)), Err("too-large"));
         assert_eq!(settled(&asked(), &route(), &[], None), Err("length-unknown"));
-        assert_eq!(settled(&asked(), &route(), &[("transfer-encoding", "chunked")], None), Ok(3600));
         let no_store = Asked { no_store: true, ..asked() };
         assert_eq!(settled(&no_store, &route(), &[], Some(1)), Err("request-no-store"));
     }
@@ -210,8 +230,9 @@ mod tests {
         let later = received + Duration::from_secs(100);
         let news = fields(&[("cache-control", "max-age=7"), ("etag", "\"1\"")]);
         let times = Times { requested: later, received: later };
-        let got = Got { status: StatusCode::NOT_MODIFIED, version: Version::HTTP_11, fields: &news, body_bytes: Some(0), times };
-        let head = settle_confirmed(&asked(), &route(), &stored, &got).unwrap();
+        let got = Got { status: StatusCode::NOT_MODIFIED, fields: &news, body_bytes: Some(0), has_certain_end: true, times };
+        let (head, kept) = settle_confirmed(&asked(), &route(), &stored, &got);
+        assert_eq!(kept, Ok(()));
         assert!(head.is_fresh(later));
         assert_eq!((head.ttl(later), &head.fields["x-old"]), (7, &HeaderValue::from_static("1")));
     }

@@ -21,6 +21,7 @@ pub struct RequestBody {
 /// A response's body on its way from the origin.
 pub struct ResponseBody {
     source: Incoming,
+    is_http2: bool,
     idle: IdleTimer,
     /// Given back when the body ended, so that a limit on requests counts those whose bodies are still under way.
     _held: Box<dyn Send + Sync>,
@@ -35,6 +36,9 @@ pub enum BodyError {
     /// The connection broke, or the framing was wrong.
     #[error("the body ended early")]
     Broken(#[from] hyper::Error),
+    /// The stream was reset, in words that may be taken for an end (RFC 9113 §8.1).
+    #[error("the stream was reset before its end")]
+    Reset,
 }
 
 /// How far a request's body has got; shared between the body and who waits for the response.
@@ -158,8 +162,8 @@ impl Upload {
 }
 
 impl ResponseBody {
-    pub(super) fn new(source: Incoming, idle: Duration, held: impl Send + Sync + 'static) -> ResponseBody {
-        ResponseBody { source, idle: IdleTimer::new(idle), _held: Box::new(held) }
+    pub(super) fn new(source: Incoming, is_http2: bool, idle: Duration, held: impl Send + Sync + 'static) -> ResponseBody {
+        ResponseBody { source, is_http2, idle: IdleTimer::new(idle), _held: Box::new(held) }
     }
 }
 
@@ -169,7 +173,11 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        this.idle.poll_frame(&mut this.source, cx)
+        match this.idle.poll_frame(&mut this.source, cx) {
+            // hyper ends a body without an error where a stream is reset with NO_ERROR; only END_STREAM is an end.
+            Poll::Ready(None) if this.is_http2 && !this.source.is_end_stream() => Poll::Ready(Some(Err(BodyError::Reset))),
+            polled => polled,
+        }
     }
 
     fn is_end_stream(&self) -> bool {

@@ -169,6 +169,10 @@ impl Origin {
             .http1_max_buf_size(options.header_bytes_max.max(HTTP1_BUFFER_MIN))
             .http2_max_header_list_size(u32::try_from(options.header_bytes_max).unwrap_or(u32::MAX))
             .http2_adaptive_window(true)
+            // A connection that died without a word is found out before a request has to wait for it.
+            .http2_keep_alive_interval(HTTP2_PING_EVERY)
+            .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
+            .http2_keep_alive_while_idle(true)
             .http2_only(options.http2)
             // The field is set here, from the request that came.
             .set_host(false);
@@ -214,7 +218,8 @@ impl Origin {
             Ok(response) => {
                 self.stats.origin.answered.inc();
                 let idle = self.options.body_idle_timeout;
-                Ok(response.map(|body| ResponseBody::new(body, idle, (place, in_flight))))
+                let is_http2 = response.version() == Version::HTTP_2;
+                Ok(response.map(|body| ResponseBody::new(body, is_http2, idle, (place, in_flight))))
             }
             Err((error, _)) => {
                 self.stats.origin.failed.inc();
@@ -361,6 +366,10 @@ impl Drop for InFlight {
         self.0.dec();
     }
 }
+
+/// How often an HTTP/2 origin is asked whether it is still there, and how long it has to say so.
+const HTTP2_PING_EVERY: Duration = Duration::from_secs(10);
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// hyper's smallest buffer.
 const HTTP1_BUFFER_MIN: usize = 8192;

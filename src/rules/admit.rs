@@ -6,6 +6,7 @@ use super::target;
 use crate::semantics::fields::{self, Kind};
 use http::header::{AUTHORIZATION, HOST, IF_MATCH, IF_UNMODIFIED_SINCE, PROXY_AUTHORIZATION};
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Method};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ pub struct Admitted<'a> {
     /// The key.
     pub key: CacheKey,
     /// The target that the origin is sent, where the route's query rule made it another than the client's.
-    pub target: Option<String>,
+    pub target: Option<PathAndQuery>,
     /// `Authorization` is there, and nothing in the key or the route stands for it.
     pub authorization: bool,
     /// `Cookie` is there, and nothing in the key or the route stands for it.
@@ -190,11 +191,10 @@ impl RuleSet {
         let (mut authorization, mut cookie) = (false, false);
         for name in request.headers.keys() {
             match fields::kind(name) {
-                Kind::Unkeyed if route.unkeyed == Unkeyed::Pass && !route.key_headers.contains(name) => {
+                Kind::Unkeyed if route.unkeyed == Unkeyed::Pass && !route.keys(name) => {
                     return past(Bypass::UnkeyedField(name.clone()));
                 }
                 Kind::Conditional if *name == IF_MATCH || *name == IF_UNMODIFIED_SINCE => return past(Bypass::Precondition),
-                Kind::HopByHop if name == http::header::UPGRADE => return past(Bypass::Upgrade),
                 Kind::Credential if !route.stands_for(name) => match *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION {
                     true => authorization = true,
                     false => cookie = true,
@@ -212,7 +212,13 @@ impl RuleSet {
             target: &target,
         };
         let key = CacheKey::new(&location, route, &request.headers, &self.secret);
-        let target = (target != written).then(|| target.into_owned());
+        let target = match target == written {
+            true => None,
+            false => match PathAndQuery::try_from(target.as_ref()) {
+                Ok(target) => Some(target),
+                Err(_) => return past(Bypass::Path("a query that cannot be rewritten")),
+            },
+        };
         Admission::Keyed(Admitted { index, route, key, target, authorization, cookie })
     }
 }
@@ -235,8 +241,14 @@ impl Route {
         }
     }
 
+    /// Whether the key has this field.
+    fn keys(&self, name: &HeaderName) -> bool {
+        let identifies = matches!(&self.share, Share::PerCredential(identity) if identity.contains(name));
+        identifies || self.key_headers.contains(name)
+    }
+
     fn shows(&self, name: &HeaderName) -> bool {
-        self.key_headers.contains(name)
+        self.keys(name)
             || match fields::kind(name) {
                 Kind::Unkeyed => self.unkeyed != Unkeyed::Drop,
                 Kind::Steering => false,
@@ -295,7 +307,6 @@ mod tests {
         check("GET /customer/%2e%2e", &[], Some(Bypass::Path("an encoded dot")));
         check("GET /customer/1", &[("x-tenant", "t")], Some(Bypass::UnkeyedField(HeaderName::from_static("x-tenant"))));
         check("GET /customer/1", &[("if-match", "*")], Some(Bypass::Precondition));
-        check("GET /customer/1", &[("connection", "upgrade"), ("upgrade", "websocket")], Some(Bypass::Upgrade));
         assert_eq!(why(&rules, &request("GET /customer/1", &[]), true), Some(Bypass::RequestBody));
     }
 
@@ -317,6 +328,19 @@ mod tests {
     }
 
     #[test]
+    fn a_field_that_identifies_is_in_the_key_and_shown_to_the_origin() {
+        let api_key = HeaderName::from_static("x-api-key");
+        for unkeyed in [Unkeyed::Pass, Unkeyed::Drop] {
+            let share = Share::PerCredential(vec![api_key.clone()]);
+            let rules = RuleSet::new(vec![Route { share, unkeyed, ..route("/{id}") }]).unwrap();
+            let mut request = request("GET /1", &[("x-api-key", "k")]);
+            assert_eq!(why(&rules, &request, false), None);
+            rules.routes()[0].hide_unkeyed(&mut request.headers);
+            assert!(request.headers.contains_key(&api_key));
+        }
+    }
+
+    #[test]
     fn the_origin_is_shown_the_target_that_is_in_the_key() {
         let query = QueryRule { deny: vec!["utm_*".into()], ..QueryRule::default() };
         let rules = RuleSet::new(vec![Route { query, ..route("/{id}") }]).unwrap();
@@ -325,8 +349,8 @@ mod tests {
             Admission::Past { why, .. } => panic!("{why:?}"),
         };
         assert_eq!(target("GET /1?a=1"), None);
-        assert_eq!(target("GET /1?a=1&utm_source=x").as_deref(), Some("/1?a=1"));
-        assert_eq!(target("GET /1?utm_source=x").as_deref(), Some("/1"));
+        assert_eq!(target("GET /1?a=1&utm_source=x").unwrap(), "/1?a=1");
+        assert_eq!(target("GET /1?utm_source=x").unwrap(), "/1");
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use super::Options;
 use super::stream::{ClientStream, HeadTimer, Protocol};
-use crate::flow::{Answer, Client};
+use crate::flow::{Answer, Body, Client};
 use crate::tasks::Tasks;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -34,10 +36,19 @@ pub(super) async fn serve<A: Answer>(tcp: TcpStream, peer: SocketAddr, answer: A
     let client = Client { address: peer.ip().to_canonical() };
     let requests = Arc::new(AtomicU64::new(0));
     let counted = requests.clone();
-    let service = service_fn(move |request| {
+    let fields_max = options.header_fields_max;
+    let service = service_fn(move |request: Request<Incoming>| {
         counted.fetch_add(1, Ordering::Relaxed);
         let answer = answer.clone();
-        async move { Ok::<_, Infallible>(answer.answer(request, client).await) }
+        async move {
+            // hyper counts the fields of HTTP/1.1 alone.
+            if request.headers().len() > fields_max {
+                let mut refused = Response::new(Body::empty());
+                *refused.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                return Ok(refused);
+            }
+            Ok::<_, Infallible>(answer.answer(request, client).await)
+        }
     });
     let io = TokioIo::new(stream);
     let ended = match protocol {

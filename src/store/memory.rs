@@ -2,9 +2,10 @@
 
 use super::response::StoredResponse;
 use crate::rules::CacheKey;
+use crate::semantics::vary::Selection;
 use ahash::RandomState;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 use prometheus::IntCounter;
 use quick_cache::sync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
@@ -23,12 +24,12 @@ pub(super) enum Found {
     /// The response that the request selects.
     Response(Arc<StoredResponse>),
     /// Responses to requests with other values in these fields.
-    OtherVariant(Vec<HeaderName>),
+    OtherVariant(Selection),
     /// Nothing.
     Nothing,
 }
 
-/// The stored responses of one key, the newest first.
+/// The stored responses of one key, the newest first; never none.
 struct Variants {
     parts: Bytes,
     responses: Vec<Arc<StoredResponse>>,
@@ -57,18 +58,23 @@ impl Memory {
         };
         match variants.responses.iter().find(|stored| stored.head.selection.matches(request)) {
             Some(stored) => Found::Response(stored.clone()),
-            None => Found::OtherVariant(variants.varies()),
+            None => Found::OtherVariant(variants.responses[0].head.selection.clone()),
         }
     }
 
-    /// Keeps a response, instead of the one that the same requests would have selected before.
-    pub(super) fn insert(&self, response: Arc<StoredResponse>) {
+    /// Keeps a response, instead of the one that the same requests would have selected before, unless that one is newer.
+    /// Says whether it did, or would have had there been room.
+    pub(super) fn insert(&self, response: Arc<StoredResponse>) -> bool {
         let hash = response.key.hash();
         let parts = response.key.parts().clone();
         let _inserting = self.inserting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut responses = vec![response];
         if let Some(earlier) = self.cache.peek(&hash).filter(|earlier| earlier.parts == parts) {
             let new = &responses[0].head.selection;
+            let received = responses[0].head.times.received;
+            if earlier.responses.iter().any(|stored| stored.head.selection == *new && stored.head.times.received > received) {
+                return false;
+            }
             let others = earlier.responses.iter().filter(|stored| {
                 // A response that stopped to vary replaces all that did, and the other way round.
                 stored.head.selection != *new && stored.head.selection.names().eq(new.names())
@@ -80,6 +86,7 @@ impl Memory {
         self.cache.insert_with_lifecycle(hash, Arc::new(Variants { parts, responses }), &mut evicted);
         // What it replaced, or was refused for its weight, was not dropped for room.
         self.evictions.inc_by(evicted.iter().filter(|key| **key != hash).count() as u64);
+        true
     }
 
     /// Forgets everything.
@@ -101,12 +108,6 @@ impl Memory {
     /// The heaviest response that it takes.
     pub(super) fn response_bytes_max(&self) -> u64 {
         self.cache.shard_capacity()
-    }
-}
-
-impl Variants {
-    fn varies(&self) -> Vec<HeaderName> {
-        self.responses.first().map(|newest| newest.head.selection.names().cloned().collect()).unwrap_or_default()
     }
 }
 
@@ -144,6 +145,7 @@ const VARIANTS_MAX: usize = 64;
 mod tests {
     use super::super::tests::response;
     use super::*;
+    use http::HeaderName;
 
     fn fields(list: &[(&'static str, &str)]) -> HeaderMap {
         list.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
@@ -175,7 +177,7 @@ mod tests {
         assert_eq!(body(&memory, "k", &[("accept-language", "fr")]), None);
         assert_eq!(body(&memory, "other", &[("accept-language", "en")]), None);
         let found = memory.lookup(&CacheKey::from_parts("k".into()), &fields(&[]));
-        assert!(matches!(found, Found::OtherVariant(names) if names == [http::header::ACCEPT_LANGUAGE]));
+        assert!(matches!(found, Found::OtherVariant(selection) if selection.names().eq([&http::header::ACCEPT_LANGUAGE])));
 
         memory.insert(Arc::new(response("k", "plain", &[], &fields(&[]))));
         assert_eq!(body(&memory, "k", &[("accept-language", "de")]).as_deref(), Some(&b"plain"[..]));

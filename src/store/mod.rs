@@ -32,7 +32,7 @@ use quick_cache::sync::Cache;
 use record::Record;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The owner of all stored responses.
 pub struct Store {
@@ -100,7 +100,7 @@ impl Store {
     pub fn open(options: Options, stats: Arc<Stats>, tasks: Tasks, clock: Clock) -> Arc<Store> {
         let bytes_max = options.memory.bytes_max;
         let memory = (bytes_max > 0).then(|| Memory::new(bytes_max, stats.memory_evictions.clone()));
-        let redis = options.redis.clone().map(|redis| Redis::new(redis, stats.clone(), clock.now()));
+        let redis = options.redis.clone().map(|redis| Redis::new(redis, stats.clone(), clock.clone()));
         let varies = Cache::new(VARIES_MAX);
         let store = Arc::new(Store { memory, redis, varies, epoch: AtomicU64::new(0), options, stats, tasks, clock });
         if let Some(redis) = store.redis.clone() {
@@ -112,7 +112,7 @@ impl Store {
                     }
                 }
             };
-            store.tasks.spawn_until_stop(redis::supervise(redis, store.clock.clone(), on_loss));
+            store.tasks.spawn_until_stop(redis::supervise(redis, on_loss));
         }
         store
     }
@@ -142,8 +142,8 @@ impl Store {
         };
         match memory.lookup(key, request) {
             Found::Response(stored) => Lookup::Found(Tier::Memory, stored),
-            Found::OtherVariant(names) => {
-                self.varies.insert(key.hash(), names.into());
+            Found::OtherVariant(selection) => {
+                self.note_varies(key, &selection);
                 Lookup::OtherVariant
             }
             Found::Nothing => Lookup::Nothing,
@@ -153,6 +153,13 @@ impl Store {
     /// The fields by which the responses of a key are known to vary.
     pub fn varies(&self, key: &CacheKey) -> Option<Arc<[HeaderName]>> {
         self.varies.get(&key.hash())
+    }
+
+    /// Notes by which fields the responses of a key vary.
+    pub fn note_varies(&self, key: &CacheKey, selection: &Selection) {
+        if !selection.is_empty() && !self.varies(key).is_some_and(|known| known.iter().eq(selection.names())) {
+            self.varies.insert(key.hash(), selection.names().cloned().collect());
+        }
     }
 
     /// Whether there is Redis beside memory.
@@ -169,14 +176,10 @@ impl Store {
     pub fn insert(self: &Arc<Store>, response: StoredResponse) -> Arc<StoredResponse> {
         let now = self.clock.now();
         let response = Arc::new(response);
-        let names: Vec<HeaderName> = response.head.selection.names().cloned().collect();
-        if !names.is_empty() {
-            self.varies.insert(response.key.hash(), names.into());
-        }
-        if let Some(memory) = self.memory(now) {
-            memory.insert(response.clone());
-        }
-        if self.redis.as_ref().is_some_and(Redis::is_up) {
+        self.note_varies(&response.key, &response.head.selection);
+        // A slow body may end after a later fetch of the same was stored; the later one stays.
+        let is_newest = self.memory(now).is_none_or(|memory| memory.insert(response.clone()));
+        if is_newest && self.redis.as_ref().is_some_and(Redis::is_up) {
             let (store, response) = (self.clone(), response.clone());
             self.tasks.spawn(async move { store.write_redis(&response, now).await });
         }
@@ -203,9 +206,8 @@ impl Store {
     async fn lookup_redis(&self, redis: &Redis, key: &CacheKey, request: &HeaderMap) -> Lookup {
         let epoch = self.epoch.load(Ordering::Acquire);
         // All Redis work of a request draws on one budget, also when a second round trip is needed.
-        let lookup = tokio::time::timeout(redis.options().budget, self.read_redis(redis, key, request));
-        let found = lookup.await.unwrap_or(Err(Unavailable::TimedOut));
-        match found {
+        let deadline = Instant::now() + redis.options().budget;
+        match self.read_redis(redis, key, request, deadline).await {
             Err(_) => Lookup::Unavailable,
             Ok(Read::Nothing) => Lookup::Nothing,
             Ok(Read::OtherVariant) => Lookup::OtherVariant,
@@ -221,13 +223,19 @@ impl Store {
         }
     }
 
-    async fn read_redis(&self, redis: &Redis, key: &CacheKey, request: &HeaderMap) -> Result<Read, Unavailable> {
+    async fn read_redis(
+        &self,
+        redis: &Redis,
+        key: &CacheKey,
+        request: &HeaderMap,
+        deadline: Instant,
+    ) -> Result<Read, Unavailable> {
         let known = self.varies(key);
         let mut names = vec![self.redis_name(redis, key, None)];
         if let Some(known) = &known {
             names.push(self.redis_name(redis, key, Some(&Selection::of(known, request))));
         }
-        let mut values = redis.read(&names).await?.into_iter();
+        let mut values = redis.read(&names, deadline).await?.into_iter();
         let first = values.next().flatten().and_then(|value| self.decode(key, value));
         let varies = match first {
             None => return Ok(Read::Nothing),
@@ -245,7 +253,7 @@ impl Store {
             false => {
                 self.varies.insert(key.hash(), varies.clone().into());
                 let name = self.redis_name(redis, key, Some(&Selection::of(&varies, request)));
-                redis.read(&[name]).await?.pop().flatten()
+                redis.read(&[name], deadline).await?.pop().flatten()
             }
         };
         Ok(match second.and_then(|value| self.decode(key, value)) {

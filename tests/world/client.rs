@@ -1,6 +1,6 @@
 //! Requests, and what is to be seen in their responses.
 
-use super::soon;
+use super::{Sending, soon};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -9,12 +9,12 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use tokio::task::JoinHandle;
 
-type RequestBody = UnsyncBoxBody<Bytes, Infallible>;
+type RequestBody = UnsyncBoxBody<Bytes, io::Error>;
 
 /// A client, with a pool of connections.
 #[derive(Clone)]
@@ -61,7 +61,7 @@ impl Client {
     }
 
     pub fn ask(&self, method: &str, target: &str) -> Ask {
-        let mut request = Request::new(Full::default().boxed_unsync());
+        let mut request = Request::new(whole(Bytes::new()));
         *request.method_mut() = Method::from_bytes(method.as_bytes()).unwrap();
         *request.uri_mut() = format!("http://{}{target}", self.address).parse::<Uri>().unwrap();
         Ask { http: self.http.clone(), request }
@@ -81,17 +81,15 @@ impl Ask {
     }
 
     pub fn body(mut self, octets: impl Into<Bytes>) -> Ask {
-        *self.request.body_mut() = Full::new(octets.into()).boxed_unsync();
+        *self.request.body_mut() = whole(octets.into());
         self
     }
 
-    /// Sends whatever frames the body has.
-    pub fn streaming_body<B>(mut self, body: B) -> Ask
-    where
-        B: http_body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
-    {
+    /// Leaves it to the test to send the body.
+    pub fn sending(mut self) -> (Ask, Sending) {
+        let (sending, body) = Sending::new();
         *self.request.body_mut() = body.boxed_unsync();
-        self
+        (self, sending)
     }
 
     /// Waits for the head alone.
@@ -116,6 +114,10 @@ impl IntoFuture for Ask {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async { self.streaming().await.whole().await })
     }
+}
+
+fn whole(octets: Bytes) -> RequestBody {
+    Full::new(octets).map_err(|never| match never {}).boxed_unsync()
 }
 
 impl Streaming {

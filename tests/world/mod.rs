@@ -7,22 +7,26 @@
 //! | `client` | requests, and what is to be seen in their responses |
 //! | `redis` | a `redis-server` of the test's own, which it can stop, kill and start again |
 //! | `relay` | a network between the sidecar and Redis that can be broken |
+//! | `tls` | certificates |
 //!
 //! Whatever is started ends with the value that started it.
 
-#![allow(dead_code, unused_imports, reason = "each file of tests uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each program of tests uses a part of it")]
+#![allow(unreachable_pub, reason = "this is what the tests reach, within their program")]
 
 mod client;
 mod origin;
 mod raw;
 mod redis;
 mod relay;
+mod tls;
 
 pub use client::{Ask, Client, Got, Streaming};
 pub use origin::{Gate, Origin, Reply, Seen, Sending};
 pub use raw::{RawClient, RawConnection, RawOrigin};
 pub use redis::RedisServer;
 pub use relay::{Phase, Relay};
+pub use tls::Certified;
 
 use serde_json::Value;
 use sidecache::Sidecar;
@@ -31,7 +35,7 @@ use sidecache::config::Config;
 use sidecache::origin::Address;
 use sidecache::rules::{Pattern, Route};
 use sidecache::store::RedisOptions;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
@@ -61,6 +65,11 @@ impl World {
         let clock = Clock::movable();
         let sidecar = sidecar(origin.address.clone(), &clock, adjust).await;
         World { client: Client::of(sidecar.address), origin, clock, sidecar }
+    }
+
+    /// A world whose origin is elsewhere: one of octets, say, or none at all.
+    pub async fn at(address: &Address, adjust: impl FnOnce(&mut Config)) -> World {
+        World::before(Origin::elsewhere(address), adjust).await
     }
 
     /// A world in which the one route is as the test says.
@@ -101,6 +110,17 @@ impl World {
     /// Waits until the sidecar says this of Redis.
     pub async fn redis_is(&self, status: &str) {
         eventually(&format!("Redis is {status}"), async || self.stats().await["redis"]["status"] == status).await;
+    }
+
+    /// Asks for one new key after the other, each of which is looked for in Redis, until the sidecar has noticed that it is gone.
+    pub async fn notices_that_redis_is_gone(&self) {
+        let mut asked = 0;
+        eventually("the loss of Redis is noticed", async || {
+            asked += 1;
+            self.get(&format!("/unknown-{asked}")).await;
+            self.stats().await["redis"]["status"] == "degraded"
+        })
+        .await;
     }
 
     /// Asks for a target.
@@ -150,6 +170,11 @@ pub async fn sidecar(origin: Address, clock: &Clock, adjust: impl FnOnce(&mut Co
 /// Redis with a budget that a loaded machine keeps; where time matters, the test says so.
 pub fn redis_options(url: &str) -> RedisOptions {
     RedisOptions { budget: Duration::from_secs(2), write_timeout: Duration::from_secs(2), ..RedisOptions::new(url) }
+}
+
+/// A port on which nothing listens.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 pub fn secs(seconds: u64) -> Duration {

@@ -8,8 +8,9 @@ use http_body::{Body, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use sidecache::origin::Address;
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -29,7 +30,7 @@ use tokio_rustls::TlsAcceptor;
 pub struct Origin {
     pub address: Address,
     script: Arc<Script>,
-    _listening: Arc<Listening>,
+    _listening: Option<Arc<Listening>>,
 }
 
 struct Listening(AbortHandle);
@@ -71,7 +72,7 @@ pub struct Reply {
 enum Content {
     Whole(Bytes),
     /// What the test sends, while it sends it.
-    Sent(Arc<Mutex<Option<mpsc::UnboundedReceiver<Sent>>>>),
+    Sent(Arc<Mutex<Option<SentBody>>>),
     /// The request's own body, while it comes.
     Echo,
 }
@@ -122,7 +123,12 @@ impl Origin {
                 tokio::spawn(converse(stream, protocol, play.clone()));
             }
         });
-        Origin { address, script, _listening: Arc::new(Listening(listening.abort_handle())) }
+        Origin { address, script, _listening: Some(Arc::new(Listening(listening.abort_handle()))) }
+    }
+
+    /// An address at which somebody else answers, or nobody.
+    pub fn elsewhere(address: &Address) -> Origin {
+        Origin { address: address.clone(), script: Arc::default(), _listening: None }
     }
 
     /// Adds a reply to the script of a path: each is given once, the last one for ever.
@@ -186,9 +192,9 @@ impl Reply {
 
     /// A 200 whose body the test sends.
     pub fn sending() -> (Reply, Sending) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let content = Content::Sent(Arc::new(Mutex::new(Some(receiver))));
-        (Reply { content, ..Reply::new("") }, Sending(sender))
+        let (sending, body) = Sending::new();
+        let content = Content::Sent(Arc::new(Mutex::new(Some(body))));
+        (Reply { content, ..Reply::new("") }, sending)
     }
 
     /// A 200 whose body is the request's.
@@ -224,15 +230,21 @@ impl Reply {
         let body = match self.content {
             Content::Whole(whole) => Full::new(whole).map_err(Into::into).boxed_unsync(),
             Content::Echo => request.into_body().map_err(Into::into).boxed_unsync(),
-            Content::Sent(receiver) => {
-                let receiver = receiver.lock().unwrap().take().expect("what a test sends is sent once");
-                SentBody(receiver).map_err(Into::into).boxed_unsync()
+            Content::Sent(body) => {
+                let body = body.lock().unwrap().take().expect("what a test sends is sent once");
+                body.map_err(Into::into).boxed_unsync()
             }
         };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         *response.headers_mut() = self.fields;
         response
+    }
+}
+
+impl From<String> for Reply {
+    fn from(body: String) -> Reply {
+        Reply::new(body)
     }
 }
 
@@ -257,6 +269,12 @@ impl Gate {
 }
 
 impl Sending {
+    /// The test's end of a body, and the body.
+    pub fn new() -> (Sending, SentBody) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Sending(sender), SentBody(receiver))
+    }
+
     pub fn send(&self, chunk: impl Into<Bytes>) {
         let _ = self.0.send(Ok(Frame::data(chunk.into())));
     }
@@ -317,9 +335,10 @@ async fn converse(stream: Box<dyn Io>, protocol: Protocol, script: Arc<Script>) 
         async move { Ok::<_, Infallible>(script.answer(request).await) }
     });
     let io = TokioIo::new(stream);
+    // The test's clock is not the system's, so a date is said by the test or not at all.
     let _ = match protocol {
-        Protocol::Http1 => hyper::server::conn::http1::Builder::new().timer(TokioTimer::new()).serve_connection(io, service).await,
-        Protocol::Http2 => hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await,
+        Protocol::Http1 => http1::Builder::new().auto_date_header(false).serve_connection(io, service).await,
+        Protocol::Http2 => http2::Builder::new(TokioExecutor::new()).auto_date_header(false).serve_connection(io, service).await,
     };
 }
 
@@ -360,7 +379,7 @@ impl Seen {
 }
 
 /// A body of what a channel brings.
-struct SentBody(mpsc::UnboundedReceiver<Sent>);
+pub struct SentBody(mpsc::UnboundedReceiver<Sent>);
 
 impl Body for SentBody {
     type Data = Bytes;

@@ -36,7 +36,7 @@ impl RawOrigin {
         RawConnection { stream, ahead: Vec::new() }
     }
 
-    /// Answers the first request of each connection with the same octets, and closes it. Says how often, in the end.
+    /// Answers the first request of each connection with the same octets, and closes it.
     pub fn always(self, octets: &'static str) -> JoinHandle<()> {
         tokio::spawn(async move {
             loop {

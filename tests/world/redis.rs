@@ -1,9 +1,9 @@
 //! A `redis-server` of the test's own.
 
-use super::{PATIENCE, eventually, millis};
+use super::{PATIENCE, eventually, free_port};
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Cmd, FromRedisValue, RedisResult};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use tempfile::TempDir;
@@ -11,6 +11,7 @@ use tempfile::TempDir;
 /// A running, stopped or killed `redis-server`; its end is that of this value.
 pub struct RedisServer {
     pub port: u16,
+    arguments: Vec<String>,
     directory: TempDir,
     process: Mutex<Option<Child>>,
 }
@@ -23,10 +24,18 @@ impl RedisServer {
         server
     }
 
+    /// Starts one with further arguments.
+    pub async fn start_with(arguments: impl IntoIterator<Item = String>) -> RedisServer {
+        let mut server = RedisServer::absent();
+        server.arguments.extend(arguments);
+        server.restart().await;
+        server
+    }
+
     /// A port and nothing on it.
     pub fn absent() -> RedisServer {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        RedisServer { port, directory: tempfile::tempdir().unwrap(), process: Mutex::new(None) }
+        let directory = tempfile::tempdir().unwrap();
+        RedisServer { port: free_port(), arguments: Vec::new(), directory, process: Mutex::new(None) }
     }
 
     /// Starts it, again and empty, on the same port.
@@ -35,6 +44,7 @@ impl RedisServer {
         let process = Command::new("redis-server")
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
             .arg(self.directory.path())
+            .args(&self.arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

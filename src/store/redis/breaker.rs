@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
     in_a_row: u32,
-    since: Option<Instant>,
+    /// The first and the last failure of a trouble that goes on.
+    trouble: Option<(Instant, Instant)>,
 }
 
 impl Breaker {
@@ -21,7 +22,12 @@ impl Breaker {
     /// Takes note of a command that failed; `true` says that it is time to open.
     pub(super) fn failed(&mut self, now: Instant) -> bool {
         self.in_a_row += 1;
-        let since = *self.since.get_or_insert(now);
+        let since = match self.trouble {
+            // Two failures far from each other, with nothing asked between them, are no trouble that goes on.
+            Some((since, last)) if now.duration_since(last) < TROUBLE_MAX => since,
+            _ => now,
+        };
+        self.trouble = Some((since, now));
         self.in_a_row >= FAILURES_MAX || now.duration_since(since) >= TROUBLE_MAX
     }
 }
@@ -58,8 +64,9 @@ mod tests {
         assert!(!opens(&[Some(0)]));
         assert!(!opens(&[Some(0), Some(1), Some(2), Some(3)]));
         assert!(opens(&[Some(0), Some(1), Some(2), Some(3), Some(4)]));
-        assert!(opens(&[Some(0), Some(500)]));
-        assert!(!opens(&[Some(0), Some(499)]));
+        assert!(opens(&[Some(0), Some(300), Some(500)]));
+        assert!(!opens(&[Some(0), Some(300), Some(499)]));
+        assert!(!opens(&[Some(0), Some(9_000)]));
         assert!(!opens(&[Some(0), Some(1), Some(2), Some(3), None, Some(600)]));
     }
 }

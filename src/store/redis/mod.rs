@@ -9,6 +9,7 @@ mod supervise;
 pub(super) use supervise::supervise;
 
 use super::{RedisOptions, WhenDown};
+use crate::clock::Clock;
 use crate::stats::Stats;
 use arc_swap::ArcSwapOption;
 use breaker::Breaker;
@@ -29,6 +30,7 @@ pub(super) struct Redis {
 struct Shared {
     options: RedisOptions,
     stats: Arc<Stats>,
+    clock: Clock,
     /// `None` is the open breaker.
     link: ArcSwapOption<MultiplexedConnection>,
     places: Semaphore,
@@ -62,6 +64,15 @@ pub struct State {
     pub writes_paused: bool,
 }
 
+/// A command that came to nothing.
+struct Refused {
+    /// The connection that it was sent on; `None` if it was not sent, or if that connection is given up already.
+    link: Option<Arc<MultiplexedConnection>>,
+    why: Unavailable,
+    /// The code of the error that Redis answered with, if it answered.
+    refusal: Option<String>,
+}
+
 /// Why Redis had no part in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unavailable {
@@ -76,7 +87,7 @@ pub(super) enum Unavailable {
 }
 
 impl Redis {
-    pub(super) fn new(options: RedisOptions, stats: Arc<Stats>, now: SystemTime) -> Redis {
+    pub(super) fn new(options: RedisOptions, stats: Arc<Stats>, clock: Clock) -> Redis {
         stats.redis.breaker_open.set(1);
         let shared = Shared {
             link: ArcSwapOption::empty(),
@@ -84,10 +95,11 @@ impl Redis {
             reads: Mutex::default(),
             writes: Mutex::default(),
             broken: Notify::new(),
-            state: Mutex::new(State { is_up: false, since: now, last_error: None, keys: 0, writes_paused: false }),
+            state: Mutex::new(State { is_up: false, since: clock.now(), last_error: None, keys: 0, writes_paused: false }),
             keys: AtomicU64::new(0),
             options,
             stats,
+            clock,
         };
         Redis { shared: Arc::new(shared) }
     }
@@ -121,8 +133,9 @@ impl Redis {
         }
     }
 
-    /// Reads values, all in one round trip. A value over the limit counts as absent: of it, only the limit is transferred.
-    pub(super) async fn read(&self, names: &[String]) -> Result<Vec<Option<Bytes>>, Unavailable> {
+    /// Reads values, all in one round trip and before `deadline`. A value over the limit counts as absent: of it, only the limit
+    /// is transferred.
+    pub(super) async fn read(&self, names: &[String], deadline: Instant) -> Result<Vec<Option<Bytes>>, Unavailable> {
         let limit = self.options().value_bytes_max;
         let mut pipeline = Pipeline::with_capacity(names.len());
         for name in names {
@@ -130,9 +143,25 @@ impl Redis {
             pipeline.cmd("GETRANGE").arg(name).arg(0).arg(limit);
         }
         self.shared.stats.redis.reads.inc();
-        let values: Vec<Vec<u8>> = self.ask(self.options().budget, async |link| pipeline.query_async(link).await).await?;
-        lock(&self.shared.reads).succeeded();
-        Ok(values.into_iter().map(|value| (1..=limit).contains(&value.len()).then(|| value.into())).collect())
+        let budget = deadline.saturating_duration_since(Instant::now());
+        let answered = self.ask(budget, async |link| pipeline.query_async::<Vec<Vec<u8>>>(link).await).await;
+        match answered {
+            Ok(values) => {
+                lock(&self.shared.reads).succeeded();
+                Ok(values.into_iter().map(|value| (1..=limit).contains(&value.len()).then(|| value.into())).collect())
+            }
+            Err(Refused { link, why, refusal }) => {
+                // Redis may live and say no for one key alone (WRONGTYPE); what concerns all keys counts like silence.
+                let concerns_all = refusal.as_ref().is_none_or(|code| CONCERNS_ALL.contains(&code.as_str()));
+                if let Some(link) = link.filter(|link| concerns_all && self.is_present(link))
+                    && lock(&self.shared.reads).failed(Instant::now())
+                {
+                    let refused = lock(&self.shared.state).last_error.clone().filter(|_| refusal.is_some());
+                    self.open(&link, refused.as_deref().unwrap_or(TOO_SLOW));
+                }
+                Err(why)
+            }
+        }
     }
 
     /// Writes values, each with its time to live. Says whether Redis took them.
@@ -148,13 +177,15 @@ impl Redis {
         self.shared.stats.redis.writes.inc();
         let written = self.ask(self.options().write_timeout, async |link| pipeline.query_async::<()>(link).await).await;
         let mut writing = lock(&self.shared.writes);
-        match written {
+        match &written {
             Ok(()) => *writing = Writing::default(),
-            Err(_) => {
+            // Only what Redis itself did counts: it was asked, and refused or said nothing.
+            Err(Refused { link: Some(link), .. }) if self.is_present(link) => {
                 if writing.breaker.failed(Instant::now()) {
                     writing.paused_until = Some(Instant::now() + WRITE_PAUSE);
                 }
             }
+            Err(_) => {}
         }
         written.is_ok()
     }
@@ -166,17 +197,18 @@ impl Redis {
     }
 
     /// Lets `command` use the connection, if there is one and a place on it, for at most `limit`.
-    async fn ask<T, F>(&self, limit: Duration, command: F) -> Result<T, Unavailable>
+    async fn ask<T, F>(&self, limit: Duration, command: F) -> Result<T, Refused>
     where
         F: AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
     {
         let shared = &self.shared;
+        let unasked = |why| Refused { link: None, why, refusal: None };
         let Some(link) = shared.link.load_full() else {
-            return Err(Unavailable::Down);
+            return Err(unasked(Unavailable::Down));
         };
         let Ok(_place) = shared.places.try_acquire() else {
             shared.stats.redis.errors_busy.inc();
-            return Err(Unavailable::Busy);
+            return Err(unasked(Unavailable::Busy));
         };
         let mut connection = MultiplexedConnection::clone(&link);
         match tokio::time::timeout(limit, command(&mut connection)).await {
@@ -184,44 +216,42 @@ impl Redis {
             Ok(Err(error)) if error.is_io_error() || error.is_unrecoverable_error() => {
                 shared.stats.redis.errors_connection.inc();
                 self.open(&link, &error.to_string());
-                Err(Unavailable::Failed)
+                Err(unasked(Unavailable::Failed))
             }
             Ok(Err(error)) => {
-                // Redis lives and says no (NOPERM, LOADING, OOM, WRONGTYPE): a write may be refused where reads are answered,
-                // so the callers decide what that means.
                 shared.stats.redis.errors_refused.inc();
                 lock(&shared.state).last_error = Some(describe(&error));
-                self.note_refusal(&link, &error);
-                Err(Unavailable::Failed)
+                let refusal = error.code().map(str::to_owned);
+                Err(Refused { link: Some(link), why: Unavailable::Failed, refusal: refusal.or(Some(String::new())) })
             }
             Err(_) => {
                 shared.stats.redis.errors_timeout.inc();
-                if lock(&shared.reads).failed(Instant::now()) {
-                    self.open(&link, "no answer within the budget, several times in a row");
-                }
-                Err(Unavailable::TimedOut)
+                Err(Refused { link: Some(link), why: Unavailable::TimedOut, refusal: None })
             }
         }
     }
 
-    /// Opens the breaker for refusals that concern the connection as a whole and not one key or kind of command.
-    fn note_refusal(&self, link: &Arc<MultiplexedConnection>, error: &RedisError) {
-        let concerns_all =
-            matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "NOPERM"));
-        if concerns_all && lock(&self.shared.reads).failed(Instant::now()) {
-            self.open(link, &describe(error));
-        }
+    /// Whether this is the connection that is used now; a late failure of an earlier one says nothing about it.
+    fn is_present(&self, link: &Arc<MultiplexedConnection>) -> bool {
+        self.shared.link.load().as_ref().is_some_and(|present| Arc::ptr_eq(present, link))
     }
 
     /// Opens the breaker: nobody asks Redis from here on, until the supervisor found it well.
     fn open(&self, link: &Arc<MultiplexedConnection>, why: &str) {
-        // A late failure of an earlier connection says nothing about the present one.
-        let present = self.shared.link.load_full();
-        if present.is_some_and(|present| Arc::ptr_eq(&present, link)) {
-            lock(&self.shared.state).last_error = Some(why.to_owned());
-            self.shared.link.store(None);
+        let before = self.shared.link.compare_and_swap(link, None);
+        if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, link)) {
+            self.note(false, Some(why));
             self.shared.broken.notify_one();
         }
+    }
+
+    /// Writes down a state, and since when it holds.
+    fn note(&self, is_up: bool, error: Option<&str>) {
+        self.shared.stats.redis.breaker_open.set(i64::from(!is_up));
+        let mut state = lock(&self.shared.state);
+        let since = if state.is_up == is_up { state.since } else { self.shared.clock.now() };
+        let last_error = error.map(str::to_owned).or_else(|| state.last_error.take());
+        *state = State { is_up, since, last_error, keys: 0, writes_paused: false };
     }
 }
 
@@ -236,6 +266,12 @@ fn describe(error: &RedisError) -> String {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Refusals that concern the connection or the server as a whole.
+const CONCERNS_ALL: &[&str] = &["NOAUTH", "WRONGPASS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOPERM"];
+
+/// The error of a Redis that lives and is no help.
+const TOO_SLOW: &str = "no answer within the budget";
 
 /// How long writes are left alone after Redis refused several in a row.
 const WRITE_PAUSE: Duration = Duration::from_secs(1);

@@ -1,7 +1,6 @@
 //! The one place that connects to Redis, finds out whether it is well, and says so once a change.
 
-use super::{Redis, State, describe, lock};
-use crate::clock::Clock;
+use super::{Redis, TOO_SLOW, Writing, describe, lock};
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Client, RedisResult};
@@ -13,19 +12,23 @@ use tracing::{info, warn};
 /// Connects, and connects again, for as long as the process lives.
 ///
 /// `on_loss` is called when Redis is lost, before anything else happens.
-pub(in crate::store) async fn supervise(redis: Redis, clock: Clock, on_loss: impl Fn() + Send) {
+pub(in crate::store) async fn supervise(redis: Redis, on_loss: impl Fn() + Send) {
     let mut pause = PAUSE_MIN;
     let mut said = Said::Nothing;
     loop {
         let ended = match connect(&redis).await {
             Ok(link) => {
-                pause = PAUSE_MIN;
+                let connected = Instant::now();
                 if said != Said::Connected {
                     info!(address = super::display_url(&redis.options().url), "redis_connected");
                     said = Said::Connected;
                 }
-                let ended = serve(&redis, link, &clock).await;
+                let ended = serve(&redis, link).await;
                 on_loss();
+                // A connection that breaks again and again is given longer and longer pauses, like one that can't be made.
+                if connected.elapsed() >= STEADY_AFTER {
+                    pause = PAUSE_MIN;
+                }
                 ended
             }
             Err(error) => {
@@ -33,7 +36,7 @@ pub(in crate::store) async fn supervise(redis: Redis, clock: Clock, on_loss: imp
                 describe(&error)
             }
         };
-        note(&redis, &clock, false, Some(&ended));
+        redis.note(false, Some(&ended));
         if said != Said::Lost {
             let fallback = match redis.options().when_down {
                 crate::store::WhenDown::PassThrough => "pass-through",
@@ -83,14 +86,14 @@ async fn connect(redis: &Redis) -> RedisResult<MultiplexedConnection> {
 }
 
 /// Lets requests use the connection until it breaks or answers too slowly; says what happened.
-async fn serve(redis: &Redis, link: MultiplexedConnection, clock: &Clock) -> String {
+async fn serve(redis: &Redis, link: MultiplexedConnection) -> String {
     let shared = &redis.shared;
     let link = Arc::new(link);
     shared.stats.redis.connects.inc();
     lock(&shared.reads).succeeded();
-    lock(&shared.writes).paused_until = None;
+    *lock(&shared.writes) = Writing::default();
     shared.link.store(Some(link.clone()));
-    note(redis, clock, true, None);
+    redis.note(true, None);
     check(redis, &link).await;
     loop {
         tokio::select! {
@@ -111,7 +114,7 @@ async fn check(redis: &Redis, link: &Arc<MultiplexedConnection>) {
             redis.shared.keys.store(keys, Ordering::Relaxed);
         }
         // An account may be forbidden to count, and yet be good for everything that matters.
-        Some(Err(error)) if error.code() == Some("NOPERM") => {}
+        Some(Err(error)) if error.code() == Some("NOPERM") => lock(&redis.shared.reads).succeeded(),
         Some(Err(error)) => redis.open(link, &describe(&error)),
         None => {
             if lock(&redis.shared.reads).failed(Instant::now()) {
@@ -121,23 +124,14 @@ async fn check(redis: &Redis, link: &Arc<MultiplexedConnection>) {
     }
 }
 
-/// Writes down a state, and since when it holds.
-fn note(redis: &Redis, clock: &Clock, is_up: bool, error: Option<&str>) {
-    redis.shared.stats.redis.breaker_open.set(i64::from(!is_up));
-    let mut state = lock(&redis.shared.state);
-    let since = if state.is_up == is_up { state.since } else { clock.now() };
-    let last_error = error.map(str::to_owned).or_else(|| state.last_error.take());
-    *state = State { is_up, since, last_error, keys: 0, writes_paused: false };
-}
-
-/// The error of a Redis that lives and is no help.
-const TOO_SLOW: &str = "no answer within the budget";
-
 /// The first pause after a failed attempt; each further one is twice as long.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
-/// The longest pause, so that a Redis that is well again is used within a second.
-const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// The longest pause, so that a Redis that is well again is used within two seconds.
+const PAUSE_MAX: Duration = Duration::from_millis(800);
+
+/// A connection that held for so long was a good one.
+const STEADY_AFTER: Duration = Duration::from_secs(5);
 
 /// How often an idle connection is probed. Requests find out sooner; some providers charge for each command.
 const PROBE_EVERY: Duration = Duration::from_secs(10);

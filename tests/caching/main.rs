@@ -1,0 +1,13 @@
+//! What is stored, for how long, for whom, and what it answers.
+
+#[path = "../world/mod.rs"]
+mod world;
+
+mod bodies;
+mod credentials;
+mod freshness;
+mod keys;
+mod requests;
+mod storing;
+mod validation;
+mod variants;

@@ -1,0 +1,43 @@
+//! `Vary`: several responses under one key.
+
+use crate::world::{Ask, Reply, World};
+
+fn in_language(world: &World, language: &str) -> Ask {
+    world.get("/a").with("accept-language", language)
+}
+
+#[tokio::test]
+async fn variants_lie_side_by_side() {
+    let world = World::start().await;
+    for (language, body) in [("de", "hallo"), ("en", "hello"), ("fr", "salut")] {
+        world.origin.reply("/a", Reply::new(body).with("vary", "accept-language"));
+        let why = if language == "de" { "uri-miss" } else { "vary-miss" };
+        in_language(&world, language).await.is(body).forwarded(why).says("stored");
+    }
+    for (language, body) in [("de", "hallo"), ("en", "hello"), ("fr", "salut")] {
+        in_language(&world, language).await.is(body).hit("memory").has("vary", "accept-language");
+    }
+    world.get("/a").await.forwarded("vary-miss");
+    assert_eq!(world.origin.count("/a"), 4);
+}
+
+#[tokio::test]
+async fn fields_that_are_not_named_make_no_difference() {
+    let world = World::start().await;
+    world.origin.reply("/a", Reply::new("one").with("vary", "accept-language").with("vary", "accept"));
+    let request = || in_language(&world, "de").with("accept", "text/html");
+    request().with("user-agent", "one").await.forwarded("uri-miss");
+    request().with("user-agent", "two").await.hit("memory");
+    in_language(&world, "de").with("accept", "text/plain").await.forwarded("vary-miss");
+}
+
+#[tokio::test]
+async fn a_response_that_stops_to_vary_answers_all() {
+    let world = World::start().await;
+    world.origin.reply("/a", Reply::new("hallo").with("vary", "accept-language"));
+    in_language(&world, "de").await.is("hallo");
+    world.origin.reply("/a", "one");
+    in_language(&world, "en").await.is("one").forwarded("vary-miss");
+    in_language(&world, "fr").await.is("one").hit("memory");
+    in_language(&world, "de").await.is("one").hit("memory");
+}

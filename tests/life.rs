@@ -1,0 +1,348 @@
+//! The program itself: how it starts, stops, checks and logs.
+
+mod world;
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Instant;
+use tempfile::TempDir;
+use world::{Certified, Client, Gate, Origin, RawClient, RedisServer, Reply, eventually, free_port, secs};
+
+/// A running sidecache; killed if the test ends before it does.
+struct Program {
+    process: Mutex<Child>,
+    log: Arc<Mutex<Vec<Value>>>,
+    reading: Option<JoinHandle<()>>,
+    /// Where it answers requests.
+    address: SocketAddr,
+    admin_address: SocketAddr,
+    _directory: TempDir,
+}
+
+fn command(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sidecache"));
+    // Neither the configuration nor the environment of whoever runs the tests.
+    command.env_clear().current_dir(directory);
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    command(directory.path()).args(arguments).output().unwrap()
+}
+
+impl Program {
+    /// Starts it with a configuration and waits until it listens.
+    async fn start(origin: &Origin, toml: &str) -> Program {
+        Program::start_with(origin, toml, &[]).await
+    }
+
+    async fn start_with(origin: &Origin, toml: &str, environment: &[(&str, &str)]) -> Program {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("proxy.toml"), format!("{toml}\n[[route]]\nmatch = \"/{{id}}\"\nttl = \"1m\"\n"))
+            .unwrap();
+        let mut process = command(directory.path())
+            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--origin", &origin.address.to_string()])
+            .args(["--set", "log.format=json"])
+            .envs(environment.iter().copied())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(process.stderr.take().unwrap());
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = log.clone();
+        let reading = std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                lines.lock().unwrap().push(line);
+            }
+        });
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let process = Mutex::new(process);
+        let mut program =
+            Program { process, log, reading: Some(reading), address: nowhere, admin_address: nowhere, _directory: directory };
+        eventually("it has started", async || !program.said("started").is_empty()).await;
+        let started = program.said("started").remove(0);
+        program.address = started["listen"].as_str().unwrap().parse().unwrap();
+        program.admin_address = started["admin"].as_str().unwrap().parse().unwrap();
+        program
+    }
+
+    /// The lines of the log with this message.
+    fn said(&self, message: &str) -> Vec<Value> {
+        self.log.lock().unwrap().iter().filter(|line| line["message"] == message).cloned().collect()
+    }
+
+    async fn says(&self, message: &str, times: usize) {
+        eventually(&format!("it says {message} {times} times"), async || self.said(message).len() >= times).await;
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.process.lock().unwrap().id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    /// Waits for its end, and gives its exit code.
+    async fn code(&self) -> Option<i32> {
+        let mut code = None;
+        eventually("it has ended", async || match self.process.lock().unwrap().try_wait().unwrap() {
+            None => false,
+            Some(status) => {
+                code = Some(status.code());
+                true
+            }
+        })
+        .await;
+        code.flatten()
+    }
+
+    fn client(&self) -> Client {
+        Client::of(self.address)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let process = self.process.get_mut().unwrap();
+        let _ = process.kill();
+        let _ = process.wait();
+        if let Some(reading) = self.reading.take() {
+            let _ = reading.join();
+        }
+    }
+}
+
+#[tokio::test]
+async fn at_sigterm_what_is_in_flight_ends_whole_and_the_code_is_0() {
+    let origin = Origin::start().await;
+    let program = Program::start(&origin, "").await;
+    let (reply, sending) = Reply::sending();
+    origin.reply("/past/a", reply);
+    let gate = Gate::closed();
+    origin.reply("/b", Reply::new("late").behind(&gate));
+    origin.reply("/past/b", Reply::new("late").behind(&gate));
+    let mut streaming = program.client().get("/past/a").streaming().await;
+    sending.send("one");
+    assert_eq!(streaming.next().await, "one");
+    let waiting = [program.client().get("/b").spawn(), Client::http2(program.address).get("/past/b").spawn()];
+    origin.arrived("/b", 1).await;
+    origin.arrived("/past/b", 1).await;
+    let mut idle = RawClient::connect(program.address).await;
+    idle.ask("GET /past/c HTTP/1.1\r\nHost: h\r\n\r\n").await;
+
+    program.signal("-TERM");
+    program.says("draining", 1).await;
+    eventually("nothing is accepted any more", async || tokio::net::TcpStream::connect(program.address).await.is_err()).await;
+    // An idle connection is closed and holds nothing up.
+    idle.rest().await;
+    sending.send("two");
+    assert_eq!(streaming.next().await, "two");
+    drop(sending);
+    streaming.whole().await.is("");
+    gate.open();
+    for got in waiting {
+        got.await.unwrap().status(200).is("late");
+    }
+    assert_eq!(program.code().await, Some(0));
+    program.says("stopped", 1).await;
+}
+
+#[tokio::test]
+async fn with_nothing_in_flight_sigterm_and_sigint_end_it_at_once() {
+    let origin = Origin::start().await;
+    for signal in ["-TERM", "-INT"] {
+        let program = Program::start(&origin, "").await;
+        let begun = Instant::now();
+        program.signal(signal);
+        assert_eq!(program.code().await, Some(0));
+        assert!(begun.elapsed() < secs(5), "it took {:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_drain_has_an_end() {
+    let origin = Origin::start().await;
+    let program = Program::start(&origin, "[server]\ndrain_timeout = \"200ms\"").await;
+    origin.reply("/a", Reply::new("never").behind(&Gate::closed()));
+    let mut client = RawClient::connect(program.address).await;
+    client.send("GET /a HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    origin.arrived("/a", 1).await;
+    program.signal("-TERM");
+    assert_eq!(program.code().await, Some(0));
+    program.says("stopped_with_work_left", 1).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let origin = Origin::start().await;
+    let program = Program::start(&origin, "").await;
+    origin.reply("/a", Reply::new("never").behind(&Gate::closed()));
+    let mut client = RawClient::connect(program.address).await;
+    client.send("GET /a HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    origin.arrived("/a", 1).await;
+    program.signal("-TERM");
+    program.says("draining", 1).await;
+    program.signal("-TERM");
+    assert_ne!(program.code().await, Some(0));
+}
+
+#[test]
+fn a_port_in_use_is_one_clear_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (listen, admin) in [(address.as_str(), "127.0.0.1:0"), ("127.0.0.1:0", address.as_str())] {
+        let output = run(&["--listen", listen, "--admin-listen", admin]);
+        assert!(!output.status.success());
+        let said = String::from_utf8(output.stderr).unwrap();
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines.len(), 1, "{said}");
+        assert!(lines[0].contains(&address) && lines[0].contains("in use"), "{said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
+}
+
+#[test]
+fn check_says_whether_a_configuration_is_right() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("my.toml");
+    let check = |toml: &str| {
+        std::fs::write(&file, toml).unwrap();
+        let output = command(directory.path()).args(["check", "my.toml"]).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said, complaint) = check("[[route]]\nmatch = \"/a/{id}\"\nttl = \"1h\"\n");
+    assert_eq!((code, complaint.as_str()), (Some(0), ""));
+    assert!(said.contains("/a/{id}"), "{said}");
+
+    let (code, _, complaint) = check("[server]\nlisten = true\nno_such_key = 1\n[redis]\nbudget = \"soon\"\n");
+    assert_eq!(code, Some(1));
+    for part in ["my.toml", "no_such_key", "budget", "listen", "3 problems"] {
+        assert!(complaint.contains(part), "{part} is not in {complaint}");
+    }
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_an_error_of_every_command() {
+    for arguments in
+        [["check", "--config", "missing.toml"], ["serve", "--config", "missing.toml"], ["health", "--config", "missing.toml"]]
+    {
+        let output = run(&arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?} said {said}");
+        assert!(!said.is_empty() && !said.contains("panicked"), "{arguments:?} said {said}");
+    }
+}
+
+#[tokio::test]
+async fn health_is_an_exit_code() {
+    let origin = Origin::start().await;
+    let program = Program::start(&origin, "").await;
+    let well = run(&["health", "--admin-listen", &program.admin_address.to_string()]);
+    assert!(well.status.success(), "{well:?}");
+    let ready = run(&["health", "--ready", "--admin-listen", &program.admin_address.to_string()]);
+    assert!(ready.status.success(), "{ready:?}");
+    let unwell = run(&["health", "--admin-listen", &format!("127.0.0.1:{}", free_port())]);
+    assert_eq!(unwell.status.code(), Some(1));
+    assert_eq!(String::from_utf8(unwell.stderr).unwrap().lines().count(), 1);
+}
+
+#[tokio::test]
+async fn the_log_tells_of_redis_once_a_change() {
+    let redis = RedisServer::absent();
+    let origin = Origin::start().await;
+    origin.reply("/a", "one");
+    let toml = format!("[redis]\nurl = \"redis://user:hunter2@{}/0\"\nbudget = \"1s\"", redis.address());
+    let program = Program::start(&origin, &toml).await;
+    program.says("redis_connection_failed", 1).await;
+    for _ in 0..3 {
+        program.client().get("/a").await.is("one");
+    }
+    let client = Client::of(program.admin_address);
+    let connects = async || -> f64 {
+        let text = client.get("/metrics").await.text();
+        let line = text.lines().find_map(|line| line.strip_prefix("sidecache_redis_errors_total{kind=\"connection\"} "));
+        line.unwrap().parse().unwrap()
+    };
+    eventually("it has tried several times", async || connects().await >= 3.0).await;
+    let failed = program.said("redis_connection_failed");
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert_eq!(failed[0]["level"], "WARN");
+    assert_eq!(failed[0]["fallback"], "pass-through");
+    assert!(failed[0]["error"].as_str().is_some_and(|error| !error.is_empty()), "{failed:?}");
+
+    redis.restart().await;
+    redis.run::<()>("ACL SETUSER user on >hunter2 ~* +@all").await;
+    program.says("redis_connected", 1).await;
+    redis.kill();
+    origin.reply("/b", "two");
+    program.client().get("/b").await.is("two");
+    program.says("redis_connection_failed", 2).await;
+    assert_eq!(program.said("redis_connected").len(), 1);
+    let log = format!("{:?}", program.log.lock().unwrap());
+    assert!(!log.contains("hunter2"), "the password is in the log");
+}
+
+#[tokio::test]
+async fn redis_is_reached_over_tls_if_the_system_trusts_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let certified = Certified::new("localhost", directory.path());
+    let port = free_port();
+    let files = [("cert", &certified.certificate), ("key", &certified.key), ("ca-cert", &certified.authority)];
+    let files = files.into_iter().flat_map(|(name, file)| [format!("--tls-{name}-file"), file.display().to_string()]);
+    let arguments = ["--tls-port".to_owned(), port.to_string(), "--tls-auth-clients".to_owned(), "no".to_owned()];
+    let redis = RedisServer::start_with(arguments.into_iter().chain(files)).await;
+    let origin = Origin::start().await;
+    origin.reply("/a", "one");
+    let toml = format!("[redis]\nurl = \"rediss://localhost:{port}/0\"\nbudget = \"1s\"");
+    let authority = certified.authority.display().to_string();
+    let program = Program::start_with(&origin, &toml, &[("SSL_CERT_FILE", &authority)]).await;
+    program.says("redis_connected", 1).await;
+    program.client().get("/a").await.is("one").says("stored");
+    redis.keys_become(1).await;
+
+    let program = Program::start(&origin, &toml).await;
+    program.says("redis_connection_failed", 1).await;
+    program.client().get("/a").await.is("one").does_not_say("hit");
+}
+
+#[tokio::test]
+async fn the_log_tells_of_hits_misses_and_requests_if_asked_to() {
+    let origin = Origin::start().await;
+    origin.reply("/a", "one");
+    let program = Program::start(&origin, "[log]\nlevel = \"info,sidecache=debug\"\naccess = true").await;
+    for _ in 0..2 {
+        program.client().get("/a?b=c").await.is("one");
+    }
+    program.says("request", 2).await;
+    for (message, number) in [("cache_miss", 1), ("cache_hit", 1), ("request", 2)] {
+        assert_eq!(program.said(message).len(), number, "{message}");
+    }
+    let line = program.said("request").remove(1);
+    for (field, value) in
+        [("method", "GET"), ("request_target", "/a?b=c"), ("client", "127.0.0.1"), ("route", "/{id}"), ("end", "whole")]
+    {
+        assert_eq!(line[field], value, "{line}");
+    }
+    assert_eq!((&line["status"], &line["octets"]), (&Value::from(200), &Value::from(3)), "{line}");
+    assert_eq!(line["cache"], "sidecache; hit; ttl=59; detail=memory", "{line}");
+}
+
+#[tokio::test]
+async fn the_environment_switches_the_cache_off() {
+    let origin = Origin::start().await;
+    origin.reply("/a", "one");
+    let program = Program::start_with(&origin, "", &[("ENABLE_CACHE", "false")]).await;
+    program.client().get("/a").await.is("one").says("detail=cache-disabled");
+}
+
+#[test]
+fn it_knows_its_version() {
+    let output = run(&["--version"]);
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("sidecache {}\n", env!("CARGO_PKG_VERSION")));
+}

@@ -1,0 +1,209 @@
+//! What operators see.
+
+mod world;
+
+use serde_json::Value;
+use sidecache::config::Config;
+use std::collections::BTreeSet;
+use world::{RedisServer, Reply, World, secs};
+
+/// A miss, three hits, a validation, one request past the cache on the route and one without a route.
+async fn script(world: &World) {
+    world.origin.reply("/a", Reply::new("one").with("etag", "\"1\""));
+    world.get("/a").await.forwarded("uri-miss");
+    for _ in 0..3 {
+        world.get("/a").await.hit("memory");
+    }
+    world.clock.advance(secs(61));
+    world.origin.reply("/a", Reply::new("").status(304).with("etag", "\"1\""));
+    world.get("/a").await.forwarded("stale");
+    world.ask("POST", "/a").await.forwarded("method");
+    world.get("/past/a").await.forwarded("bypass");
+}
+
+#[tokio::test]
+async fn the_statistics_have_the_keys_that_dashboards_read() {
+    let redis = RedisServer::start().await;
+    for world in [World::start().await, World::with_redis(&redis, |_| {}).await] {
+        let stats = world.stats().await;
+        let keys: BTreeSet<&str> = stats.as_object().unwrap().keys().map(String::as_str).collect();
+        let expected = ["enabled", "total_keys", "hits", "misses", "hit_rate", "memory_used_mb"];
+        let below = ["tiers", "routes", "redis", "fetches_under_way"];
+        assert_eq!(keys, expected.into_iter().chain(below).collect());
+        assert_eq!(stats["enabled"], true);
+        for number in &expected[1..] {
+            assert!(stats[number].is_number(), "{number}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_statistics_add_up() {
+    let world = World::start().await;
+    script(&world).await;
+    let stats = world.stats().await;
+    let numbers = ["total_keys", "hits", "misses", "hit_rate"].map(|name| stats[name].as_f64().unwrap());
+    assert_eq!(numbers, [1.0, 3.0, 2.0, 60.0]);
+    assert_eq!(stats["redis"], Value::Null);
+    assert_eq!(stats["tiers"]["redis"], Value::Null);
+    let memory = &stats["tiers"]["memory"];
+    let numbers = ["keys", "hits", "misses", "hit_rate", "evictions"].map(|name| memory[name].as_f64().unwrap());
+    assert_eq!(numbers, [1.0, 3.0, 2.0, 60.0, 0.0]);
+    let routes = stats["routes"].as_array().unwrap();
+    assert_eq!(routes.iter().map(|route| route["name"].as_str().unwrap()).collect::<Vec<_>>(), ["r", "none"]);
+    let of = |route: &Value| {
+        ["hits", "misses", "hits_memory", "hits_redis", "collapsed", "validated", "passed", "errors"]
+            .map(|name| route[name].as_u64().unwrap())
+    };
+    assert_eq!(of(&routes[0]), [3, 2, 3, 0, 0, 1, 1, 0]);
+    assert_eq!(of(&routes[1]), [0, 0, 0, 0, 0, 0, 1, 0]);
+}
+
+#[tokio::test]
+async fn hits_from_redis_are_counted_as_such() {
+    let redis = RedisServer::start().await;
+    let first = World::with_redis(&redis, |_| {}).await;
+    let second = first.neighbour(&redis).await;
+    first.origin.reply("/a", "one");
+    first.get("/a").with("host", "h").await.forwarded("uri-miss");
+    redis.keys_become(1).await;
+    second.get("/a").with("host", "h").await.hit("redis");
+    second.get("/a").with("host", "h").await.hit("memory");
+    let stats = second.stats().await;
+    assert_eq!([&stats["hits"], &stats["misses"]].map(|number| number.as_u64().unwrap()), [2, 0]);
+    for (tier, hits, misses) in [("memory", 1, 1), ("redis", 1, 0)] {
+        let tier = &stats["tiers"][tier];
+        assert_eq!([&tier["hits"], &tier["misses"]].map(|number| number.as_u64().unwrap()), [hits, misses], "{tier}");
+    }
+    assert_eq!(stats["redis"]["status"], "connected");
+    assert_eq!(second.metric("cache_hits_total{cache_type=\"redis\",route=\"r\"}").await, 1.0);
+    assert_eq!(second.metric("cache_misses_total{cache_type=\"memory\",route=\"r\"}").await, 1.0);
+    assert_eq!(second.metric("cache_hit_rate{cache_type=\"redis\",route=\"r\"}").await, 100.0);
+}
+
+#[tokio::test]
+async fn the_metrics_say_the_same() {
+    let world = World::start().await;
+    script(&world).await;
+    let got = world.admin("/metrics").await;
+    got.status(200).has("content-type", "text/plain; version=0.0.4; charset=utf-8");
+    for (series, value) in [
+        ("cache_hits_total{cache_type=\"memory\",route=\"r\"}", 3.0),
+        ("cache_misses_total{cache_type=\"memory\",route=\"r\"}", 2.0),
+        ("cache_hits_total{cache_type=\"redis\",route=\"r\"}", 0.0),
+        ("cache_misses_total{cache_type=\"redis\",route=\"r\"}", 0.0),
+        ("cache_hit_rate{cache_type=\"memory\",route=\"r\"}", 60.0),
+        ("sidecache_misses_total{route=\"r\"}", 2.0),
+        ("sidecache_request_duration_seconds_count{outcome=\"hit-memory\",route=\"r\"}", 3.0),
+        ("sidecache_request_duration_seconds_count{outcome=\"miss\",route=\"r\"}", 1.0),
+        ("sidecache_request_duration_seconds_count{outcome=\"validated\",route=\"r\"}", 1.0),
+        ("sidecache_request_duration_seconds_count{outcome=\"pass\",route=\"r\"}", 1.0),
+        ("sidecache_request_duration_seconds_count{outcome=\"pass\",route=\"none\"}", 1.0),
+        ("sidecache_origin_requests_total{result=\"answered\"}", 4.0),
+        ("sidecache_origin_requests_total{result=\"failed\"}", 0.0),
+        ("sidecache_origin_requests_in_flight", 0.0),
+        ("sidecache_redis_commands_total{kind=\"read\"}", 0.0),
+        ("sidecache_redis_errors_total{kind=\"timeout\"}", 0.0),
+        ("sidecache_redis_breaker_open", 0.0),
+        ("sidecache_memory_keys", 1.0),
+        ("sidecache_memory_bytes{kind=\"max\"}", f64::from(256 << 20)),
+        ("sidecache_memory_evictions_total", 0.0),
+        ("sidecache_bad_requests_total", 0.0),
+    ] {
+        assert_eq!(world.metric(series).await, value, "{series}");
+    }
+    assert!(world.metric("sidecache_memory_bytes{kind=\"used\"}").await > 0.0);
+}
+
+#[tokio::test]
+async fn every_metric_is_in_the_readme() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let text = World::start().await.admin("/metrics").await.text();
+    let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    assert!(names.len() > 10, "{names:?}");
+    let missing: Vec<_> = names
+        .into_iter()
+        .filter(|name| !readme.contains(&format!("`{name}`")) && !readme.contains(&format!("`{name}{{")))
+        .collect();
+    assert!(missing.is_empty(), "not in the README: {missing:?}");
+}
+
+#[tokio::test]
+async fn what_the_sidecar_refuses_is_counted() {
+    let world = World::start().await;
+    world.raw().await.ask("GET /a HTTP/1.1\r\n\r\n").await;
+    assert_eq!(world.metric("sidecache_bad_requests_total").await, 1.0);
+}
+
+#[tokio::test]
+async fn health_and_readiness_are_told() {
+    let redis = RedisServer::absent();
+    for world in [World::start().await, World::with_redis_at(&redis.url(), |_| {}).await] {
+        world.admin("/healthz").await.status(200).is("ok\n").has("cache-control", "no-store");
+        world.admin("/readyz").await.status(200).is("ready\n");
+        world.admin("/other").await.status(404);
+    }
+}
+
+#[tokio::test]
+async fn a_sidecar_that_drains_is_alive_and_not_ready_and_still_answers() {
+    let world = World::with(|config| config.server.drain_wait = secs(60)).await;
+    world.origin.reply("/a", "one");
+    let looking = async {
+        world::eventually("it is unready", async || world.admin("/readyz").await.status == 503).await;
+        world.admin("/readyz").await.is("draining\n");
+        world.admin("/healthz").await.status(200);
+        world.get("/a").await.status(200).is("one");
+    };
+    tokio::select! {
+        _ = world.sidecar.drain() => panic!("it waits for a minute"),
+        () = looking => {}
+    }
+}
+
+#[tokio::test]
+async fn the_endpoints_are_read_only() {
+    let world = World::start().await;
+    let admin = world::Client::of(world.sidecar.admin_address.unwrap());
+    for path in ["/admin/cache/stats", "/metrics", "/healthz", "/readyz"] {
+        admin.ask("POST", path).await.status(405).has("allow", "GET, HEAD");
+        admin.ask("HEAD", path).await.status(200).is("");
+    }
+}
+
+fn on_proxy_port(config: &mut Config) {
+    config.admin.on_proxy_port = true;
+    config.admin.token = Some("secret".to_owned());
+}
+
+#[tokio::test]
+async fn on_the_proxys_port_the_token_is_needed_except_for_health() {
+    let world = World::with(on_proxy_port).await;
+    world.origin.reply("/metrics", "the origin's own");
+    for path in ["/healthz", "/readyz"] {
+        world.get(path).await.status(200);
+    }
+    for path in ["/admin/cache/stats", "/metrics"] {
+        world.get(path).await.status(401).has("www-authenticate", "Bearer");
+        world.get(path).with("authorization", "Bearer wrong").await.status(401);
+        world.get(path).with("authorization", "Bearer secret").await.status(200);
+    }
+    assert_eq!(world.origin.count("/metrics"), 0);
+}
+
+#[tokio::test]
+async fn elsewhere_these_paths_are_the_origins() {
+    let world = World::start().await;
+    for path in ["/metrics", "/healthz", "/readyz"] {
+        world.origin.reply(path, "the origin's own");
+        world.get(path).await.is("the origin's own");
+    }
+}
+
+#[tokio::test]
+async fn without_an_admin_listener_there_is_none() {
+    let world = World::with(|config| config.admin.listen = None).await;
+    assert_eq!(world.sidecar.admin_address, None);
+    world.origin.reply("/a", "one");
+    world.get("/a").await.is("one").forwarded("uri-miss");
+}

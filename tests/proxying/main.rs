@@ -1,0 +1,11 @@
+//! That a backend's owner would not notice the proxy: requests and responses come through as they were sent.
+
+#[path = "../world/mod.rs"]
+mod world;
+
+mod failures;
+mod fields;
+mod messages;
+mod origins;
+mod targets;
+mod upgrades;

@@ -1,0 +1,8 @@
+//! The tier that replicas share, and what its troubles come to.
+
+#[path = "../world/mod.rs"]
+mod world;
+
+mod outages;
+mod sharing;
+mod values;

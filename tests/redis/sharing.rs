@@ -1,0 +1,185 @@
+//! What one replica fetched, the others find.
+
+use crate::world::{RedisServer, Reply, World, redis_options, secs};
+use http::header::AUTHORIZATION;
+use sidecache::rules::Share;
+
+#[tokio::test]
+async fn the_second_replica_serves_what_the_first_has_fetched() {
+    let redis = RedisServer::start().await;
+    let first = World::with_redis(&redis, |_| {}).await;
+    let second = first.neighbour(&redis).await;
+    first.origin.reply("/a", Reply::new("one").status(203).with("x-a", "1").with("x-b", "2").with("x-a", "3"));
+    let fetched = first.get("/a").with("host", "h").await;
+    fetched.is("one").forwarded("uri-miss").says("stored");
+    redis.keys_become(1).await;
+    second.clock.advance(secs(5));
+    let shared = second.get("/a").with("host", "h").await;
+    shared.status(203).is("one").hit("redis").has("x-a", "1 | 3").has("x-b", "2").has("date", &fetched.field("date"));
+    assert!(shared.field("age").parse::<u64>().unwrap() >= 5, "{shared:?}");
+    second.get("/a").with("host", "h").await.is("one").hit("memory");
+    assert_eq!(first.origin.count("/a"), 1);
+}
+
+#[tokio::test]
+async fn everything_in_redis_has_an_expiry() {
+    let redis = RedisServer::start().await;
+    let world = World::with_redis(&redis, |config| config.store.keep_stale = secs(600)).await;
+    world.origin.reply("/a", "one");
+    world.origin.reply("/b", Reply::new("one").with("vary", "accept").cache("max-age=5"));
+    world.origin.reply("/c", Reply::new("one").with("etag", "\"1\"").cache("max-age=5"));
+    for path in ["/a", "/b", "/c"] {
+        world.get(path).await.says("stored");
+    }
+    let keys = redis.keys_become(4).await;
+    for key in keys {
+        assert!(key.starts_with("sidecache:"), "{key}");
+        let ttl_ms: i64 = redis.run(&format!("PTTL {key}")).await;
+        assert!((1..=3_600_000).contains(&ttl_ms), "{key} lives for {ttl_ms} ms");
+    }
+}
+
+#[tokio::test]
+async fn variants_lie_side_by_side_in_redis() {
+    let redis = RedisServer::start().await;
+    let first = World::with_redis(&redis, |_| {}).await;
+    let (second, third) = (first.neighbour(&redis).await, first.neighbour(&redis).await);
+    let ask = |world: &World, language: &str| world.get("/a").with("host", "h").with("accept-language", language);
+    for (language, body) in [("de", "hallo"), ("en", "hello")] {
+        first.origin.reply("/a", Reply::new(body).with("vary", "accept-language"));
+        ask(&first, language).await.is(body).says("stored");
+    }
+    redis.keys_become(3).await;
+    for world in [&second, &third] {
+        for (language, body) in [("de", "hallo"), ("en", "hello")] {
+            ask(world, language).await.is(body).hit("redis");
+            ask(world, language).await.is(body).hit("memory");
+        }
+    }
+    ask(&second, "fr").await.forwarded("vary-miss");
+    assert_eq!(first.origin.count("/a"), 3);
+}
+
+#[tokio::test]
+async fn what_another_replica_has_fetched_anew_is_found_when_memory_is_stale() {
+    let redis = RedisServer::start().await;
+    let first = World::with_redis(&redis, |_| {}).await;
+    let second = first.neighbour(&redis).await;
+    let ask = |world: &World| world.get("/a").with("host", "h");
+    first.origin.reply("/a", "one");
+    ask(&first).await.is("one");
+    redis.keys_become(1).await;
+    ask(&second).await.is("one").hit("redis");
+    first.clock.advance(secs(70));
+    second.clock.advance(secs(70));
+    let key = redis.keys().await.remove(0);
+    let before = redis.value(&key).await;
+    first.origin.reply("/a", "two");
+    ask(&first).await.is("two").forwarded("stale");
+    crate::world::eventually("the new response is in Redis", async || redis.value(&key).await != before).await;
+    ask(&second).await.is("two").hit("redis");
+    ask(&second).await.is("two").hit("memory");
+}
+
+#[tokio::test]
+async fn a_response_that_was_validated_is_shared_as_fresh() {
+    let redis = RedisServer::start().await;
+    let first = World::with_redis(&redis, |_| {}).await;
+    let second = first.neighbour(&redis).await;
+    let ask = |world: &World| world.get("/a").with("host", "h");
+    first.origin.reply("/a", Reply::new("one").with("etag", "\"1\""));
+    first.origin.reply("/a", Reply::new("").status(304).with("etag", "\"1\""));
+    ask(&first).await.is("one");
+    let key = redis.keys_become(1).await.remove(0);
+    first.clock.advance(secs(70));
+    second.clock.advance(secs(70));
+    let before = redis.value(&key).await;
+    // What the first replica stored, the second validates.
+    ask(&second).await.is("one").forwarded("stale").says("fwd-status=304");
+    crate::world::eventually("the confirmed response is in Redis", async || redis.value(&key).await != before).await;
+    ask(&first).await.is("one").hit("redis");
+}
+
+#[tokio::test]
+async fn a_replica_whose_clock_is_behind_is_not_confused() {
+    let redis = RedisServer::start().await;
+    let ahead = World::with_redis(&redis, |_| {}).await;
+    let behind = ahead.neighbour(&redis).await;
+    ahead.clock.advance(secs(1000));
+    ahead.origin.reply("/a", "one");
+    ahead.get("/a").with("host", "h").await.says("stored");
+    redis.keys_become(1).await;
+    behind.get("/a").with("host", "h").await.is("one").hit("redis").has("age", "0").says("ttl=60");
+    behind.get("/a").with("host", "h").await.is("one").hit("memory").has("age", "0");
+}
+
+#[tokio::test]
+async fn credentials_are_told_apart_across_replicas_with_the_same_secret_alone() {
+    let redis = RedisServer::start().await;
+    let with_secret = |secret: &'static str| {
+        let url = redis.url();
+        move |config: &mut sidecache::config::Config| {
+            config.store.redis = Some(redis_options(&url));
+            config.cache.secret = Some(secret.to_owned());
+            config.routes[0].share = Share::PerCredential(vec![AUTHORIZATION]);
+        }
+    };
+    let first = World::with(with_secret("one")).await.connected().await;
+    let second = first.neighbour_with(with_secret("one")).await.connected().await;
+    let stranger = first.neighbour_with(with_secret("two")).await.connected().await;
+    let ask = |world: &World, who: &str| world.get("/a").with("host", "h").with("authorization", who);
+    first.origin.reply("/a", "alice");
+    ask(&first, "Bearer alice").await.is("alice").says("stored");
+    let key = redis.keys_become(1).await.remove(0);
+    let value = redis.value(&key).await;
+    assert!(!value.windows(5).any(|five| five == b"Beare"), "the credential is in Redis");
+    ask(&second, "Bearer alice").await.is("alice").hit("redis");
+    first.origin.reply("/a", "bob");
+    ask(&second, "Bearer bob").await.is("bob").forwarded("uri-miss");
+    ask(&stranger, "Bearer alice").await.forwarded("uri-miss");
+}
+
+#[tokio::test]
+async fn a_redis_with_a_password_is_used_with_it() {
+    let redis = RedisServer::start().await;
+    redis.run::<()>("CONFIG SET requirepass secret").await;
+    let url = format!("redis://:secret@{}/0", redis.address());
+    let world = World::with_redis_at(&url, |_| {}).await.connected().await;
+    world.origin.reply("/a", "one");
+    world.get("/a").await.says("stored");
+
+    let url = format!("redis://:wrong@{}/0", redis.address());
+    let world = World::with_redis_at(&url, |_| {}).await;
+    crate::world::eventually("the refusal is told", async || {
+        world.stats().await["redis"]["last_error"].as_str().is_some_and(|error| !error.is_empty() && !error.contains("wrong@"))
+    })
+    .await;
+    world.origin.reply("/a", "one");
+    world.get("/a").await.status(200).is("one");
+    assert_eq!(world.stats().await["redis"]["status"], "degraded");
+}
+
+#[tokio::test]
+async fn prefixes_keep_services_apart() {
+    let redis = RedisServer::start().await;
+    let first = World::with_redis(&redis, |config| config.store.redis.as_mut().unwrap().prefix = "one".to_owned()).await;
+    let second = first.neighbour(&redis).await;
+    first.origin.reply("/a", "one");
+    first.get("/a").with("host", "h").await.says("stored");
+    assert!(redis.keys_become(1).await[0].starts_with("one:"));
+    second.get("/a").with("host", "h").await.forwarded("uri-miss");
+}
+
+#[tokio::test]
+async fn redis_may_listen_on_a_unix_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("redis.sock").display().to_string();
+    let redis = RedisServer::start_with(["--unixsocket".to_owned(), socket.clone()]).await;
+    for scheme in ["unix", "redis+unix"] {
+        let world = World::with_redis_at(&format!("{scheme}://{socket}"), |_| {}).await.connected().await;
+        world.origin.reply("/a", "one");
+        world.get("/a").await.says("stored");
+        redis.keys_become(1).await;
+        redis.run::<()>("FLUSHALL").await;
+    }
+}
