@@ -65,8 +65,8 @@ impl Sidecar {
     /// Starts a sidecar within the present runtime.
     pub async fn start(config: Config, clock: Clock) -> Result<Sidecar, StartError> {
         let Config { server, origin, cache, store, admin, log, routes } = config;
-        let upload_idle_timeout = server.body_idle_timeout;
-        let cache = flow::Options { upload_idle_timeout, access_log: log.access, ..cache };
+        let client_idle_timeout = server.body_idle_timeout;
+        let cache = flow::Options { client_idle_timeout, access_log: log.access, ..cache };
         let listen = |options: server::Options, purpose| {
             let address = options.listen;
             Listener::bind(options).map_err(|source| StartError::Listen { address, purpose, source })

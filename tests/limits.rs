@@ -3,7 +3,7 @@
 mod world;
 
 use std::time::Instant;
-use world::{Client, Gate, Reply, World, millis, secs, soon};
+use world::{Client, Gate, Reply, World, eventually, millis, secs, soon};
 
 #[tokio::test]
 async fn a_head_with_too_many_fields_is_refused() {
@@ -241,4 +241,29 @@ async fn memory_keeps_to_its_size() {
     assert!(memory["used_mb"].as_f64().unwrap() <= 1.0, "{memory}");
     assert!(memory["keys"].as_u64().unwrap() >= 20, "{memory}");
     assert_eq!(memory["keys"].as_u64().unwrap() + memory["evictions"].as_u64().unwrap(), 200, "{memory}");
+}
+
+#[tokio::test]
+async fn an_http_2_client_that_closes_its_window_does_not_hold_a_place_at_the_origin() {
+    let world = World::with(|config| {
+        config.server.body_idle_timeout = millis(200);
+        config.origin.requests_max = 1;
+    })
+    .await;
+    world.origin.reply("/large", Reply::new(vec![b'x'; 4 << 20]));
+    world.origin.reply("/small", "one");
+
+    let tcp = tokio::net::TcpStream::connect(world.sidecar.address).await.unwrap();
+    let builder = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+        .initial_stream_window_size(0)
+        .handshake::<_, http_body_util::Empty<bytes::Bytes>>(hyper_util::rt::TokioIo::new(tcp));
+    let (mut stalled, connection) = builder.await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::get(format!("http://{}/large", world.sidecar.address));
+    let response = stalled.send_request(request.body(http_body_util::Empty::new()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 200);
+
+    eventually("the place is given back", async || world.metric("sidecache_origin_requests_in_flight").await == 0.0).await;
+    world.get("/small").await.is("one");
+    drop(response);
 }

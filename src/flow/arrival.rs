@@ -29,6 +29,8 @@ pub(super) struct Arrival {
     /// The way to the client's octets, if it asks for a WebSocket.
     pub(super) upgrade: Option<OnUpgrade>,
     pub(super) client: Client,
+    /// The peer is a proxy whose word about the client counts.
+    pub(super) is_trusted: bool,
     /// What the origin is told in `X-Forwarded-Proto`.
     pub(super) scheme: &'static str,
     /// What a trusted proxy says in `X-Forwarded-Host`, where that is not `Host`.
@@ -94,7 +96,7 @@ impl Arrival {
         let forwarded_host = said(X_FORWARDED_HOST).filter(|host| parts.headers.get(HOST) != Some(host)).cloned();
         let forwarded_for = joined(&parts.headers, X_FORWARDED_FOR, b", ").filter(|_| is_trusted);
         let has_body = !body.is_end_stream();
-        Ok(Arrival { parts, has_body, body, takes_trailers, upgrade, client, scheme, forwarded_host, forwarded_for })
+        Ok(Arrival { parts, has_body, body, takes_trailers, upgrade, client, is_trusted, scheme, forwarded_host, forwarded_for })
     }
 
     pub(super) fn forwarding(&self) -> Forwarding<'_> {

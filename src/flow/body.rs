@@ -2,11 +2,13 @@
 
 use super::access::AccessRecord;
 use super::spool::{Piece, Reader};
+use super::stall::Watched;
 use crate::origin::{BodyError, ResponseBody};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// The body of a response to a client.
 pub struct Body {
@@ -20,6 +22,8 @@ enum Source {
     Whole(Option<Bytes>),
     /// The origin's own, as it comes.
     Relay(Box<ResponseBody>),
+    /// Any of these, on its way to an HTTP/2 client.
+    Watched(Watched<Box<Body>>),
     /// That of a fetch which several clients follow.
     Shared { reader: Reader, length: Option<u64> },
 }
@@ -30,6 +34,9 @@ pub enum ClientBodyError {
     /// The origin's body broke.
     #[error(transparent)]
     Origin(#[from] BodyError),
+    /// The client took nothing of it for too long.
+    #[error("the client stalled")]
+    Stalled,
     /// The body of the fetch that was followed broke.
     #[error("the followed fetch ended early")]
     Cut,
@@ -49,6 +56,15 @@ impl Body {
     /// The body of a shared fetch, of this length where the origin told it.
     pub(super) fn shared(reader: Reader, length: Option<u64>) -> Body {
         Body::from_source(Source::Shared { reader, length })
+    }
+
+    /// Lets go of what it holds when an HTTP/2 client takes nothing of it for `limit`.
+    pub(super) fn watched(self, limit: Duration) -> Body {
+        match self.source {
+            // Holds nothing that anybody else waits for.
+            Source::Whole(_) => self,
+            _ => Body::from_source(Source::Watched(Watched::new(Box::new(self), limit))),
+        }
     }
 
     /// Writes `record` when the body has ended.
@@ -78,6 +94,7 @@ impl http_body::Body for Body {
         let polled = match &mut this.source {
             Source::Whole(whole) => Poll::Ready(whole.take().map(|whole| Ok(Frame::data(whole)))),
             Source::Relay(body) => Pin::new(body.as_mut()).poll_frame(cx).map_err(ClientBodyError::Origin),
+            Source::Watched(body) => body.poll_frame(cx, || ClientBodyError::Stalled),
             Source::Shared { reader, .. } => reader.poll_next(cx).map(|piece| match piece {
                 Piece::Data(chunk) => Some(Ok(Frame::data(chunk))),
                 Piece::End(Some(trailers)) => {
@@ -103,6 +120,7 @@ impl http_body::Body for Body {
         match &self.source {
             Source::Whole(whole) => whole.is_none(),
             Source::Relay(body) => body.is_end_stream(),
+            Source::Watched(body) => body.is_end_stream(),
             Source::Shared { reader, .. } => reader.is_at_end(),
         }
     }
@@ -111,6 +129,7 @@ impl http_body::Body for Body {
         match &self.source {
             Source::Whole(whole) => SizeHint::with_exact(whole.as_ref().map_or(0, |whole| whole.len() as u64)),
             Source::Relay(body) => body.size_hint(),
+            Source::Watched(body) => body.size_hint(),
             // Only asked before the first frame; afterwards it would have to shrink.
             Source::Shared { length, .. } => length.map_or_else(SizeHint::default, SizeHint::with_exact),
         }

@@ -12,7 +12,7 @@
 //! | `settle` | what may we keep of what we got? |
 //! | `pass` | relay a request and its response past the cache |
 //! | `outgoing` | the fields that a proxy changes |
-//! | `respond`, `body` | the response to the client |
+//! | `respond`, `body`, `stall` | the response to the client, who may stall |
 //! | `outcome`, `access` | how it ended: header, counters, log |
 //! | `tunnel` | WebSockets |
 
@@ -29,6 +29,7 @@ mod plan;
 mod respond;
 mod settle;
 mod spool;
+mod stall;
 mod tunnel;
 
 pub use arrival::Client;
@@ -45,7 +46,7 @@ use crate::tasks::Tasks;
 use access::{AccessRecord, End};
 use arrival::Arrival;
 use collapse::Collapser;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use outcome::Outcome;
@@ -77,8 +78,8 @@ pub struct Options {
     pub followers_max: usize,
     /// How long a key is remembered whose response could not be stored; its requests don't wait for each other meanwhile.
     pub remember_unstorable: Duration,
-    /// How long a client may send nothing of a request's body.
-    pub upload_idle_timeout: Duration,
+    /// How long a client may send nothing of a request's body, or take nothing of a response's.
+    pub client_idle_timeout: Duration,
     /// Peers whose `X-Forwarded-*` fields are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Keys the hash of credentials in cache keys. Replicas that share a Redis need the same one.
@@ -94,7 +95,7 @@ impl Default for Options {
             body_bytes_max: 8 << 20,
             followers_max: 10_000,
             remember_unstorable: Duration::from_secs(10),
-            upload_idle_timeout: Duration::from_secs(60),
+            client_idle_timeout: Duration::from_secs(60),
             trusted_proxies: Vec::new(),
             secret: None,
             access_log: false,
@@ -139,6 +140,7 @@ impl Proxy {
                 return respond::refused(why);
             }
         };
+        let is_http2 = arrival.parts.version == Version::HTTP_2;
         let line = self.options.access_log.then(|| (arrival.parts.method.clone(), arrival.parts.uri.to_string()));
         let (mut response, outcome, route) = match self.admit(&arrival) {
             Admission::Past { route, why } => {
@@ -170,6 +172,9 @@ impl Proxy {
             }
         };
         outcome.annotate(&mut response);
+        if is_http2 {
+            response = response.map(|body| body.watched(self.options.client_idle_timeout));
+        }
         self.log(&outcome, route);
         match line {
             None => response,

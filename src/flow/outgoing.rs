@@ -1,7 +1,7 @@
 //! What a proxy changes in the fields of a message (RFC 9110 §7.6), on its way to the origin and back.
 
 use super::arrival::{Arrival, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
-use crate::semantics::fields;
+use crate::semantics::fields::{self, Kind};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
@@ -26,6 +26,14 @@ pub(super) fn to_client(fields: &mut HeaderMap, version: Version) {
     fields.append(VIA, via(version));
 }
 
+/// Removes what would tell the origin who asks, and for what: a client's word for that is not passed on.
+pub(super) fn remove_steering(fields: &mut HeaderMap) {
+    let steering: Vec<HeaderName> = fields.keys().filter(|name| fields::kind(name) == Kind::Steering).cloned().collect();
+    for name in steering {
+        fields.remove(name);
+    }
+}
+
 /// Removes the fields of this one connection, and a length that a coding had made void.
 pub(super) fn remove_hop_by_hop(fields: &mut HeaderMap) {
     // RFC 9112 §6.3: with both, the coding counts; a length that is passed on would frame the message anew.
@@ -37,7 +45,7 @@ pub(super) fn remove_hop_by_hop(fields: &mut HeaderMap) {
 
 /// Says who asks, in the sidecar's own words: whatever a client wrote there would steer the origin.
 fn forwarded(fields: &mut HeaderMap, arrival: &Arrival) {
-    for name in [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO].into_iter().chain(OTHERS) {
+    for name in [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO] {
         fields.remove(name);
     }
     let client = arrival.client.address.to_string();
@@ -59,12 +67,3 @@ fn via(version: Version) -> HeaderValue {
         _ => "1.1 sidecache",
     })
 }
-
-/// Further fields in which a proxy before us would say who asks, and for what; a client's word for it is not passed on.
-const OTHERS: [HeaderName; 5] = [
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
-];

@@ -16,8 +16,11 @@ impl Proxy {
     /// Relays a request and its response, and stores nothing.
     pub(super) async fn pass(&self, mut arrival: Arrival, why: Forward, detail: Detail) -> (Response<Body>, Outcome) {
         let mut fields = arrival.parts.headers.clone();
+        if !arrival.is_trusted {
+            outgoing::remove_steering(&mut fields);
+        }
         outgoing::to_origin(&mut fields, &arrival);
-        let mut request = Request::new(RequestBody::new(arrival.body, self.options.upload_idle_timeout));
+        let mut request = Request::new(RequestBody::new(arrival.body, self.options.client_idle_timeout));
         *request.method_mut() = arrival.parts.method;
         *request.uri_mut() = arrival.parts.uri;
         *request.headers_mut() = fields;
@@ -38,8 +41,10 @@ impl Proxy {
                 return (respond::unasked_switch(), Outcome::forwarded(Ending::Error, why, "origin-switched-unasked"));
             };
             let origin = hyper::upgrade::on(&mut response);
-            tunnel::bridge(&self.tasks, client, origin, self.origin.options().tunnel_idle_timeout);
-            let mut response = response.map(|_| Body::empty());
+            // The body is empty, and holds the place among the requests under way.
+            let (parts, body) = response.into_parts();
+            tunnel::bridge(&self.tasks, client, origin, self.origin.options().tunnel_idle_timeout, body);
+            let mut response = Response::from_parts(parts, Body::empty());
             outgoing::to_client(response.headers_mut(), version);
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
             response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));

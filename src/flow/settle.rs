@@ -47,7 +47,12 @@ pub(super) fn settle(asked: &Asked, route: &Route, got: &Got<'_>, body_bytes_max
         return Err(NotStored::LengthUnknown);
     }
     let selection = selection(asked, route, got.fields)?;
-    Ok(StoredHead::new(got.status, stored_fields(got), got.times, lifetime, selection))
+    let head = StoredHead::new(got.status, stored_fields(got), got.times, lifetime, selection);
+    // Stale on arrival, by its `Age`, and nothing to ask the origin with.
+    match head.is_fresh(got.times.received) || head.has_validator() {
+        true => Ok(head),
+        false => Err(NotStored::NoLifetime),
+    }
 }
 
 /// Settles what a stored response is after the origin has confirmed it (§4.3.4), and whether it may be stored on.
@@ -192,6 +197,8 @@ mod tests {
         check(&[("cache-control", "private, max-age=5")], Err("private"));
         check(&[("set-cookie", "a=b")], Err("set-cookie"));
         check(&[("vary", "*")], Err("vary-any"));
+        check(&[("cache-control", "max-age=5"), ("age", "6")], Err("no-lifetime"));
+        check(&[("cache-control", "max-age=5"), ("age", "6"), ("etag", "\"1\"")], Ok(5));
         check(&[("vary", "accept, x-forwarded-for")], Err("vary-any"));
         check(&[("content-type", "text/event-stream; charset=utf-8")], Err("event-stream"));
         check(&[("content-type", "text/event-stream"), ("cache-control", "max-age=5")], Ok(5));

@@ -12,9 +12,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::debug;
 
-/// Bridges a client and the origin in the background.
-pub(super) fn bridge(tasks: &Tasks, client: OnUpgrade, origin: OnUpgrade, idle: Duration) {
+/// Bridges a client and the origin in the background, and gives back what is `held` for it at its end.
+pub(super) fn bridge(tasks: &Tasks, client: OnUpgrade, origin: OnUpgrade, idle: Duration, held: impl Send + 'static) {
     tasks.spawn(async move {
+        let _held = held;
         let (client, origin) = match tokio::try_join!(client, origin) {
             Ok(both) => both,
             Err(error) => return debug!(%error, "tunnel_not_opened"),

@@ -19,10 +19,16 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-/// Serves a connection until it ends, or until `tasks` closes and what is under way has ended.
-pub(super) async fn serve<A: Answer>(tcp: TcpStream, peer: SocketAddr, answer: Arc<A>, options: &Options, tasks: &Tasks) {
+/// Serves a connection until it ends, and gives back what is `held` for it then, or until `tasks` closes and what is under way has ended.
+pub(super) async fn serve<A: Answer>(
+    (tcp, peer): (TcpStream, SocketAddr),
+    held: impl Send + 'static,
+    answer: Arc<A>,
+    options: &Options,
+    tasks: &Tasks,
+) {
     let _ = tcp.set_nodelay(true);
-    let detecting = ClientStream::detect(tcp, options.body_idle_timeout);
+    let detecting = ClientStream::detect(tcp, options.body_idle_timeout, held);
     let detected = tokio::select! {
         biased;
         detected = tokio::time::timeout(options.header_read_timeout, detecting) => detected,

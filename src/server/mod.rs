@@ -101,10 +101,8 @@ impl Listener {
                 Ok((stream, peer)) => {
                     let (answer, options, stats) = (answer.clone(), options.clone(), stats.clone());
                     let closing = tasks.clone();
-                    tasks.spawn(async move {
-                        let _open = (Open::new(&stats), place);
-                        connection::serve(stream, peer, answer, &options, &closing).await;
-                    });
+                    let held = (Open::new(&stats), place);
+                    tasks.spawn(async move { connection::serve((stream, peer), held, answer, &options, &closing).await });
                 }
                 Err(error) => {
                     // Out of descriptors, mostly: the connection stays queued, so trying again at once would spin.

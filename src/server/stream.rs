@@ -25,6 +25,8 @@ pub(super) struct ClientStream {
     write_idle: Duration,
     stalled: Option<Pin<Box<tokio::time::Sleep>>>,
     is_stalled: bool,
+    /// Given back when the connection ends, also one that has become a tunnel.
+    _held: Box<dyn Send>,
 }
 
 /// How often something was read from a connection; shared with who watches for silence.
@@ -47,7 +49,11 @@ struct Ahead {
 
 impl ClientStream {
     /// Reads until it is clear which protocol the client speaks (RFC 9113 §3.3).
-    pub(super) async fn detect(mut tcp: TcpStream, write_idle: Duration) -> io::Result<(ClientStream, Protocol)> {
+    pub(super) async fn detect(
+        mut tcp: TcpStream,
+        write_idle: Duration,
+        held: impl Send + 'static,
+    ) -> io::Result<(ClientStream, Protocol)> {
         let mut ahead = Ahead::default();
         let protocol = loop {
             let read = tcp.read(&mut ahead.octets[ahead.filled..]).await?;
@@ -62,7 +68,9 @@ impl ClientStream {
                 break Protocol::Http2;
             }
         };
-        let stream = ClientStream { tcp, ahead, reads: Reads::default(), write_idle, stalled: None, is_stalled: false };
+        let reads = Reads::default();
+        let held = Box::new(held);
+        let stream = ClientStream { tcp, ahead, reads, write_idle, stalled: None, is_stalled: false, _held: held };
         Ok((stream, protocol))
     }
 

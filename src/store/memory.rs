@@ -62,7 +62,7 @@ impl Memory {
         }
     }
 
-    /// Keeps a response, instead of the one that the same requests would have selected before, unless that one is newer.
+    /// Keeps a response, instead of the one that the same requests would have selected before, unless that one was asked for later.
     /// Says whether it did, or would have had there been room.
     pub(super) fn insert(&self, response: Arc<StoredResponse>) -> bool {
         let hash = response.key.hash();
@@ -71,8 +71,8 @@ impl Memory {
         let mut responses = vec![response];
         if let Some(earlier) = self.cache.peek(&hash).filter(|earlier| earlier.parts == parts) {
             let new = &responses[0].head.selection;
-            let received = responses[0].head.times.received;
-            if earlier.responses.iter().any(|stored| stored.head.selection == *new && stored.head.times.received > received) {
+            let requested = responses[0].head.times.requested;
+            if earlier.responses.iter().any(|stored| stored.head.selection == *new && stored.head.times.requested > requested) {
                 return false;
             }
             let others = earlier.responses.iter().filter(|stored| {

@@ -1,6 +1,6 @@
 //! Which responses are stored, and what of them.
 
-use crate::world::{RawOrigin, Reply, World, secs};
+use crate::world::{Gate, RawOrigin, Reply, World, secs};
 use sidecache::rules::Caching;
 
 /// The response is given twice, each time by the origin, and the header says why.
@@ -121,4 +121,19 @@ async fn a_route_may_leave_head_to_the_origin() {
     world.get("/a").await.says("stored");
     world.ask("HEAD", "/a").await.forwarded("method");
     assert_eq!(world.origin.count("/a"), 2);
+}
+
+#[tokio::test]
+async fn an_answer_to_an_earlier_request_does_not_replace_that_to_a_later_one() {
+    let world = World::start().await;
+    let gate = Gate::closed();
+    world.origin.reply("/a", Reply::new("old").behind(&gate));
+    let slow = world.get("/a").with("cache-control", "no-cache").spawn();
+    world.origin.arrived("/a", 1).await;
+    world.clock.advance(secs(1));
+    world.origin.reply("/a", "new");
+    world.get("/a").with("cache-control", "no-cache").await.is("new").says("stored");
+    gate.open();
+    slow.await.unwrap().is("old");
+    world.get("/a").await.is("new").hit("memory");
 }

@@ -41,3 +41,10 @@ async fn a_response_that_stops_to_vary_answers_all() {
     in_language(&world, "fr").await.is("one").hit("memory");
     in_language(&world, "de").await.is("one").hit("memory");
 }
+
+#[tokio::test]
+async fn what_varies_on_the_clients_address_is_not_stored() {
+    let world = World::start().await;
+    world.origin.reply("/a", Reply::new("for 127.0.0.1").with("vary", "X-Forwarded-For"));
+    world.get("/a").await.says("detail=vary-any").does_not_say("stored");
+}
