@@ -246,7 +246,7 @@ async fn memory_keeps_to_its_size() {
 #[tokio::test]
 async fn an_http_2_client_that_closes_its_window_does_not_hold_a_place_at_the_origin() {
     let world = World::with(|config| {
-        config.server.body_idle_timeout = millis(200);
+        config.server.body_idle_timeout = secs(1);
         config.origin.requests_max = 1;
     })
     .await;
@@ -259,10 +259,12 @@ async fn an_http_2_client_that_closes_its_window_does_not_hold_a_place_at_the_or
         .handshake::<_, http_body_util::Empty<bytes::Bytes>>(hyper_util::rt::TokioIo::new(tcp));
     let (mut stalled, connection) = builder.await.unwrap();
     tokio::spawn(connection);
-    let request = http::Request::get(format!("http://{}/large", world.sidecar.address));
+    // Past the cache, which would take the body in and give the place back.
+    let request = http::Request::get(format!("http://{}/large", world.sidecar.address)).header("x-unknown", "1");
     let response = stalled.send_request(request.body(http_body_util::Empty::new()).unwrap()).await.unwrap();
     assert_eq!(response.status(), 200);
 
+    assert_eq!(world.metric("sidecache_origin_requests_in_flight").await, 1.0);
     eventually("the place is given back", async || world.metric("sidecache_origin_requests_in_flight").await == 0.0).await;
     world.get("/small").await.is("one");
     drop(response);
