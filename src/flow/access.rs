@@ -1,5 +1,6 @@
 //! The access log: one line a request, written when its response has ended.
 
+use super::arrival::Arrival;
 use super::body::ClientBodyError;
 use http::{Method, StatusCode};
 use std::net::IpAddr;
@@ -8,21 +9,21 @@ use tracing::info;
 
 /// What the line says.
 pub(super) struct AccessRecord {
-    pub(super) client: IpAddr,
-    pub(super) method: Method,
-    pub(super) target: String,
-    pub(super) route: String,
-    pub(super) status: StatusCode,
-    pub(super) cache: String,
-    pub(super) started: Instant,
-    pub(super) octets: u64,
-    pub(super) end: End,
+    client: IpAddr,
+    method: Method,
+    target: String,
+    started: Instant,
+    route: String,
+    status: StatusCode,
+    cache: String,
+    octets: u64,
+    end: End,
     /// The body's length, where it is known beforehand.
-    pub(super) length: Option<u64>,
+    length: Option<u64>,
 }
 
 /// How the response's body ended.
-pub(super) enum End {
+enum End {
     /// It was still under way: the client left.
     ClientLeft,
     /// It was sent to its end.
@@ -32,6 +33,30 @@ pub(super) enum End {
 }
 
 impl AccessRecord {
+    /// What is known when a request has arrived.
+    pub(super) fn of(arrival: &Arrival, started: Instant) -> AccessRecord {
+        AccessRecord {
+            client: arrival.client.address,
+            method: arrival.parts.method.clone(),
+            target: arrival.parts.uri.to_string(),
+            started,
+            route: String::new(),
+            status: StatusCode::OK,
+            cache: String::new(),
+            octets: 0,
+            end: End::ClientLeft,
+            length: None,
+        }
+    }
+
+    /// What is known when its response begins.
+    pub(super) fn answered(mut self, route: &str, status: StatusCode, cache: String) -> AccessRecord {
+        self.route = route.to_owned();
+        self.status = status;
+        self.cache = cache;
+        self
+    }
+
     /// Takes note of the body's length. The last octets may be sent without anybody asking whether more follow.
     pub(super) fn expects(&mut self, length: Option<u64>) {
         self.length = length;

@@ -85,10 +85,7 @@ impl Proxy {
             return None;
         }
         match self.plan(arrival, asked, admitted, found, now) {
-            Plan::Serve(tier, stored) => {
-                let response = respond::from_store(&arrival.parts.method, fields, &stored, now);
-                Some((response, Outcome::hit(tier, stored.head.ttl(now))))
-            }
+            Plan::Serve(tier, stored) => Some(respond::hit(&arrival.parts.method, fields, tier, &stored, now)),
             _ => None,
         }
     }

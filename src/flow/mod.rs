@@ -40,10 +40,10 @@ use crate::origin::Origin;
 use crate::rules::{Admission, Admitted, Bypass, RuleSet};
 use crate::semantics::Forward;
 use crate::semantics::directives::{self, RequestDirectives};
-use crate::stats::{Ending, Stats};
+use crate::stats::Stats;
 use crate::store::{Lookup, Store};
 use crate::tasks::Tasks;
-use access::{AccessRecord, End};
+use access::AccessRecord;
 use arrival::Arrival;
 use collapse::Collapser;
 use http::{Request, Response, Version};
@@ -53,7 +53,6 @@ use outcome::Outcome;
 use plan::{Plan, Wanted};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tracing::debug;
 
 /// All that a request needs; shared by all requests.
 pub struct Proxy {
@@ -141,45 +140,42 @@ impl Proxy {
             }
         };
         let is_http2 = arrival.parts.version == Version::HTTP_2;
-        let line = self.options.access_log.then(|| (arrival.parts.method.clone(), arrival.parts.uri.to_string()));
-        let (mut response, outcome, route) = match self.admit(&arrival) {
-            Admission::Past { route, why } => {
-                let (response, outcome) = self.pass(arrival, forward_of(&why), why.as_str()).await;
-                outcome.count(&self.stats, route, None, started.elapsed());
-                (response, outcome, route)
-            }
-            Admission::Keyed(admitted) => {
-                let route = Some(admitted.index);
-                let fields = &arrival.parts.headers;
-                let asked = directives::request(fields);
-                let found = self.store.lookup(&admitted.key, fields, now).await;
-                let redis_was_asked = self.store.has_redis() && !matches!(found, Lookup::Unavailable);
-                let (response, outcome) = match self.plan(&arrival, &asked, &admitted, found, now) {
-                    Plan::Serve(tier, stored) => {
-                        let response = respond::from_store(&arrival.parts.method, fields, &stored, now);
-                        (response, Outcome::hit(tier, stored.head.ttl(now)))
-                    }
-                    Plan::Validate(stored, why) => self.fetch(&arrival, admitted, &asked, why, Some(stored), now).await,
-                    Plan::Fetch(why) => self.fetch(&arrival, admitted, &asked, why, None, now).await,
-                    Plan::Pass(why, detail) => self.pass(arrival, why, detail).await,
-                    Plan::Refuse => {
-                        let outcome = Outcome::forwarded(Ending::Error, Forward::Request, "only-if-cached");
-                        (respond::only_if_cached(), outcome)
-                    }
-                };
-                outcome.count(&self.stats, route, Some(redis_was_asked), started.elapsed());
-                (response, outcome, route)
-            }
+        let record = self.options.access_log.then(|| AccessRecord::of(&arrival, started));
+        let admission = self.admit(&arrival);
+        let route = admission.route();
+
+        let (mut response, outcome) = match admission {
+            Admission::Past { why, .. } => self.pass(arrival, forward_of(&why), why.as_str()).await,
+            Admission::Keyed(admitted) => self.look_up(arrival, admitted, now).await,
         };
+        let counters = self.stats.route(route);
+        outcome.count(counters, started.elapsed());
         outcome.annotate(&mut response);
+        outcome.log(&counters.name);
         if is_http2 {
             response = response.map(|body| body.watched(self.options.client_idle_timeout));
         }
-        self.log(&outcome, route);
-        match line {
-            None => response,
-            Some((method, target)) => self.recorded(response, &outcome, route, client, started, method, target),
+        if let Some(record) = record {
+            let record = record.answered(&counters.name, response.status(), outcome.words());
+            response = response.map(|body| body.recorded(record));
         }
+        response
+    }
+
+    /// Answers a request that may use the cache.
+    async fn look_up(self: &Arc<Proxy>, arrival: Arrival, admitted: Admitted<'_>, now: SystemTime) -> (Response<Body>, Outcome) {
+        let (method, fields) = (&arrival.parts.method, &arrival.parts.headers);
+        let asked = directives::request(fields);
+        let found = self.store.lookup(&admitted.key, fields, now).await;
+        let redis_was_asked = self.store.has_redis() && !matches!(found, Lookup::Unavailable);
+        let (response, outcome) = match self.plan(&arrival, &asked, &admitted, found, now) {
+            Plan::Serve(tier, stored) => respond::hit(method, fields, tier, &stored, now),
+            Plan::Validate(stored, why) => self.fetch(&arrival, admitted, &asked, why, Some(stored), now).await,
+            Plan::Fetch(why) => self.fetch(&arrival, admitted, &asked, why, None, now).await,
+            Plan::Pass(why, detail) => self.pass(arrival, why, detail).await,
+            Plan::Refuse => respond::only_if_cached(),
+        };
+        (response, outcome.after_look_up(redis_was_asked))
     }
 
     /// The state of the tiers and the counters, for those who operate them.
@@ -220,43 +216,6 @@ impl Proxy {
             (true, Some(_)) => Admission::Past { route: None, why: Bypass::Upgrade },
             (false, _) => Admission::Past { route: None, why: Bypass::Disabled },
         }
-    }
-
-    fn log(&self, outcome: &Outcome, route: Option<usize>) {
-        if !tracing::enabled!(tracing::Level::DEBUG) {
-            return;
-        }
-        let route = &self.stats.route(route).name;
-        match outcome.is_hit() {
-            true => debug!(route, tier = outcome.detail(), "cache_hit"),
-            false => debug!(route, cache_status = outcome.words(), "cache_miss"),
-        }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one line of the log has so many facts, and each has another owner")]
-    fn recorded(
-        &self,
-        response: Response<Body>,
-        outcome: &Outcome,
-        route: Option<usize>,
-        client: Client,
-        started: Instant,
-        method: http::Method,
-        target: String,
-    ) -> Response<Body> {
-        let record = AccessRecord {
-            client: client.address,
-            method,
-            target,
-            route: self.stats.route(route).name.clone(),
-            status: response.status(),
-            cache: outcome.words(),
-            started,
-            octets: 0,
-            end: End::ClientLeft,
-            length: None,
-        };
-        response.map(|body| body.recorded(record))
     }
 }
 

@@ -4,10 +4,11 @@ use super::body::Body;
 use super::plan::Detail;
 use crate::semantics::Forward;
 use crate::semantics::cache_status::{self, CacheStatus};
-use crate::stats::{Ending, Stats};
+use crate::stats::{Ending, RouteStats};
 use crate::store::Tier;
 use http::{Response, StatusCode};
 use std::time::Duration;
+use tracing::debug;
 
 /// How a request ended.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub(super) struct Outcome {
     stored: bool,
     collapsed: bool,
     detail: Detail,
+    /// Whether Redis was asked, where the tiers were looked into at all.
+    looked_up: Option<bool>,
 }
 
 impl Outcome {
@@ -28,13 +31,16 @@ impl Outcome {
             Tier::Memory => Ending::HitMemory,
             Tier::Redis => Ending::HitRedis,
         };
-        Outcome { ending, ttl: Some(ttl), detail: tier.as_str(), ..Outcome::forwarded(Ending::Miss, Forward::UriMiss, "") }
-            .without_forward()
+        Outcome { ttl: Some(ttl), ..Outcome::new(ending, None, tier.as_str()) }
     }
 
     /// Answered by the origin, or by ourselves in its stead.
     pub(super) fn forwarded(ending: Ending, why: Forward, detail: Detail) -> Outcome {
-        Outcome { ending, forward: Some(why), forward_status: None, ttl: None, stored: false, collapsed: false, detail }
+        Outcome::new(ending, Some(why), detail)
+    }
+
+    fn new(ending: Ending, forward: Option<Forward>, detail: Detail) -> Outcome {
+        Outcome { ending, forward, forward_status: None, ttl: None, stored: false, collapsed: false, detail, looked_up: None }
     }
 
     /// The origin's status, where that is not the response's.
@@ -52,15 +58,15 @@ impl Outcome {
         Outcome { collapsed: true, ending: Ending::Collapsed, ttl: Some(ttl), ..self }
     }
 
-    fn without_forward(self) -> Outcome {
-        Outcome { forward: None, ..self }
+    /// The tiers were looked into; whether Redis was among them.
+    pub(super) fn after_look_up(self, redis_was_asked: bool) -> Outcome {
+        Outcome { looked_up: Some(redis_was_asked), ..self }
     }
 
-    /// Counts the outcome; `looked_up` says whether Redis was asked too, if the tiers were looked into at all.
-    pub(super) fn count(&self, stats: &Stats, route: Option<usize>, looked_up: Option<bool>, after: Duration) {
-        let counters = stats.route(route);
+    /// Counts the outcome.
+    pub(super) fn count(&self, counters: &RouteStats, after: Duration) {
         counters.ended(self.ending, after);
-        match (self.ending, looked_up) {
+        match (self.ending, self.looked_up) {
             (Ending::HitMemory, _) => counters.hits_memory.inc(),
             (Ending::HitRedis, _) => {
                 counters.misses_memory.inc();
@@ -77,6 +83,14 @@ impl Outcome {
         }
     }
 
+    /// Writes a line for who wants to see each hit and miss.
+    pub(super) fn log(&self, route: &str) {
+        match self.forward {
+            None => debug!(route, tier = self.detail, "cache_hit"),
+            Some(_) => debug!(route, cache_status = self.words(), "cache_miss"),
+        }
+    }
+
     /// Says in the response what happened.
     pub(super) fn annotate(&self, response: &mut Response<Body>) {
         cache_status::append(response.headers_mut(), self.cache_status().render());
@@ -85,14 +99,6 @@ impl Outcome {
     /// What happened, in words.
     pub(super) fn words(&self) -> String {
         self.cache_status().render().to_str().unwrap_or_default().to_owned()
-    }
-
-    pub(super) fn is_hit(&self) -> bool {
-        self.forward.is_none()
-    }
-
-    pub(super) fn detail(&self) -> Detail {
-        self.detail
     }
 
     fn cache_status(&self) -> CacheStatus<'_> {

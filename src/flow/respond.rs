@@ -2,14 +2,27 @@
 
 use super::arrival::Refused;
 use super::body::Body;
+use super::outcome::Outcome;
 use super::settle::allows_content_length;
 use crate::origin::OriginError;
-use crate::semantics::{StoredHead, age, conditional};
-use crate::store::StoredResponse;
+use crate::semantics::{Forward, StoredHead, age, conditional};
+use crate::stats::Ending;
+use crate::store::{StoredResponse, Tier};
 use bytes::Bytes;
 use http::header::{AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VIA};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use std::time::SystemTime;
+
+/// A hit: a response made of a stored one, and what is to be said about it.
+pub(super) fn hit(
+    method: &Method,
+    request: &HeaderMap,
+    tier: Tier,
+    stored: &StoredResponse,
+    now: SystemTime,
+) -> (Response<Body>, Outcome) {
+    (from_store(method, request, stored, now), Outcome::hit(tier, stored.head.ttl(now)))
+}
 
 /// A response made of a stored one (§4), or the 304 that the client's condition asks for (§4.3.2).
 pub(super) fn from_store(method: &Method, request: &HeaderMap, stored: &StoredResponse, now: SystemTime) -> Response<Body> {
@@ -110,8 +123,9 @@ pub(super) fn unasked_switch() -> Response<Body> {
 }
 
 /// §5.2.1.7: nothing is stored that could answer, and the client wants nothing else.
-pub(super) fn only_if_cached() -> Response<Body> {
-    own(StatusCode::GATEWAY_TIMEOUT, "only-if-cached")
+pub(super) fn only_if_cached() -> (Response<Body>, Outcome) {
+    let outcome = Outcome::forwarded(Ending::Error, Forward::Request, "only-if-cached");
+    (own(StatusCode::GATEWAY_TIMEOUT, "only-if-cached"), outcome)
 }
 
 /// The answer to a request that is refused.

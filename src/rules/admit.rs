@@ -31,6 +31,16 @@ pub enum Admission<'a> {
     },
 }
 
+impl Admission<'_> {
+    /// The route that matched, if one did.
+    pub fn route(&self) -> Option<usize> {
+        match self {
+            Admission::Keyed(admitted) => Some(admitted.index),
+            Admission::Past { route, .. } => *route,
+        }
+    }
+}
+
 /// A request that may use the cache.
 pub struct Admitted<'a> {
     /// The route's place among the routes.
