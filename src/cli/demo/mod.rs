@@ -67,8 +67,6 @@ struct Stop {
 /// Runs the demo.
 pub(super) fn run(args: Args) -> ExitCode {
     log::start(&LogOptions { level: "warn".to_owned(), format: LogFormat::Human, access: false });
-    #[cfg(feature = "tls")]
-    rustls::crypto::aws_lc_rs::default_provider().install_default().expect("nobody else has installed one");
     let ended = serve::runtime(None).map_err(DemoError::Runtime).and_then(|runtime| runtime.block_on(demo(args)));
     match ended {
         Ok(code) => code,
