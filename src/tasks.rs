@@ -40,6 +40,11 @@ impl Tasks {
         });
     }
 
+    /// A handle for who serves to the last: it closes when everything stops, and no drain waits for its work.
+    pub fn to_the_last(&self) -> Tasks {
+        Tasks { finite: TaskTracker::new(), closing: self.stopping.clone(), ..self.clone() }
+    }
+
     /// Makes the process unready.
     pub fn leave(&self) {
         self.leaving.cancel();
@@ -93,9 +98,17 @@ mod tests {
             std::future::pending().await
         });
         assert!(tasks.is_ready());
+        let last = tasks.to_the_last();
+        let (_serving, served) = tokio::sync::oneshot::channel::<()>();
+        last.spawn(async move {
+            let _ = served.await;
+        });
+        tasks.close();
+        assert!(tokio::time::timeout(Duration::from_millis(5), last.closing()).await.is_err());
         assert!(!tasks.drain(Duration::from_millis(5)).await);
         assert!(!tasks.is_ready());
         assert!(dropped.await.is_err());
+        last.closing().await;
         done.send(()).unwrap();
         assert!(tasks.drain(Duration::from_secs(5)).await);
     }

@@ -1,12 +1,15 @@
 //! `check`: reads the configuration as `serve` would, and shows what it means or all that is wrong with it.
 
+use crate::StartError;
 use crate::config::{self, Config, Problems, Sources, octets, span};
-use crate::origin::Address;
+use crate::origin::{Address, Origin};
 use crate::rules::{Caching, Route, Share, Unkeyed};
+use crate::stats::Stats;
 use crate::store::{self, WhenDown};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Checks the configuration.
 pub(super) fn run(sources: &Sources) -> ExitCode {
@@ -18,7 +21,14 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
             }
             // Who reads the first lines only and closes the pipe has what they wanted.
             let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
+            // The certificate authorities are read as `serve` reads them.
+            match Origin::new(config.origin.clone(), Arc::new(Stats::new([]))) {
+                Ok(_) => ExitCode::SUCCESS,
+                Err(error) => {
+                    let _ = writeln!(std::io::stderr(), "\n[origin]: {}", StartError::Origin(error));
+                    ExitCode::FAILURE
+                }
+            }
         }
         Err(problems) => refuse(&problems),
     }
@@ -135,17 +145,9 @@ fn warnings(config: &Config) -> Vec<String> {
     warn(is_short(&admin.token), "the admin token is short; `openssl rand -hex 32` makes a good one");
     warn(is_short(&config.cache.secret), "the cache secret is short; `openssl rand -hex 32` makes a good one");
     warn(
-        origin.http2 && matches!(origin.address, Address::Https(_)),
-        "[origin] http2 has no effect with https, which agrees on the protocol by itself",
+        origin.ca_file.is_some() && !matches!(origin.address, Address::Https(_)),
+        "[origin] ca_file has no effect without https",
     );
-    match (&origin.ca_file, &origin.address) {
-        (Some(file), Address::Https(_)) => {
-            let error = std::fs::metadata(file).err().map(|error| format!("[origin] ca_file {}: {error}", file.display()));
-            warn(error.is_some(), &error.unwrap_or_default());
-        }
-        (Some(_), _) => warn(true, "[origin] ca_file has no effect without https"),
-        (None, _) => {}
-    }
     for route in &config.routes {
         let about = |what: &str| format!("route {:?}: {what}", route.name);
         warn(

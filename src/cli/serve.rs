@@ -63,10 +63,11 @@ async fn serve(config: Config) -> ExitCode {
         all_ended = sidecar.drain() => {
             if all_ended {
                 info!("stopped");
-            } else {
-                warn!(left = sidecar.work_under_way(), "stopped_with_work_left");
+                return ExitCode::SUCCESS;
             }
-            ExitCode::SUCCESS
+            // Something in flight was cut, which whoever started us may want to know.
+            warn!(left = sidecar.work_under_way(), "stopped_with_work_left");
+            ExitCode::FAILURE
         }
         () = stopped(&mut terminate, &mut interrupt) => {
             warn!(left = sidecar.work_under_way(), "stopped_at_once");

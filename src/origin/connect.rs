@@ -213,6 +213,9 @@ mod tls {
                 for certificate in CertificateDer::pem_file_iter(file).map_err(in_file)? {
                     further.push(certificate.map_err(in_file)?);
                 }
+                if further.is_empty() {
+                    return Err(io::Error::other(format!("{}: there is no certificate in it", file.display())));
+                }
             }
             let provider = Arc::new(aws_lc_rs::default_provider());
             let verifier = Verifier::new_with_extra_roots(further, provider.clone()).map_err(io::Error::other)?;
@@ -223,7 +226,7 @@ mod tls {
                 .with_custom_certificate_verifier(Arc::new(verifier))
                 .with_no_client_auth();
             config.alpn_protocols = match options.http2 {
-                true => vec![b"h2".to_vec()],
+                true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
                 false => vec![b"http/1.1".to_vec()],
             };
             Ok(Client { connector: TlsConnector::from(Arc::new(config)), name })

@@ -155,6 +155,13 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// Whether HTTP/2 is spoken without having been agreed on, as it is with https.
+    fn speaks_http2_unasked(&self) -> bool {
+        self.http2 && !matches!(self.address, Address::Https(_))
+    }
+}
+
 impl Origin {
     /// Prepares to reach the origin; connects when there is a request.
     pub fn new(options: Options, stats: Arc<Stats>) -> io::Result<Origin> {
@@ -173,7 +180,7 @@ impl Origin {
             .http2_keep_alive_interval(HTTP2_PING_EVERY)
             .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
             .http2_keep_alive_while_idle(true)
-            .http2_only(options.http2)
+            .http2_only(options.speaks_http2_unasked())
             // The field is set here, from the request that came.
             .set_host(false);
         let is_https = matches!(options.address, Address::Https(_));
@@ -254,7 +261,7 @@ impl Origin {
 
     /// Makes the target absolute, which tells the client where its connections are, and sees to `Host`.
     fn address_to_origin(&self, parts: &mut http::request::Parts) {
-        parts.version = if self.options.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+        parts.version = if self.options.speaks_http2_unasked() { Version::HTTP_2 } else { Version::HTTP_11 };
         let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         let host = parts.headers.get(HOST).cloned();
         // In HTTP/2 the authority is the host (RFC 9113 §8.3.1); in HTTP/1.1 it only names the pool.
