@@ -10,7 +10,7 @@ use sidecache::semantics::cache_status::CacheStatus;
 use sidecache::semantics::vary::Selection;
 use sidecache::semantics::{Lifetime, Source, StoredHead, Times, directives};
 use sidecache::stats::{Ending, Stats};
-use sidecache::store::{Lookup, MemoryOptions, Options, Store, StoredResponse};
+use sidecache::store::{Held, Lookup, MemoryOptions, Options, Store, StoredResponse};
 use sidecache::tasks::Tasks;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -43,7 +43,7 @@ fn request(id: u32) -> Parts {
     request.body(()).expect("the request is valid").into_parts().0
 }
 
-fn stored(key: CacheKey) -> StoredResponse {
+fn stored(key: CacheKey, held: Held) -> StoredResponse {
     let now = SystemTime::now();
     let fields: HeaderMap = [
         (CONTENT_TYPE, HeaderValue::from_static("application/json")),
@@ -55,7 +55,7 @@ fn stored(key: CacheKey) -> StoredResponse {
     let lifetime = Lifetime { duration: Duration::from_secs(3600), source: Source::MaxAge };
     let times = Times { requested: now, received: now };
     let head = StoredHead::new(StatusCode::OK, fields, times, lifetime, Selection::empty());
-    StoredResponse { key, head, body: Bytes::from(vec![b'x'; 2048]), tags: Vec::new() }
+    StoredResponse { key, head, body: Bytes::from(vec![b'x'; 2048]), tags: Vec::new(), held }
 }
 
 fn key(rules: &RuleSet, request: &Parts) -> CacheKey {
@@ -63,6 +63,21 @@ fn key(rules: &RuleSet, request: &Parts) -> CacheKey {
         Admission::Keyed(admitted) => admitted.key,
         Admission::Past { why, .. } => panic!("the request uses the cache: {why:?}"),
     }
+}
+
+/// A memory tier, and the generations on which a response to a request depends.
+fn store() -> Arc<Store> {
+    let options = Options { memory: MemoryOptions { bytes_max: 256 << 20 }, ..Options::default() };
+    Store::open(options, Arc::new(Stats::new(["customer"])), Tasks::default(), Clock::system())
+}
+
+fn held(store: &Store, rules: &RuleSet, request: &Parts) -> Held {
+    let Admission::Keyed(admitted) = rules.admit(request, &FORWARDING, false) else { panic!("the request uses the cache") };
+    runtime().block_on(store.hold(admitted.scopes(request), Duration::from_secs(60), &mut store.budget()))
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be had")
 }
 
 const FORWARDING: Forwarding<'_> = Forwarding { scheme: "http", host: None };
@@ -74,19 +89,16 @@ fn admit(bencher: divan::Bencher<'_, '_>) {
     bencher.bench(|| key(&rules, divan::black_box(&request)));
 }
 
-/// Look-up in memory, among ten thousand keys, with the key's parts compared.
+/// Look-up in memory, among ten thousand keys, with the key's parts compared, and the generations checked.
 #[divan::bench]
 fn look_up(bencher: divan::Bencher<'_, '_>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be had");
-    let _inside = runtime.enter();
-    let (rules, stats) = (rules(), Arc::new(Stats::new(["customer"])));
-    let options = Options { memory: MemoryOptions { bytes_max: 256 << 20 }, ..Options::default() };
-    let store = Store::open(options, stats, Tasks::default(), Clock::system());
+    let (rules, store) = (rules(), store());
     let requests: Vec<Parts> = (0..10_000).map(request).collect();
     let keys: Vec<CacheKey> = requests.iter().map(|request| key(&rules, request)).collect();
-    keys.iter().for_each(|key| {
-        store.insert(stored(key.clone()));
-    });
+    for (key, request) in keys.iter().zip(&requests) {
+        let held = held(&store, &rules, request);
+        store.insert(stored(key.clone(), held));
+    }
     let (now, mut next) = (SystemTime::now(), 0);
     bencher.bench_local(|| {
         next = (next + 7_919) % keys.len();
@@ -99,7 +111,7 @@ fn look_up(bencher: divan::Bencher<'_, '_>) {
 #[divan::bench]
 fn decide(bencher: divan::Bencher<'_, '_>) {
     let (rules, request) = (rules(), request(42));
-    let stored = stored(key(&rules, &request));
+    let stored = stored(key(&rules, &request), held(&store(), &rules, &request));
     let now = SystemTime::now();
     bencher.bench(|| {
         let asked = directives::request(divan::black_box(&request.headers));
@@ -111,7 +123,7 @@ fn decide(bencher: divan::Bencher<'_, '_>) {
 #[divan::bench]
 fn fields(bencher: divan::Bencher<'_, '_>) {
     let (rules, request) = (rules(), request(42));
-    let stored = stored(key(&rules, &request));
+    let stored = stored(key(&rules, &request), held(&store(), &rules, &request));
     bencher.bench(|| {
         let mut fields = divan::black_box(&stored).head.fields.clone();
         fields.insert(http::header::AGE, HeaderValue::from(17u64));

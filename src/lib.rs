@@ -87,7 +87,7 @@ impl Sidecar {
         let proxy = Proxy::new(rules.with_secret(secret), store, origin, stats.clone(), tasks.clone(), clock, cache);
 
         let endpoints = Admin::new(proxy.clone(), tasks.clone(), &admin);
-        let front = Front::new(proxy.clone(), admin.on_proxy_port.then(|| endpoints.clone()));
+        let front = Front::new(proxy.clone(), endpoints.clone(), admin.on_proxy_port);
         let unbound =
             |purpose| move |source| StartError::Listen { address: SocketAddr::from(([0, 0, 0, 0], 0)), purpose, source };
         let address = listener.address().map_err(unbound("requests"))?;
@@ -95,7 +95,8 @@ impl Sidecar {
         let mut admin_address = None;
         if let Some(listener) = admin_listener {
             admin_address = Some(listener.address().map_err(unbound("operators"))?);
-            tokio::spawn(listener.serve(endpoints, stats, tasks.clone()));
+            // It answers while the proxy drains: `/readyz` then says why it takes no more.
+            tokio::spawn(listener.serve(endpoints, stats, tasks.to_the_last()));
         }
         Ok(Sidecar { address, admin_address, proxy, tasks, drain_wait, drain_timeout })
     }

@@ -153,6 +153,45 @@ async fn at_sigterm_what_is_in_flight_ends_whole_and_the_code_is_0() {
 }
 
 #[tokio::test]
+async fn while_it_drains_operators_are_answered_and_told_so() {
+    let origin = Origin::start().await;
+    let program = Program::start(&origin, "").await;
+    let gate = Gate::closed();
+    origin.reply("/a", Reply::new("late").behind(&gate));
+    let waiting = program.client().get("/a").spawn();
+    origin.arrived("/a", 1).await;
+    let operators = Client::of(program.admin_address);
+    operators.get("/readyz").await.status(200);
+    program.signal("-TERM");
+    program.says("draining", 1).await;
+    // Over the connection that is open, and over new ones.
+    for client in [operators, Client::of(program.admin_address)] {
+        client.get("/readyz").await.status(503).is("draining\n");
+        client.get("/healthz").await.status(200);
+        client.get("/metrics").await.status(200);
+    }
+    gate.open();
+    waiting.await.unwrap().is("late");
+    assert_eq!(program.code().await, Some(0));
+}
+
+#[test]
+fn authorities_that_cannot_be_read_are_told_by_check_as_by_serve() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("junk.pem"), "no certificate\n").unwrap();
+    for (file, part) in [("none.pem", "No such file"), ("junk.pem", "there is no certificate in it")] {
+        for subcommand in ["check", "serve"] {
+            let set = format!("origin.ca_file={}", directory.path().join(file).display());
+            let arguments = [subcommand, "--origin", "https://localhost:1", "--listen", "127.0.0.1:0", "--set", &set];
+            let output = run(&[&arguments[..], &["--admin-listen", "off"]].concat());
+            assert_eq!(output.status.code(), Some(1), "{subcommand} {file}");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(said.contains(part) && said.contains(file), "{subcommand}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn with_nothing_in_flight_sigterm_and_sigint_end_it_at_once() {
     let origin = Origin::start().await;
     for signal in ["-TERM", "-INT"] {
@@ -173,7 +212,7 @@ async fn a_drain_has_an_end() {
     client.send("GET /a HTTP/1.1\r\nHost: h\r\n\r\n").await;
     origin.arrived("/a", 1).await;
     program.signal("-TERM");
-    assert_eq!(program.code().await, Some(0));
+    assert_eq!(program.code().await, Some(1), "something was cut");
     program.says("stopped_with_work_left", 1).await;
 }
 

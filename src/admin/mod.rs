@@ -2,25 +2,34 @@
 //!
 //! | endpoint | what |
 //! |---|---|
+//! | `POST /admin/cache/purge` | purges: `{"tags": […]}`, `{"pattern": "customer:*"}`, `{"url": …}`, `{"route": …}`, `{"all": true}` |
+//! | `GET /admin/cache/purges` | the latest purges, the newest first; `?n=100` for so many |
 //! | `GET /admin/cache/stats` | hits, misses, tiers, routes and the state of Redis, as JSON |
 //! | `GET /metrics` | all counters, in Prometheus' text format |
 //! | `GET /healthz` | 200 while the process lives |
 //! | `GET /readyz` | 200 while it wants traffic: Redis being down does not make it unready, draining does |
 //!
 //! They are served on a listener of their own and, where the configuration says so, on the proxy's port too; there, all but
-//! the last two need the token.
+//! the last two need the token. What changes something needs the token everywhere, or, where none is set, to come from this machine.
+//! The same holds for a request of the method `PURGE` on the proxy's port, which purges its own target.
 
 mod auth;
+mod purge;
 mod report;
 
 use crate::flow::{Answer, Body, Client, Proxy};
 use crate::tasks::Tasks;
+use auth::Caller;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use purge::Purge;
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What operators reach, and where.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,7 +58,9 @@ pub struct Admin {
 /// The endpoints on the proxy's own port, before everything else.
 pub struct Front {
     proxy: Arc<Proxy>,
-    admin: Option<Arc<Admin>>,
+    admin: Arc<Admin>,
+    /// Not the method `PURGE` alone, but all paths.
+    has_paths: bool,
 }
 
 impl Admin {
@@ -58,16 +69,19 @@ impl Admin {
         Arc::new(Admin { proxy, tasks, token: options.token.clone() })
     }
 
-    fn respond(&self, request: &Request<Incoming>) -> Response<Body> {
-        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-        let path = request.uri().path();
-        if !is_read && is_ours(path) {
-            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return response;
+    async fn respond(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path();
+        let Some(allowed) = methods(path) else {
+            return text(StatusCode::NOT_FOUND, NOT_FOUND);
+        };
+        // RFC 9110 §9.3.2: what can be got has a head.
+        let method = if parts.method == Method::HEAD { &Method::GET } else { &parts.method };
+        if !allowed.contains(method) {
+            return not_allowed(allowed);
         }
         match path {
-            STATS => json(report::stats(&self.proxy).to_string()),
+            STATS => json(StatusCode::OK, &report::stats(&self.proxy).await),
             METRICS => {
                 report::set_gauges(&self.proxy);
                 with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.proxy.stats().render())
@@ -75,45 +89,122 @@ impl Admin {
             HEALTHZ => text(StatusCode::OK, "ok\n"),
             READYZ if self.tasks.is_ready() => text(StatusCode::OK, "ready\n"),
             READYZ => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-            _ => text(StatusCode::NOT_FOUND, "there are /admin/cache/stats, /metrics, /healthz and /readyz\n"),
+            PURGES => self.purges(parts.uri.query().unwrap_or_default()).await,
+            PURGE => match auth::may_change(&parts.headers, client, self.token.as_deref()) {
+                Err(refused) => refuse(refused),
+                Ok(caller) => match whole(body).await {
+                    Err(why) => json(StatusCode::BAD_REQUEST, &json!({ "error": why })),
+                    Ok(order) => self.purge(Purge::read(&order, self.proxy.rules()), &caller).await,
+                },
+            },
+            _ => text(StatusCode::NOT_FOUND, NOT_FOUND),
         }
+    }
+
+    /// Answers a request of the method `PURGE`.
+    async fn purge_target(&self, request: &Request<Incoming>, client: Client) -> Response<Body> {
+        match auth::may_change(request.headers(), client, self.token.as_deref()) {
+            Err(refused) => refuse(refused),
+            Ok(caller) => self.purge(Purge::of_url(request.uri(), false, self.proxy.rules()), &caller).await,
+        }
+    }
+
+    async fn purge(&self, purge: Result<Purge, String>, caller: &Caller) -> Response<Body> {
+        match purge {
+            Err(why) => json(StatusCode::BAD_REQUEST, &json!({ "error": why })),
+            Ok(purge) => {
+                let (status, report) = purge.carry_out(&self.proxy, caller).await;
+                json(status, &report)
+            }
+        }
+    }
+
+    async fn purges(&self, query: &str) -> Response<Body> {
+        let number = match query.strip_prefix("n=").map(str::parse) {
+            None if query.is_empty() => PURGES_SHOWN,
+            Some(Ok(number)) => number,
+            _ => return json(StatusCode::BAD_REQUEST, &json!({ "error": "write ?n=100, or nothing" })),
+        };
+        let records = self.proxy.store().purges(number).await;
+        // Each was JSON when it was noted; whoever else writes to Redis may have put there anything.
+        let records: Vec<Value> = records.iter().filter_map(|record| serde_json::from_str(record).ok()).collect();
+        json(StatusCode::OK, &json!({ "purges": records }))
     }
 }
 
 impl Answer for Admin {
-    async fn answer(self: Arc<Admin>, request: Request<Incoming>, _: Client) -> Response<Body> {
-        self.respond(&request)
+    async fn answer(self: Arc<Admin>, request: Request<Incoming>, client: Client) -> Response<Body> {
+        self.respond(request, client).await
     }
 }
 
 impl Front {
-    /// The proxy, and before it the endpoints of `admin`, if there are to be any on this port.
-    pub fn new(proxy: Arc<Proxy>, admin: Option<Arc<Admin>>) -> Arc<Front> {
-        Arc::new(Front { proxy, admin })
+    /// The proxy, and before it the method `PURGE`, and the paths of `admin` where they are to be on this port.
+    pub fn new(proxy: Arc<Proxy>, admin: Arc<Admin>, has_paths: bool) -> Arc<Front> {
+        Arc::new(Front { proxy, admin, has_paths })
     }
 }
 
 impl Answer for Front {
     async fn answer(self: Arc<Front>, request: Request<Incoming>, client: Client) -> Response<Body> {
-        let Some(admin) = self.admin.as_ref().filter(|_| is_ours(request.uri().path())) else {
-            return self.proxy.serve(request, client).await;
-        };
-        let is_open = matches!(request.uri().path(), HEALTHZ | READYZ);
-        if is_open || auth::shows_token(request.headers(), admin.token.as_deref()) {
-            return admin.respond(&request);
+        if request.method().as_str() == "PURGE" {
+            return self.admin.purge_target(&request, client).await;
         }
-        let mut response = text(StatusCode::UNAUTHORIZED, "the token is needed here\n");
-        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        response
+        let path = request.uri().path();
+        if !self.has_paths || methods(path).is_none() {
+            return self.proxy.serve(request, client).await;
+        }
+        let is_open = matches!(path, HEALTHZ | READYZ);
+        match is_open || auth::shows_token(request.headers(), self.admin.token.as_deref()) {
+            true => self.admin.respond(request, client).await,
+            false => refuse((StatusCode::UNAUTHORIZED, "the token is needed here\n")),
+        }
     }
 }
 
-fn is_ours(path: &str) -> bool {
-    matches!(path, STATS | METRICS | HEALTHZ | READYZ)
+/// The methods of a path of ours.
+fn methods(path: &str) -> Option<&'static [Method]> {
+    match path {
+        STATS | METRICS | HEALTHZ | READYZ | PURGES => Some(&[Method::GET]),
+        PURGE => Some(&[Method::POST]),
+        _ => None,
+    }
 }
 
-fn json(body: String) -> Response<Body> {
-    with_type(StatusCode::OK, "application/json", body)
+/// A request's body, if it is not too large and comes soon.
+async fn whole(body: Incoming) -> Result<Bytes, String> {
+    let read = Limited::new(body, BODY_BYTES_MAX).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, read).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) => Err(format!("the body cannot be read: {error}")),
+        Err(_) => Err("the body did not come".to_owned()),
+    }
+}
+
+fn not_allowed(allowed: &[Method]) -> Response<Body> {
+    let allowed: Vec<&str> = allowed
+        .iter()
+        .flat_map(|method| match *method {
+            Method::GET => vec!["GET", "HEAD"],
+            _ => vec![method.as_str()],
+        })
+        .collect();
+    let allowed = allowed.join(", ");
+    let mut response = with_type(StatusCode::METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", format!("only {allowed}\n"));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_str(&allowed).expect("names of methods are visible ASCII"));
+    response
+}
+
+fn refuse((status, why): (StatusCode, &'static str)) -> Response<Body> {
+    let mut response = text(status, why);
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+fn json(status: StatusCode, value: &Value) -> Response<Body> {
+    with_type(status, "application/json", format!("{value}\n"))
 }
 
 fn text(status: StatusCode, body: &'static str) -> Response<Body> {
@@ -128,7 +219,18 @@ fn with_type(status: StatusCode, content_type: &'static str, body: String) -> Re
     response
 }
 
+const PURGE: &str = "/admin/cache/purge";
+const PURGES: &str = "/admin/cache/purges";
 const STATS: &str = "/admin/cache/stats";
 const METRICS: &str = "/metrics";
 const HEALTHZ: &str = "/healthz";
 const READYZ: &str = "/readyz";
+
+const NOT_FOUND: &str = "there are /admin/cache/stats, /admin/cache/purge, /admin/cache/purges, /metrics, /healthz and /readyz\n";
+
+/// So many purges are shown, if nobody says how many.
+const PURGES_SHOWN: usize = 100;
+
+/// No request to these endpoints needs more.
+const BODY_BYTES_MAX: usize = 64 << 10;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);

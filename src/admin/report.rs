@@ -2,12 +2,13 @@
 
 use crate::flow::Proxy;
 use crate::stats::{Ending, RouteStats, percent};
-use crate::store::RedisState;
+use crate::store::{Hearing, RedisState};
 use serde_json::{Value, json};
 use std::time::UNIX_EPOCH;
 
 /// The state of the cache. The first six keys are what dashboards of in-application cache modules read.
-pub(super) fn stats(proxy: &Proxy) -> Value {
+pub(super) async fn stats(proxy: &Proxy) -> Value {
+    let replicas = proxy.store().replicas().await;
     let (stats, tiers) = (proxy.stats(), proxy.store().snapshot());
     let sum = |of: fn(&RouteStats) -> u64| stats.routes().iter().map(of).sum::<u64>();
     let (hits, misses) = (sum(RouteStats::hits), sum(|route| route.misses.get()));
@@ -41,7 +42,7 @@ pub(super) fn stats(proxy: &Proxy) -> Value {
             })),
         },
         "routes": stats.routes().iter().map(route).collect::<Vec<_>>(),
-        "redis": tiers.redis.as_ref().map(redis),
+        "redis": tiers.redis.as_ref().map(|state| redis(state, replicas)),
         "fetches_under_way": proxy.fetches_under_way(),
     })
 }
@@ -69,7 +70,7 @@ fn route(route: &RouteStats) -> Value {
     })
 }
 
-fn redis(redis: &RedisState) -> Value {
+fn redis(redis: &RedisState, replicas: Option<usize>) -> Value {
     json!({
         "status": match (redis.is_up, redis.writes_paused) {
             (true, false) => "connected",
@@ -78,6 +79,9 @@ fn redis(redis: &RedisState) -> Value {
         },
         "since": redis.since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         "last_error": redis.last_error,
+        "hears_by": redis.hearing.map(Hearing::as_str),
+        "replicas": replicas,
+        "purges_pending": redis.purges_pending,
     })
 }
 

@@ -6,7 +6,7 @@ use super::raw::{Kind, Table, Value};
 use super::reader::{Name, Parsed, Section};
 use super::sections::TTL;
 use super::values::{boolean, duration, list, one_of, quote, string};
-use crate::rules::{Caching, Pattern, QueryRule, Route, RuleSet, Share, TagTemplate, Unkeyed};
+use crate::rules::{Caching, Pattern, QueryRule, Route, RuleSet, Share, TagSource, TagTemplate, Unkeyed};
 use crate::semantics::fields;
 use http::HeaderName;
 use std::collections::HashMap;
@@ -84,7 +84,7 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
     let head = section.take("methods", methods);
     let caching = read_caching(section, default_ttl);
     let captures = pattern.as_ref().map(|(pattern, _)| pattern.captures().to_vec());
-    let tags = section.take("tags", list(|value| tag(value, captures.as_deref())));
+    let tags = section.take_with_place("tags", list(|value| tag(value, captures.as_deref())));
     let (share, share_place) = read_share(section);
     let mut query = QueryRule::default();
     section.within("query", Name::Query(index, shown), |section| {
@@ -97,6 +97,13 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
     let unkeyed = section.take("unkeyed_headers", one_of(UNKEYED));
     let strip_set_cookie = section.take("strip_set_cookie", boolean);
 
+    if let Some((tags, place)) = &tags {
+        let key_headers = key_headers.as_deref().unwrap_or_default();
+        for why in tags.iter().flat_map(|tag| not_in_key(tag, key_headers, &share, &query)) {
+            section.problem(place, "tags", why);
+        }
+    }
+
     let per_credential = share_place.filter(|_| matches!(share, Share::PerCredential(_)));
     let is_derived = name.is_none();
     let name = name.or_else(|| pattern.as_ref().map(|(pattern, place)| (pattern.to_string(), place.clone())));
@@ -106,7 +113,7 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
     let mut route = Route::new(route_name, pattern, default_ttl);
     route.head = head.unwrap_or(route.head);
     route.caching = caching;
-    route.tags = tags.unwrap_or_default();
+    route.tags = tags.map(|(tags, _)| tags).unwrap_or_default();
     route.share = share;
     route.query = query;
     route.key_headers = key_headers.unwrap_or_default();
@@ -225,6 +232,24 @@ fn tag(value: &Value, captures: Option<&[String]>) -> Parsed<TagTemplate> {
     let named = || written.split('{').skip(1).filter_map(|rest| rest.split('}').next()).map(str::to_owned).collect();
     let captures = captures.map_or_else(named, <[String]>::to_vec);
     TagTemplate::parse(&written, &captures).map_err(|error| value.fault(error.to_string()))
+}
+
+/// What a tag takes from the request that is not in the key: a stored response would carry the tag of whoever came first.
+fn not_in_key(tag: &TagTemplate, key_headers: &[HeaderName], share: &Share, query: &QueryRule) -> Vec<String> {
+    let identifies = |name| matches!(share, Share::PerCredential(identity) if identity.contains(name));
+    let refused = tag.sources().filter_map(|source| match source {
+        TagSource::Field(name) if fields::kind(name) == fields::Kind::Credential => {
+            Some(format!("`{{header.{name}}}`: a credential would stand in the tag for all to read"))
+        }
+        TagSource::Field(name) if !key_headers.contains(name) && !identifies(name) => {
+            Some(format!("`{{header.{name}}}` is not in the key; name the field in `key_headers`"))
+        }
+        TagSource::Query(name) if !query.counts(name) => {
+            Some(format!("`{{query.{name}}}` is left out of the key by the route's `query`"))
+        }
+        _ => None,
+    });
+    refused.collect()
 }
 
 /// A request field on which a response can depend.

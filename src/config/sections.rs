@@ -74,6 +74,7 @@ pub(super) fn read_redis(section: &mut Section<'_>, config: &mut Config) {
     section.read("memory_ttl_when_down", &mut options.memory_ttl_when_down, duration(SECOND..=MONTH));
     section.read("connect_timeout", &mut options.connect_timeout, duration(SHORTEST..=MINUTE));
     section.read("write_timeout", &mut options.write_timeout, duration(SHORTEST..=MINUTE));
+    section.read("heartbeat", &mut options.heartbeat, duration(HEARTBEAT_SHORTEST..=MINUTE));
     section.read("commands_max", &mut options.commands_max, count(1..=100_000));
     // Redis itself takes strings of at most 512 MiB.
     section.read("value_max", &mut options.value_bytes_max, size(1 << 10..=512 << 20));
@@ -134,6 +135,9 @@ const LOG_FORMAT: &[(&str, LogFormat)] = &[("auto", LogFormat::Auto), ("human", 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 const SHORTEST: Duration = Duration::from_millis(1);
+
+/// More often would be a load of its own.
+const HEARTBEAT_SHORTEST: Duration = Duration::from_millis(100);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);

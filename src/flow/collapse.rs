@@ -8,12 +8,12 @@ use crate::clock::Clock;
 use crate::origin::OriginError;
 use crate::rules::CacheKey;
 use crate::semantics::StoredHead;
-use crate::store::StoredResponse;
+use crate::store::{Held, StoredResponse};
 use ahash::RandomState;
 use quick_cache::sync::Cache;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
@@ -68,6 +68,8 @@ pub(super) struct Following {
 
 struct Flight {
     key: CacheKey,
+    /// The generations that held before the fetch began; not there while it has not begun.
+    held: OnceLock<Held>,
     landing: watch::Sender<Option<Landing>>,
     followers: AtomicUsize,
 }
@@ -77,11 +79,14 @@ impl Collapser {
         Arc::new(Collapser { flights: Mutex::default(), unstorable: Cache::new(UNSTORABLE_MAX), followers_max, remember, clock })
     }
 
-    /// Joins the fetch for a key, or begins it.
-    pub(super) fn join(self: &Arc<Collapser>, flight_key: FlightKey, key: &CacheKey) -> Joined {
+    /// Joins the fetch for a key, or begins it. One that began `before` a purge is not joined; a new one takes its place.
+    pub(super) fn join(self: &Arc<Collapser>, flight_key: FlightKey, key: &CacheKey, before: Option<&Following>) -> Joined {
         let mut flights = self.lock();
-        let Some(flight) = flights.get(&flight_key) else {
-            let flight = Arc::new(Flight { key: key.clone(), landing: watch::Sender::new(None), followers: AtomicUsize::new(0) });
+        let is_outdated = |flight: &Arc<Flight>| before.is_some_and(|before| Arc::ptr_eq(&before.flight, flight));
+        let Some(flight) = flights.get(&flight_key).filter(|flight| !is_outdated(flight)) else {
+            let landing = watch::Sender::new(None);
+            let flight = Flight { key: key.clone(), held: OnceLock::new(), landing, followers: AtomicUsize::new(0) };
+            let flight = Arc::new(flight);
             flights.insert(flight_key, flight.clone());
             return Joined::Leader(Lease { key: flight_key, flight, collapser: self.clone() });
         };
@@ -119,6 +124,11 @@ impl Collapser {
 }
 
 impl Lease {
+    /// Notes the generations that hold now, just before the fetch begins.
+    pub(super) fn begin(&self, held: &Held) {
+        let _ = self.flight.held.set(held.clone());
+    }
+
     /// Tells the followers, present and future, what became of the fetch.
     pub(super) fn land(&self, landing: Landing) {
         self.flight.landing.send_replace(Some(landing));
@@ -127,13 +137,23 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.collapser.lock().remove(&self.key);
+        let mut flights = self.collapser.lock();
+        // After a purge another may have taken its place.
+        if flights.get(&self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
+            flights.remove(&self.key);
+        }
+        drop(flights);
         // Those who still wait learn that nothing will come: an answer that says "look for yourself".
         self.flight.landing.send_if_modified(|landing| landing.is_none());
     }
 }
 
 impl Following {
+    /// The generations that held before the fetch began, if it has begun.
+    pub(super) fn held(&self) -> Option<&Held> {
+        self.flight.held.get()
+    }
+
     /// Waits for the fetch to land. `None` says that its leader gave up.
     pub(super) async fn landed(mut self) -> Option<Landing> {
         // Not `borrow_and_update`: a lease that was dropped since we joined has left no landing, only a change, and that change
@@ -170,7 +190,7 @@ mod tests {
 
     fn join(collapser: &Arc<Collapser>, parts: &'static str) -> Joined {
         let key = key(parts);
-        collapser.join((key.hash(), 0), &key)
+        collapser.join((key.hash(), 0), &key, None)
     }
 
     #[tokio::test]
@@ -208,6 +228,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_fetch_from_before_a_purge_is_replaced_and_goes_on_for_those_who_follow_it() {
+        let collapser = collapser(10);
+        let Joined::Leader(before) = join(&collapser, "a") else { panic!("the first leads") };
+        let Joined::Follower(follower) = join(&collapser, "a") else { panic!("the second follows") };
+        let Joined::Leader(after) = collapser.join((key("a").hash(), 0), &key("a"), Some(&follower)) else {
+            panic!("it is replaced")
+        };
+        // Whoever found the old one outdated as well follows the new one.
+        assert!(matches!(collapser.join((key("a").hash(), 0), &key("a"), Some(&follower)), Joined::Follower(_)));
+        before.land(Landing::Unshared);
+        drop(before);
+        assert!(matches!(follower.landed().await, Some(Landing::Unshared)));
+        assert!(matches!(join(&collapser, "a"), Joined::Follower(_)));
+        drop(after);
+        assert_eq!(collapser.under_way(), 0);
+    }
+
+    #[tokio::test]
     async fn the_followers_of_a_fetch_have_a_bound() {
         let collapser = collapser(1);
         let Joined::Leader(_lease) = join(&collapser, "a") else { panic!("the first leads") };
@@ -220,8 +258,8 @@ mod tests {
     #[tokio::test]
     async fn keys_that_share_a_hash_do_not_share_a_fetch() {
         let collapser = collapser(10);
-        let Joined::Leader(_lease) = collapser.join((1, 1), &key("a")) else { panic!("the first leads") };
-        assert!(matches!(collapser.join((1, 1), &key("b")), Joined::Alone));
+        let Joined::Leader(_lease) = collapser.join((1, 1), &key("a"), None) else { panic!("the first leads") };
+        assert!(matches!(collapser.join((1, 1), &key("b"), None), Joined::Alone));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use super::arrival::Arrival;
 use super::body::Body;
-use super::collapse::{FlightKey, Joined, Landing, Lease};
+use super::collapse::{FlightKey, Following, Joined, Landing, Lease};
 use super::fill::{Answer, Fetch};
 use super::outcome::Outcome;
 use super::plan::{self, Plan};
@@ -16,37 +16,52 @@ use crate::semantics::directives::RequestDirectives;
 use crate::semantics::vary::Selection;
 use crate::semantics::{Forward, StoredHead, conditional};
 use crate::stats::Ending;
-use crate::store::{Lookup, StoredResponse};
+use crate::store::{Budget, Lookup, StoredResponse};
 use http::header::TRAILER;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::oneshot;
 
+/// What a fetch is for.
+pub(super) struct Errand<'a> {
+    pub(super) admitted: Admitted<'a>,
+    pub(super) asked: &'a RequestDirectives,
+    /// The stored response that the origin is asked to confirm.
+    pub(super) validating: Option<Arc<StoredResponse>>,
+    /// What is left of the time for Redis.
+    pub(super) budget: Budget,
+}
+
 impl Proxy {
     /// Fetches a response that may be stored, or follows somebody who does.
     pub(super) async fn fetch(
         self: &Arc<Proxy>,
         arrival: &Arrival,
-        admitted: Admitted<'_>,
-        asked: &RequestDirectives,
+        mut errand: Errand<'_>,
         why: Forward,
-        validating: Option<Arc<StoredResponse>>,
         now: SystemTime,
     ) -> (Response<Body>, Outcome) {
+        let (key, asked) = (errand.admitted.key.clone(), errand.asked);
         // Requests that may see different things never follow one another, and neither do those that want a fresh answer.
-        let goes_alone = admitted.has_open_credentials() || asked.no_cache || asked.no_store;
-        let mut attempts = if goes_alone || self.collapser.is_unstorable(&admitted.key, now) { 0 } else { JOINS_MAX };
+        let goes_alone = errand.admitted.has_open_credentials() || asked.no_cache || asked.no_store;
+        let mut attempts = if goes_alone || self.collapser.is_unstorable(&key, now) { 0 } else { JOINS_MAX };
+        let mut outdated = None;
         while attempts > 0 {
             attempts -= 1;
-            match self.collapser.join(self.flight_key(&admitted.key, &arrival.parts.headers), &admitted.key) {
+            let flight_key = self.flight_key(&key, &arrival.parts.headers);
+            match self.collapser.join(flight_key, &key, outdated.as_ref()) {
                 Joined::Alone => break,
                 Joined::Leader(lease) => {
                     // Between our look-up and this moment another fetch may have come to its end.
-                    if let Some(hit) = self.hit_after_all(arrival, &admitted, asked) {
+                    if let Some(hit) = self.hit_after_all(arrival, &errand.admitted, asked) {
                         return hit;
                     }
-                    return self.lead(arrival, admitted, asked, why, validating, Some(lease)).await;
+                    return self.lead(arrival, errand, why, Some(lease)).await;
+                }
+                // A fetch that began before a purge is none for a request that came after it.
+                Joined::Follower(following) if !self.began_late_enough(&following, &mut errand.budget).await => {
+                    outdated = Some(following)
                 }
                 Joined::Follower(following) => match following.landed().await {
                     Some(landing) => match self.follow(arrival, asked, landing, why) {
@@ -55,14 +70,32 @@ impl Proxy {
                         Followed::Unshared => break,
                     },
                     None => {
-                        if let Some(hit) = self.hit_after_all(arrival, &admitted, asked) {
+                        if let Some(hit) = self.hit_after_all(arrival, &errand.admitted, asked) {
                             return hit;
                         }
                     }
                 },
             }
         }
-        self.lead(arrival, admitted, asked, why, validating, None).await
+        self.lead(arrival, errand, why, None).await
+    }
+
+    /// Fetches anew in the background, unless somebody does so already.
+    pub(super) fn refresh(self: &Arc<Proxy>, arrival: &Arrival, errand: Errand<'_>) {
+        let key = &errand.admitted.key;
+        if let Joined::Leader(lease) = self.collapser.join(self.flight_key(key, &arrival.parts.headers), key, None) {
+            // Nobody waits for the answer.
+            let (answer, _) = oneshot::channel();
+            self.begin(arrival, errand, Some(lease), answer);
+        }
+    }
+
+    /// Whether a fetch began after all purges that are known now.
+    async fn began_late_enough(&self, following: &Following, budget: &mut Budget) -> bool {
+        match following.held() {
+            Some(held) => self.store.still_hold(held, budget).await,
+            None => true,
+        }
     }
 
     /// What a fetch is known by: the key, and the request's values of the fields that its responses are known to vary on.
@@ -125,47 +158,28 @@ impl Proxy {
     async fn lead(
         self: &Arc<Proxy>,
         arrival: &Arrival,
-        admitted: Admitted<'_>,
-        asked: &RequestDirectives,
+        errand: Errand<'_>,
         why: Forward,
-        validating: Option<Arc<StoredResponse>>,
         lease: Option<Lease>,
     ) -> (Response<Body>, Outcome) {
         let (answer, answered) = oneshot::channel();
-        let fetch = Fetch {
-            request: request_to_fill(arrival, &admitted, validating.as_deref()),
-            tags: admitted.tags(arrival.parts.uri.path()),
-            route: admitted.route.clone(),
-            asked: Asked {
-                fields: arrival.parts.headers.clone(),
-                no_store: asked.no_store,
-                authorization: admitted.authorization,
-                cookie: admitted.cookie,
-            },
-            key: admitted.key,
-            validating,
-            lease,
-            answer,
-        };
-        let proxy = self.clone();
-        self.tasks.spawn(async move { proxy.run(fetch).await });
-
+        self.begin(arrival, errand, lease, answer);
         let answered = answered.await;
         let now = self.clock.now();
         let (method, fields) = (&arrival.parts.method, &arrival.parts.headers);
         match answered {
-            Ok(Answer::Stored(head, reader, trailer)) => {
+            Ok(Answer::Stored(head, reader, trailer, kept)) => {
                 let body = Body::shared(reader, content_length(&head));
                 // It comes straight from the origin; what it says of its age is the origin's word.
                 let mut response = respond::from_fetch(fields, &head, None, body);
                 for names in trailer {
                     response.headers_mut().append(TRAILER, names);
                 }
-                let outcome = Outcome::forwarded(Ending::Miss, why, "");
-                match self.store.takes_responses(now) {
-                    true => (response, outcome.stored_for(head.ttl(now))),
-                    false => (response, outcome),
-                }
+                let outcome = match kept {
+                    Ok(()) => Outcome::forwarded(Ending::Miss, why, "").stored_for(head.ttl(now)),
+                    Err(not_kept) => Outcome::forwarded(Ending::Miss, why, not_kept.as_str()),
+                };
+                (response, outcome)
             }
             Ok(Answer::Confirmed(stored, is_kept)) => {
                 let response = respond::from_store(method, fields, &stored, now);
@@ -188,6 +202,29 @@ impl Proxy {
                 (respond::internal(), Outcome::forwarded(Ending::Error, why, "internal"))
             }
         }
+    }
+
+    /// Spawns the fetch.
+    fn begin(self: &Arc<Proxy>, arrival: &Arrival, errand: Errand<'_>, lease: Option<Lease>, answer: oneshot::Sender<Answer>) {
+        let Errand { admitted, asked, validating, budget } = errand;
+        let fetch = Fetch {
+            request: request_to_fill(arrival, &admitted, validating.as_deref()),
+            scopes: admitted.scopes(&arrival.parts).clone(),
+            route: admitted.route.clone(),
+            asked: Asked {
+                fields: arrival.parts.headers.clone(),
+                no_store: asked.no_store,
+                authorization: admitted.authorization,
+                cookie: admitted.cookie,
+            },
+            key: admitted.key,
+            validating,
+            lease,
+            budget,
+            answer,
+        };
+        let proxy = self.clone();
+        self.tasks.spawn(async move { proxy.run(fetch).await });
     }
 }
 

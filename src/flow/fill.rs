@@ -7,10 +7,10 @@ use super::settle::{self, Asked, Got};
 use super::spool::{Filling, Reader, Spool};
 use super::{Proxy, outgoing, respond};
 use crate::origin::{OriginError, RequestBody, ResponseBody};
-use crate::rules::{CacheKey, Route};
+use crate::rules::{CacheKey, Route, Scopes};
 use crate::semantics::storage::NotStored;
 use crate::semantics::{StoredHead, Times, conditional};
-use crate::store::StoredResponse;
+use crate::store::{Budget, NotKept, StoredResponse};
 use bytes::Bytes;
 use http::header::{SET_COOKIE, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
@@ -25,19 +25,22 @@ pub(super) struct Fetch {
     pub(super) request: Request<RequestBody>,
     pub(super) key: CacheKey,
     pub(super) route: Arc<Route>,
-    pub(super) tags: Vec<String>,
+    /// What it lies in, as far as the request tells.
+    pub(super) scopes: Scopes,
     pub(super) asked: Asked,
     /// The stored response that the origin is asked to confirm.
     pub(super) validating: Option<Arc<StoredResponse>>,
     /// `None` for a fetch that nobody follows.
     pub(super) lease: Option<Lease>,
+    /// What may be spent on Redis.
+    pub(super) budget: Budget,
     pub(super) answer: oneshot::Sender<Answer>,
 }
 
 /// What becomes of a fetch, for the client that caused it.
 pub(super) enum Answer {
-    /// A response that is being stored, and its `Trailer` fields, which are not.
-    Stored(Arc<StoredHead>, Reader, Vec<HeaderValue>),
+    /// A response that is being stored, and its `Trailer` fields, which are not; and why it is not kept, if that is known.
+    Stored(Arc<StoredHead>, Reader, Vec<HeaderValue>, Result<(), NotKept>),
     /// A stored response that the origin has confirmed, and whether it goes on to be stored.
     Confirmed(Arc<StoredResponse>, bool),
     /// A response that is not stored.
@@ -49,7 +52,12 @@ pub(super) enum Answer {
 impl Proxy {
     /// The fetch itself.
     pub(super) async fn run(self: Arc<Proxy>, fetch: Fetch) {
-        let Fetch { request, key, route, tags, asked, validating, lease, answer } = fetch;
+        let Fetch { request, key, route, scopes, asked, validating, lease, mut budget, answer } = fetch;
+        // Before the origin is asked: what it answers is valid as long as no purge comes from here on.
+        let held = self.store.hold(&scopes, route.keep(), &mut budget).await;
+        if let Some(lease) = &lease {
+            lease.begin(&held);
+        }
         let mut requested = self.clock.now();
         // For the case that the origin confirms something else than what was asked about.
         let unconditional = validating.is_some().then(|| without_conditions(&request));
@@ -88,8 +96,8 @@ impl Proxy {
 
         if let (StatusCode::NOT_MODIFIED, Some(stored)) = (got.status, &validating) {
             let (head, kept) = settle::settle_confirmed(&asked, &route, &stored.head, &got);
-            let is_kept = kept.is_ok();
-            let response = StoredResponse { key: key.clone(), head, body: stored.body.clone(), tags };
+            let is_kept = kept.is_ok() && self.store.would_keep(&held, times.received).is_ok();
+            let response = StoredResponse { key: key.clone(), head, body: stored.body.clone(), tags: scopes.tags, held };
             let response = if is_kept { self.store.insert(response) } else { Arc::new(response) };
             if let Some(lease) = &lease {
                 let may_share = is_kept && response.head.is_fresh(times.received);
@@ -127,11 +135,12 @@ impl Proxy {
             lease.land(if is_fresh { Landing::Streaming(head.clone(), spool.clone()) } else { Landing::Unshared });
         }
         let trailer = parts.headers.get_all(TRAILER).iter().cloned().collect();
-        let _ = answer.send(Answer::Stored(head.clone(), reader, trailer));
+        let kept = self.store.would_keep(&held, self.clock.now());
+        let _ = answer.send(Answer::Stored(head.clone(), reader, trailer, kept));
         self.fill(filling, body, body_bytes, (lease, key.clone()), |whole| {
             let mut head = StoredHead::clone(&head);
             settle::note_length(&mut head, whole.len());
-            StoredResponse { key, head, body: whole, tags }
+            StoredResponse { key, head, body: whole, tags: scopes.tags, held }
         })
         .await;
     }

@@ -46,6 +46,7 @@ use crate::tasks::Tasks;
 use access::AccessRecord;
 use arrival::Arrival;
 use collapse::Collapser;
+use fetch::Errand;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use ipnet::IpNet;
@@ -166,12 +167,19 @@ impl Proxy {
     async fn look_up(self: &Arc<Proxy>, arrival: Arrival, admitted: Admitted<'_>, now: SystemTime) -> (Response<Body>, Outcome) {
         let (method, fields) = (&arrival.parts.method, &arrival.parts.headers);
         let asked = directives::request(fields);
-        let found = self.store.lookup(&admitted.key, fields, now).await;
+        let mut budget = self.store.budget();
+        let found = self.store.lookup(&admitted.key, fields, || admitted.scopes(&arrival.parts), &mut budget, now).await;
         let redis_was_asked = self.store.has_redis() && !matches!(found, Lookup::Unavailable);
-        let (response, outcome) = match self.plan(&arrival, &asked, &admitted, found, now) {
+        let plan = self.plan(&arrival, &asked, &admitted, found, now);
+        let errand = |validating| Errand { admitted, asked: &asked, validating, budget };
+        let (response, outcome) = match plan {
             Plan::Serve(tier, stored) => respond::hit(method, fields, tier, &stored, now),
-            Plan::Validate(stored, why) => self.fetch(&arrival, admitted, &asked, why, Some(stored), now).await,
-            Plan::Fetch(why) => self.fetch(&arrival, admitted, &asked, why, None, now).await,
+            Plan::ServeAndRefresh(tier, stored) => {
+                self.refresh(&arrival, errand(stored.head.has_validator().then(|| stored.clone())));
+                respond::hit_softened(method, fields, tier, &stored, now)
+            }
+            Plan::Validate(stored, why) => self.fetch(&arrival, errand(Some(stored)), why, now).await,
+            Plan::Fetch(why) => self.fetch(&arrival, errand(None), why, now).await,
             Plan::Pass(why, detail) => self.pass(arrival, why, detail).await,
             Plan::Refuse => respond::only_if_cached(),
         };
@@ -181,6 +189,16 @@ impl Proxy {
     /// The state of the tiers and the counters, for those who operate them.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// The routes.
+    pub fn rules(&self) -> &RuleSet {
+        &self.rules
+    }
+
+    /// The time of day, as requests see it.
+    pub fn now(&self) -> SystemTime {
+        self.clock.now()
     }
 
     /// The counters.

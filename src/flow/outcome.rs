@@ -85,9 +85,10 @@ impl Outcome {
 
     /// Writes a line for who wants to see each hit and miss.
     pub(super) fn log(&self, route: &str) {
-        match self.forward {
-            None => debug!(route, tier = self.detail, "cache_hit"),
-            Some(_) => debug!(route, cache_status = self.words(), "cache_miss"),
+        match (self.forward, self.looked_up) {
+            (None, _) => debug!(route, tier = self.detail, "cache_hit"),
+            (Some(_), Some(_)) => debug!(route, cache_status = self.words(), "cache_miss"),
+            (Some(_), None) => debug!(route, cache_status = self.words(), "cache_passed"),
         }
     }
 

@@ -14,6 +14,8 @@ use std::time::SystemTime;
 pub(super) enum Plan {
     /// Answer with the stored response (§4).
     Serve(Tier, Arc<StoredResponse>),
+    /// Answer with a stored response that a soft purge made stale, and ask the origin for a new one in the background.
+    ServeAndRefresh(Tier, Arc<StoredResponse>),
     /// Ask the origin whether the stored response still holds (§4.3).
     Validate(Arc<StoredResponse>, Forward),
     /// Ask the origin for a response that may be stored.
@@ -42,7 +44,14 @@ pub(super) fn plan(wanted: &Wanted<'_>, found: Lookup, is_unstorable: impl FnOnc
         Lookup::Nothing => Plan::Fetch(Forward::UriMiss),
         Lookup::OtherVariant => Plan::Fetch(Forward::VaryMiss),
         Lookup::Unavailable => Plan::Fetch(Forward::UriMiss),
-        Lookup::Found(_, stored) if !may_be_given(&stored.head, admitted) => Plan::Fetch(Forward::Request),
+        Lookup::Found(_, stored) | Lookup::Softened(_, stored) if !may_be_given(&stored.head, admitted) => {
+            Plan::Fetch(Forward::Request)
+        }
+        Lookup::Softened(tier, stored) => match reuse(&stored.head, asked, now) {
+            Ok(()) if stored.head.may_be_stale => Plan::ServeAndRefresh(tier, stored),
+            _ if stored.head.has_validator() => Plan::Validate(stored, Forward::Stale),
+            _ => Plan::Fetch(Forward::Stale),
+        },
         Lookup::Found(tier, stored) => match reuse(&stored.head, asked, now) {
             Ok(()) => Plan::Serve(tier, stored),
             Err(why) if stored.head.has_validator() => Plan::Validate(stored, why),
@@ -50,7 +59,7 @@ pub(super) fn plan(wanted: &Wanted<'_>, found: Lookup, is_unstorable: impl FnOnc
         },
     };
     match plan {
-        Plan::Serve(..) => plan,
+        Plan::Serve(..) | Plan::ServeAndRefresh(..) => plan,
         _ if asked.only_if_cached => Plan::Refuse,
         // A response to HEAD has no body to store, and none that others could follow (§4.3.5 is another matter).
         Plan::Fetch(why) | Plan::Validate(_, why) if *method == Method::HEAD => Plan::Pass(why, "head"),
@@ -113,6 +122,16 @@ mod tests {
         stored: Option<(u64, &'static str)>,
         unstorable: bool,
     ) -> String {
+        planned_when(Lookup::Found, caching, fields, stored, unstorable)
+    }
+
+    fn planned_when(
+        standing: fn(Tier, Arc<StoredResponse>) -> Lookup,
+        caching: Caching,
+        fields: &[(&'static str, &str)],
+        stored: Option<(u64, &'static str)>,
+        unstorable: bool,
+    ) -> String {
         let route = Route { caching, ..Route::new("r", Pattern::parse("/{*rest}").unwrap(), Duration::from_secs(60)) };
         let rules = RuleSet::new(vec![route]).unwrap();
         let mut request = Request::builder().uri("/a").header("host", "h");
@@ -131,7 +150,7 @@ mod tests {
                 stored.head.fields.insert(HeaderName::from_static("cache-control"), cache_control.parse().unwrap());
                 let head = stored.head;
                 stored.head = StoredHead::new(head.status, head.fields, head.times, head.lifetime, head.selection);
-                (Lookup::Found(Tier::Memory, Arc::new(stored)), now)
+                (standing(Tier::Memory, Arc::new(stored)), now)
             }
         };
         let wanted = Wanted {
@@ -142,6 +161,7 @@ mod tests {
         };
         match plan(&wanted, found, || unstorable, now) {
             Plan::Serve(tier, _) => format!("serve {}", tier.as_str()),
+            Plan::ServeAndRefresh(tier, _) => format!("serve {} and refresh", tier.as_str()),
             Plan::Validate(_, why) => format!("validate {}", why.as_str()),
             Plan::Fetch(why) => format!("fetch {}", why.as_str()),
             Plan::Pass(why, detail) => format!("pass {} {detail}", why.as_str()),
@@ -166,6 +186,21 @@ mod tests {
         check(&[("cache-control", "only-if-cached")], None, "refuse");
         check(&[("cache-control", "only-if-cached")], Some((10, "")), "serve memory");
         check(&[("cache-control", "only-if-cached")], Some((60, "")), "refuse");
+    }
+
+    #[test]
+    fn after_a_soft_purge_the_old_response_is_used_once_more_unless_that_is_forbidden() {
+        let rule = Caching::Rule { ttl: Duration::from_secs(60), overrides: false };
+        let check = |fields: &[(&'static str, &str)], stored: (u64, &'static str), expected: &str| {
+            let planned = planned_when(Lookup::Softened, rule, fields, Some(stored), false);
+            assert_eq!(planned, expected, "{fields:?} {stored:?}");
+        };
+        check(&[], (10, "max-age=60"), "serve memory and refresh");
+        check(&[], (60, "max-age=60"), "validate stale");
+        check(&[], (10, "max-age=60, must-revalidate"), "validate stale");
+        check(&[("cache-control", "no-cache")], (10, "max-age=60"), "validate stale");
+        check(&[("authorization", "secret")], (10, "max-age=60"), "fetch request");
+        check(&[("cache-control", "only-if-cached")], (10, "max-age=60"), "serve memory and refresh");
     }
 
     #[test]

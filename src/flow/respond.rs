@@ -24,6 +24,17 @@ pub(super) fn hit(
     (from_store(method, request, stored, now), Outcome::hit(tier, stored.head.ttl(now)))
 }
 
+/// The same for a stored response that a soft purge has made stale: it has been fresh until now.
+pub(super) fn hit_softened(
+    method: &Method,
+    request: &HeaderMap,
+    tier: Tier,
+    stored: &StoredResponse,
+    now: SystemTime,
+) -> (Response<Body>, Outcome) {
+    (from_store(method, request, stored, now), Outcome::hit(tier, 0))
+}
+
 /// A response made of a stored one (§4), or the 304 that the client's condition asks for (§4.3.2).
 pub(super) fn from_store(method: &Method, request: &HeaderMap, stored: &StoredResponse, now: SystemTime) -> Response<Body> {
     let head = &stored.head;

@@ -2,14 +2,17 @@
 
 use super::key::{CacheKey, Location, Secret};
 use super::route::{Caching, Route, RouteConflict, Share, Unkeyed};
+use super::scope::{Scope, Scopes};
+use super::tags::Source;
 use super::target;
 use crate::semantics::fields::{self, Kind};
 use http::header::{AUTHORIZATION, HOST, IF_MATCH, IF_UNMODIFIED_SINCE, PROXY_AUTHORIZATION};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Method};
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// All routes of a configuration. Immutable; a reload makes a new one.
 pub struct RuleSet {
@@ -55,6 +58,8 @@ pub struct Admitted<'a> {
     pub authorization: bool,
     /// `Cookie` is there, and nothing in the key or the route stands for it.
     pub cookie: bool,
+    /// Calculated when they are needed, which on a hit in memory they are not.
+    scopes: OnceLock<Scopes>,
 }
 
 /// Why a request goes past the cache.
@@ -112,17 +117,31 @@ impl Admitted<'_> {
         self.authorization || self.cookie
     }
 
-    /// The tags of what is stored for this request.
-    pub fn tags(&self, path: &str) -> Vec<String> {
-        if self.route.tags.is_empty() {
-            return Vec::new();
-        }
-        let captures = self.route.captures(path);
-        self.route.tags.iter().map(|tag| tag.fill(|name| captures.get(name).copied())).collect()
+    /// The scopes that what is stored for this request lies in, as far as the request tells; `request` is the one that was admitted.
+    pub fn scopes(&self, request: &Parts) -> &Scopes {
+        self.scopes.get_or_init(|| {
+            let written = request.uri.path_and_query();
+            let target = self.target.as_ref().or(written).map_or("/", PathAndQuery::as_str);
+            Scopes::new(&self.route.name, target, self.route.tags_of(request))
+        })
     }
 }
 
 impl Route {
+    /// The tags that the rule gives to what is stored for a request. One whose source is not there is left out.
+    fn tags_of(&self, request: &Parts) -> Vec<String> {
+        if self.tags.is_empty() {
+            return Vec::new();
+        }
+        let captures = self.captures(request.uri.path());
+        let value = |source: &Source| match source {
+            Source::Capture(name) => captures.get(name.as_str()).map(|value| Cow::Borrowed(*value)),
+            Source::Field(name) => request.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes())),
+            Source::Query(name) => target::parameter(request.uri.query().unwrap_or_default(), name).map(Cow::Borrowed),
+        };
+        self.tags.iter().filter_map(|tag| tag.fill(value)).collect()
+    }
+
     /// What the pattern's captures stand for in a path that matches it.
     fn captures<'p>(&self, path: &'p str) -> HashMap<&str, &'p str> {
         let mut rest = path;
@@ -167,6 +186,19 @@ impl RuleSet {
     /// Keys the hash of credentials with `secret` instead of a random one.
     pub fn with_secret(self, secret: Secret) -> RuleSet {
         RuleSet { secret, ..self }
+    }
+
+    /// The scopes that a purge of a URL concerns: its target, as the route's query rule leaves it, or its path with every query.
+    /// `target` is path and query; the error says what keeps responses from being stored under it.
+    pub fn scopes_of_url(&self, target: &PathAndQuery, every_query: bool) -> Result<Vec<Scope>, &'static str> {
+        let path = target.path();
+        target::check_path(path)?;
+        let route = self.router.at(path).ok().map(|found| &self.routes[*found.value]);
+        let kept = route.map_or(target.as_str().into(), |route| route.query.apply(path, target.query(), target.as_str()));
+        Ok(match every_query {
+            true => vec![Scope::Target(path.to_owned()), Scope::Path(path.to_owned())],
+            false => vec![Scope::Target(kept.into_owned())],
+        })
     }
 
     /// The routes, in the order of the file.
@@ -229,7 +261,7 @@ impl RuleSet {
                 Err(_) => return past(Bypass::Path("a query that cannot be rewritten")),
             },
         };
-        Admission::Keyed(Admitted { index, route, key, target, authorization, cookie })
+        Admission::Keyed(Admitted { index, route, key, target, authorization, cookie, scopes: OnceLock::new() })
     }
 }
 
@@ -367,12 +399,33 @@ mod tests {
     fn tags_are_filled_from_the_path() {
         let rules = RuleSet::new(vec![route("/customer/{id}/{*rest}"), route("/customer/{id}")]).unwrap();
         let tags = |path: &str| match rules.admit(&request(&format!("GET {path}"), &[]), &FORWARDING, false) {
-            Admission::Keyed(admitted) => admitted.tags(path),
+            Admission::Keyed(admitted) => admitted.scopes(&request(&format!("GET {path}"), &[])).tags.clone(),
             Admission::Past { why, .. } => panic!("{why:?}"),
         };
         assert_eq!(tags("/customer/42"), ["customer:42"]);
         assert_eq!(tags("/customer/42/a/b"), ["customer:42"]);
         assert_eq!(tags("/customer/a%3Ab"), ["customer:a:b"]);
+    }
+
+    #[test]
+    fn the_scopes_of_a_url_are_those_of_what_is_stored_for_it() {
+        let query = QueryRule { deny: vec!["utm_*".into()], ..QueryRule::default() };
+        let rules = RuleSet::new(vec![Route { query, ..route("/c/{id}") }]).unwrap();
+        let lies_in = |stored: &str, purged: &str, every_query: bool| {
+            let request = request(&format!("GET {stored}"), &[]);
+            let Admission::Keyed(admitted) = rules.admit(&request, &FORWARDING, false) else { panic!("it is admitted") };
+            let scopes = rules.scopes_of_url(&PathAndQuery::try_from(purged).unwrap(), every_query).unwrap();
+            scopes.iter().any(|scope| admitted.scopes(&request).names.contains(&scope.name()))
+        };
+        assert!(lies_in("/c/1", "/c/1", false));
+        assert!(lies_in("/c/1?utm_source=x", "/c/1", false));
+        assert!(lies_in("/c/1", "/c/1?utm_source=x", false));
+        assert!(!lies_in("/c/1?a=1", "/c/1", false));
+        assert!(lies_in("/c/1?a=1", "/c/1?utm_source=x&a=1", false));
+        assert!(lies_in("/c/1", "/c/1", true));
+        assert!(lies_in("/c/1?a=1", "/c/1?b=2", true));
+        assert!(!lies_in("/c/2", "/c/1", true));
+        assert!(rules.scopes_of_url(&PathAndQuery::from_static("/c/../1"), false).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! | `pattern` | path patterns, `{id}` and `{*rest}` |
 //! | `target` | the normal form of a path, and which query parameters count |
 //! | `tags` | tag templates such as `customer:{id}` |
+//! | `scope` | what can be purged at once |
 //! | `key` | the cache key |
 //! | `admit` | the decision whether a request may use the cache at all |
 
@@ -13,6 +14,7 @@ mod admit;
 mod key;
 mod pattern;
 mod route;
+mod scope;
 mod tags;
 mod target;
 
@@ -20,5 +22,6 @@ pub use admit::{Admission, Admitted, Bypass, Forwarding, RuleSet};
 pub use key::{CacheKey, Secret};
 pub use pattern::{Pattern, PatternError};
 pub use route::{Caching, Route, RouteConflict, Share, Unkeyed};
-pub use tags::{TagError, TagTemplate};
+pub use scope::{Scope, ScopeName, Scopes, TagPatternError};
+pub use tags::{Source as TagSource, TagError, TagTemplate};
 pub use target::QueryRule;

@@ -41,7 +41,8 @@ impl QueryRule {
         }
     }
 
-    fn counts(&self, pair: &str) -> bool {
+    /// Whether a parameter, with or without its value, is part of the key and shown to the origin.
+    pub fn counts(&self, pair: &str) -> bool {
         let written = pair.split('=').next().unwrap_or(pair);
         // Compared decoded: `%75tm_source` is `utm_source` to the origin.
         let name = percent_decode_str(written).decode_utf8_lossy();
@@ -53,6 +54,14 @@ impl QueryRule {
         };
         self.allow.as_deref().is_none_or(stands_in) && !stands_in(&self.deny)
     }
+}
+
+/// The first value of a query parameter, as it was written.
+pub(super) fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    query.split('&').find_map(|pair| {
+        let (written, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (percent_decode_str(written).decode_utf8_lossy() == name).then_some(value)
+    })
 }
 
 /// Says what keeps a path from being in normal form.

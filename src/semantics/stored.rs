@@ -33,6 +33,8 @@ pub struct StoredHead {
     pub shareable: bool,
     /// `no-cache`: never reused without validation (§5.2.2.4).
     pub must_validate: bool,
+    /// Nothing forbids to reuse it when it is stale (§4.2.4): no `must-revalidate`, `proxy-revalidate`, `s-maxage` or `no-cache`.
+    pub may_be_stale: bool,
     has_validator: bool,
 }
 
@@ -49,6 +51,10 @@ impl StoredHead {
             shareable: storage::is_shareable(&directives),
             // A rule that overrides the response's own freshness overrides this part of it, too.
             must_validate: directives.no_cache && lifetime.source != Source::Rule,
+            may_be_stale: !(directives.must_revalidate
+                || directives.proxy_revalidate
+                || directives.s_maxage.is_some()
+                || directives.no_cache),
             has_validator: conditional::has_validator(&fields),
             fields,
         }
@@ -138,6 +144,19 @@ mod tests {
         check("no-cache, max-age=60", 60, Source::MaxAge, false, 0);
         check("no-cache", 60, Source::Rule, true, 60);
         check("no-cache=\"a\", max-age=60", 60, Source::MaxAge, true, 60);
+    }
+
+    #[test]
+    fn what_must_be_revalidated_is_never_served_stale() {
+        // §4.2.4
+        let check = |line: &str, expected: bool| {
+            assert_eq!(head(&[("cache-control", line)], 60, Source::Rule).may_be_stale, expected, "{line}");
+        };
+        check("max-age=60", true);
+        check("max-age=60, must-revalidate", false);
+        check("max-age=60, proxy-revalidate", false);
+        check("s-maxage=60", false);
+        check("no-cache", false);
     }
 
     #[test]

@@ -9,7 +9,8 @@ use http::HeaderMap;
 use prometheus::IntCounter;
 use quick_cache::sync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The memory tier.
 pub(super) struct Memory {
@@ -17,12 +18,14 @@ pub(super) struct Memory {
     evictions: IntCounter,
     /// Held while an entry is replaced by one with a variant more, which is a read and a write.
     inserting: Mutex<()>,
+    /// Counts the replacements that were heard of; each key has one of these. Written with `inserting` locked.
+    news: [AtomicU64; NEWS],
 }
 
 /// What memory has for a key.
 pub(super) enum Found {
-    /// The response that the request selects.
-    Response(Arc<StoredResponse>),
+    /// The response that the request selects, and the epoch in which it was last known to be Redis' own, or `DOUBTED`.
+    Response(Arc<StoredResponse>, u64),
     /// Responses to requests with other values in these fields.
     OtherVariant(Selection),
     /// Nothing.
@@ -32,7 +35,19 @@ pub(super) enum Found {
 /// The stored responses of one key, the newest first; never none.
 struct Variants {
     parts: Bytes,
-    responses: Vec<Arc<StoredResponse>>,
+    responses: Vec<Kept>,
+}
+
+struct Kept {
+    stored: Arc<StoredResponse>,
+    /// The epoch in which nothing newer was in Redis, or `DOUBTED`. Written with `inserting` locked.
+    checked: AtomicU64,
+}
+
+impl Kept {
+    fn new(stored: Arc<StoredResponse>, checked: u64) -> Kept {
+        Kept { stored, checked: AtomicU64::new(checked) }
+    }
 }
 
 impl Memory {
@@ -48,6 +63,7 @@ impl Memory {
             cache: Cache::with_options(options, ByOctets, RandomState::new(), NameEvicted),
             evictions,
             inserting: Mutex::new(()),
+            news: [const { AtomicU64::new(0) }; NEWS],
         }
     }
 
@@ -56,30 +72,77 @@ impl Memory {
         let Some(variants) = self.cache.get(&key.hash()).filter(|variants| variants.parts == key.parts()) else {
             return Found::Nothing;
         };
-        match variants.responses.iter().find(|stored| stored.head.selection.matches(request)) {
-            Some(stored) => Found::Response(stored.clone()),
-            None => Found::OtherVariant(variants.responses[0].head.selection.clone()),
+        match variants.responses.iter().find(|kept| kept.stored.head.selection.matches(request)) {
+            Some(kept) => Found::Response(kept.stored.clone(), kept.checked.load(Ordering::Acquire)),
+            None => Found::OtherVariant(variants.responses[0].stored.head.selection.clone()),
         }
     }
 
-    /// Keeps a response, instead of the one that the same requests would have selected before, unless that one was asked for later.
-    /// Says whether it did, or would have had there been room.
-    pub(super) fn insert(&self, response: Arc<StoredResponse>) -> bool {
+    /// How often a replacement of this key, or of one that shares the counter, was heard of.
+    pub(super) fn news(&self, hash: u128) -> u64 {
+        self.news[hash as usize % NEWS].load(Ordering::Acquire)
+    }
+
+    /// Takes note that what lies under a key in Redis was replaced, or ended.
+    pub(super) fn doubt(&self, hash: u128) {
+        let _inserting = self.lock();
+        self.news[hash as usize % NEWS].fetch_add(1, Ordering::AcqRel);
+        if let Some(variants) = self.cache.peek(&hash) {
+            variants.responses.iter().for_each(|kept| kept.checked.store(DOUBTED, Ordering::Release));
+        }
+    }
+
+    /// Takes note that in `epoch` Redis had nothing newer, unless a replacement was heard of since there were so many `news`.
+    pub(super) fn confirm(&self, stored: &Arc<StoredResponse>, news: u64, epoch: u64) {
+        let hash = stored.key.hash();
+        let _inserting = self.lock();
+        if self.news(hash) == news
+            && let Some(variants) = self.cache.peek(&hash)
+            && let Some(kept) = variants.responses.iter().find(|kept| Arc::ptr_eq(&kept.stored, stored))
+        {
+            kept.checked.store(epoch, Ordering::Release);
+        }
+    }
+
+    /// Keeps a response that was read from Redis in `epoch`, when there had been so many `news`.
+    pub(super) fn insert_read(&self, response: Arc<StoredResponse>, news: u64, epoch: u64) {
+        let inserting = self.lock();
+        let checked = if self.news(response.key.hash()) == news { epoch } else { DOUBTED };
+        // What is in doubt gives way to what Redis has, whatever the clocks say.
+        self.insert_locked(response, checked, |kept| kept.checked.load(Ordering::Acquire) == epoch, &inserting);
+    }
+
+    /// Keeps a response that was fetched, instead of the one that the same requests would have selected before, unless that one was
+    /// asked for later. Says whether it did, or would have had there been room.
+    pub(super) fn insert(&self, response: Arc<StoredResponse>, epoch: u64) -> bool {
+        let inserting = self.lock();
+        self.insert_locked(response, epoch, |_| true, &inserting)
+    }
+
+    fn insert_locked(
+        &self,
+        response: Arc<StoredResponse>,
+        checked: u64,
+        may_stay: impl Fn(&Kept) -> bool,
+        _: &MutexGuard<'_, ()>,
+    ) -> bool {
         let hash = response.key.hash();
         let parts = response.key.parts().clone();
-        let _inserting = self.inserting.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut responses = vec![response];
+        let mut responses = vec![Kept::new(response, checked)];
         if let Some(earlier) = self.cache.peek(&hash).filter(|earlier| earlier.parts == parts) {
-            let new = &responses[0].head.selection;
-            let requested = responses[0].head.times.requested;
-            if earlier.responses.iter().any(|stored| stored.head.selection == *new && stored.head.times.requested > requested) {
+            let new = &responses[0].stored.head.selection;
+            let requested = responses[0].stored.head.times.requested;
+            let is_later = |kept: &Kept| kept.stored.head.selection == *new && kept.stored.head.times.requested > requested;
+            if earlier.responses.iter().any(|kept| is_later(kept) && may_stay(kept)) {
                 return false;
             }
-            let others = earlier.responses.iter().filter(|stored| {
+            let others = earlier.responses.iter().filter(|kept| {
                 // A response that stopped to vary replaces all that did, and the other way round.
-                stored.head.selection != *new && stored.head.selection.names().eq(new.names())
+                let selection = &kept.stored.head.selection;
+                selection != new && selection.names().eq(new.names())
             });
-            let others: Vec<_> = others.take(VARIANTS_MAX - 1).cloned().collect();
+            let others = others.map(|kept| Kept::new(kept.stored.clone(), kept.checked.load(Ordering::Acquire)));
+            let others: Vec<_> = others.take(VARIANTS_MAX - 1).collect();
             responses.extend(others);
         }
         let mut evicted = Vec::new();
@@ -89,10 +152,36 @@ impl Memory {
         true
     }
 
+    /// Forgets a response, if it is still there.
+    pub(super) fn forget(&self, stored: &Arc<StoredResponse>) {
+        let hash = stored.key.hash();
+        let _inserting = self.lock();
+        let Some(variants) = self.cache.peek(&hash) else { return };
+        let is_other = |kept: &&Kept| !Arc::ptr_eq(&kept.stored, stored);
+        let others = variants.responses.iter().filter(is_other);
+        let others: Vec<_> = others.map(|kept| Kept::new(kept.stored.clone(), kept.checked.load(Ordering::Acquire))).collect();
+        match others.len() {
+            0 => drop(self.cache.remove(&hash)),
+            number if number < variants.responses.len() => {
+                let variants = Variants { parts: variants.parts.clone(), responses: others };
+                self.cache.insert_with_lifecycle(hash, Arc::new(variants), &mut Vec::new());
+            }
+            _ => {}
+        }
+    }
+
     /// Forgets everything.
     pub(super) fn clear(&self) {
-        let _inserting = self.inserting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _inserting = self.lock();
         self.cache.clear();
+    }
+
+    /// All responses; for work in the background, since it looks at everything.
+    pub(super) fn responses(&self) -> Vec<Arc<StoredResponse>> {
+        self.cache
+            .iter()
+            .flat_map(|(_, variants)| variants.responses.iter().map(|kept| kept.stored.clone()).collect::<Vec<_>>())
+            .collect()
     }
 
     /// How many keys it holds.
@@ -109,6 +198,10 @@ impl Memory {
     pub(super) fn response_bytes_max(&self) -> u64 {
         self.cache.shard_capacity()
     }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.inserting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Clone)]
@@ -116,7 +209,7 @@ struct ByOctets;
 
 impl Weighter<u128, Arc<Variants>> for ByOctets {
     fn weight(&self, _: &u128, variants: &Arc<Variants>) -> u64 {
-        variants.responses.iter().map(|stored| stored.weight()).sum()
+        variants.responses.iter().map(|kept| kept.stored.weight()).sum()
     }
 }
 
@@ -138,6 +231,12 @@ const SHARDS: usize = 4;
 /// What the number of entries is guessed from, which sizes the memory of recently evicted keys.
 const TYPICAL_WEIGHT: u64 = 3072;
 
+/// What was replaced in Redis counts as checked in no epoch.
+const DOUBTED: u64 = 0;
+
+/// Counters of replacements.
+const NEWS: usize = 256;
+
 /// How many variants of one key are kept; the ones not stored for longest go first.
 const VARIANTS_MAX: usize = 64;
 
@@ -157,7 +256,7 @@ mod tests {
 
     fn body(memory: &Memory, key: &str, request: &[(&'static str, &str)]) -> Option<Bytes> {
         match memory.lookup(&CacheKey::from_parts(key.to_owned().into()), &fields(request)) {
-            Found::Response(stored) => Some(stored.body.clone()),
+            Found::Response(stored, _) => Some(stored.body.clone()),
             Found::OtherVariant(_) | Found::Nothing => None,
         }
     }
@@ -167,7 +266,7 @@ mod tests {
         let memory = Memory::new(1 << 20, evictions());
         let insert = |language: &str, text: &str| {
             let request = fields(&[("accept-language", language)]);
-            memory.insert(Arc::new(response("k", text, &["accept-language"], &request)));
+            memory.insert(Arc::new(response("k", text, &["accept-language"], &request)), 1);
         };
         insert("de", "hallo");
         insert("en", "hello");
@@ -179,7 +278,7 @@ mod tests {
         let found = memory.lookup(&CacheKey::from_parts("k".into()), &fields(&[]));
         assert!(matches!(found, Found::OtherVariant(selection) if selection.names().eq([&http::header::ACCEPT_LANGUAGE])));
 
-        memory.insert(Arc::new(response("k", "plain", &[], &fields(&[]))));
+        memory.insert(Arc::new(response("k", "plain", &[], &fields(&[]))), 1);
         assert_eq!(body(&memory, "k", &[("accept-language", "de")]).as_deref(), Some(&b"plain"[..]));
     }
 
@@ -188,7 +287,7 @@ mod tests {
         let memory = Memory::new(16 << 20, evictions());
         for i in 0..VARIANTS_MAX + 10 {
             let request = fields(&[("accept", &i.to_string())]);
-            memory.insert(Arc::new(response("k", &i.to_string(), &["accept"], &request)));
+            memory.insert(Arc::new(response("k", &i.to_string(), &["accept"], &request)), 1);
         }
         assert_eq!(body(&memory, "k", &[("accept", "9")]), None);
         assert!(body(&memory, "k", &[("accept", "10")]).is_some());
@@ -200,7 +299,7 @@ mod tests {
         let evicted = evictions();
         let memory = Memory::new(1 << 20, evicted.clone());
         for i in 0..4_000 {
-            memory.insert(Arc::new(response(&format!("key {i}"), &"x".repeat(2048), &[], &fields(&[]))));
+            memory.insert(Arc::new(response(&format!("key {i}"), &"x".repeat(2048), &[], &fields(&[]))), 1);
         }
         assert!(memory.weight() <= 1 << 20, "{}", memory.weight());
         assert!(memory.len() > 250, "{}", memory.len());
@@ -210,8 +309,8 @@ mod tests {
     #[test]
     fn a_response_heavier_than_the_tier_takes_is_not_kept_and_evicts_nothing() {
         let memory = Memory::new(1 << 20, evictions());
-        memory.insert(Arc::new(response("small", "x", &[], &fields(&[]))));
-        memory.insert(Arc::new(response("large", &"x".repeat(1 << 19), &[], &fields(&[]))));
+        memory.insert(Arc::new(response("small", "x", &[], &fields(&[]))), 1);
+        memory.insert(Arc::new(response("large", &"x".repeat(1 << 19), &[], &fields(&[]))), 1);
         assert_eq!(body(&memory, "large", &[]), None);
         assert!(body(&memory, "small", &[]).is_some());
         assert_eq!(memory.response_bytes_max(), 1 << 18);

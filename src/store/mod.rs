@@ -3,46 +3,65 @@
 //! | file | what |
 //! |---|---|
 //! | `response` | a stored response |
+//! | `generations` | what makes purges exact |
 //! | `memory` | the tier in this process |
-//! | `redis` | the shared tier: its connection, breaker and supervisor |
+//! | `shared` | the tier that all replicas share: what lies in Redis, and how it is read and written |
+//! | `redis` | the connection to Redis, its breaker and supervisor, and what is heard over it |
 //! | `record` | the value of a key in Redis |
+//! | `purge` | purging, and hearing of purges |
+//! | `journal` | the latest purges |
+//! | `replicas` | what replicas ask one another |
 //! | `options` | how the tiers are set up |
 //!
 //! Redis down, slow or lying is an answer ([`Lookup::Unavailable`]), never an error.
 
+mod generations;
+mod journal;
 mod memory;
 mod options;
+mod purge;
 mod record;
 mod redis;
+mod replicas;
 mod response;
+mod shared;
 
-pub use self::redis::State as RedisState;
+pub use self::redis::{Hearing, State as RedisState};
+pub use generations::{Held, Standing};
 pub use options::{MemoryOptions, Options, RedisOptions, WhenDown};
+pub use purge::Reach;
+pub use replicas::Answers;
 pub use response::StoredResponse;
+pub use shared::Budget;
 
-use self::redis::{Redis, Unavailable};
+use self::redis::{Listener, Redis};
 use crate::clock::Clock;
-use crate::rules::CacheKey;
+use crate::rules::{CacheKey, ScopeName, Scopes};
 use crate::semantics::vary::Selection;
 use crate::stats::Stats;
 use crate::tasks::Tasks;
+use generations::Generations;
 use http::{HeaderMap, HeaderName};
+use journal::Journal;
 use memory::{Found, Memory};
 use quick_cache::sync::Cache;
-use record::Record;
+use replicas::Asked;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 /// The owner of all stored responses.
 pub struct Store {
     options: Options,
     memory: Option<Memory>,
     redis: Option<Redis>,
+    generations: Generations,
     /// By which fields the responses of a key in Redis vary, so that one round trip finds the right one.
     varies: Cache<u128, Arc<[HeaderName]>>,
-    /// Counts up when memory is emptied: what was read before must not be put in after.
-    epoch: AtomicU64,
+    /// Which scopes a response in Redis lies in beside those that the request tells, so that one round trip reads all generations.
+    tagged: Cache<u128, Arc<[ScopeName]>>,
+    /// Questions of other replicas.
+    asked: Asked,
+    journal: Journal,
     stats: Arc<Stats>,
     tasks: Tasks,
     clock: Clock,
@@ -62,12 +81,36 @@ pub enum Tier {
 pub enum Lookup {
     /// A stored response, fresh or stale.
     Found(Tier, Arc<StoredResponse>),
+    /// A stored response that is stale because of a soft purge, whatever its age.
+    Softened(Tier, Arc<StoredResponse>),
     /// Nothing under this key.
     Nothing,
     /// Responses to requests with other values in the selecting fields (RFC 9111 §4.1).
     OtherVariant,
     /// Memory has nothing, and Redis could not be asked.
     Unavailable,
+}
+
+/// Why a response that may be stored is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotKept {
+    /// There is no tier to keep it in at present.
+    Nowhere,
+    /// A purge has come since its fetch began.
+    Purged,
+    /// Redis could not say or take the generations on which it depends: a purge by another replica would not find it.
+    NoGeneration,
+}
+
+impl NotKept {
+    /// The reason in a word, the same in header and log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NotKept::Nowhere => "no-tier",
+            NotKept::Purged => "purged",
+            NotKept::NoGeneration => "no-generation",
+        }
+    }
 }
 
 /// The state of the tiers, for those who operate them.
@@ -101,53 +144,84 @@ impl Store {
         let bytes_max = options.memory.bytes_max;
         let memory = (bytes_max > 0).then(|| Memory::new(bytes_max, stats.memory_evictions.clone()));
         let redis = options.redis.clone().map(|redis| Redis::new(redis, stats.clone(), clock.clone()));
-        let varies = Cache::new(VARIES_MAX);
-        let store = Arc::new(Store { memory, redis, varies, epoch: AtomicU64::new(0), options, stats, tasks, clock });
+        let store = Arc::new(Store {
+            memory,
+            generations: Generations::new(redis.is_some()),
+            redis,
+            varies: Cache::new(VARIES_MAX),
+            tagged: Cache::new(VARIES_MAX),
+            asked: Asked::default(),
+            journal: Journal::default(),
+            options,
+            stats,
+            tasks,
+            clock,
+        });
         if let Some(redis) = store.redis.clone() {
-            let on_loss = {
-                let store = Arc::downgrade(&store);
-                move || {
-                    if let Some(store) = store.upgrade() {
-                        store.redis_was_lost();
-                    }
+            let weak = Arc::downgrade(&store);
+            let listener: Listener = Arc::new(move |news| {
+                if let Some(store) = weak.upgrade() {
+                    store.hear(news);
                 }
-            };
-            store.tasks.spawn_until_stop(redis::supervise(redis, on_loss));
+            });
+            store.tasks.spawn_until_stop(redis::supervise(redis, listener));
         }
         store
     }
 
-    /// Looks for the response that a request selects: in memory, then in Redis.
-    pub async fn lookup(&self, key: &CacheKey, request: &HeaderMap, now: SystemTime) -> Lookup {
-        let in_memory = self.lookup_memory(key, request, now);
-        match (&self.redis, in_memory) {
-            // A stale response in memory may be fresh in Redis, if another replica fetched it again meanwhile.
-            (Some(redis), Lookup::Found(tier, stored)) if !stored.head.is_fresh(now) => {
-                match self.lookup_redis(redis, key, request).await {
-                    Lookup::Found(tier, newer) if newer.head.times.received > stored.head.times.received => {
-                        Lookup::Found(tier, newer)
-                    }
-                    _ => Lookup::Found(tier, stored),
-                }
+    /// What one request may spend on Redis.
+    pub fn budget(&self) -> Budget {
+        Budget(self.redis.as_ref().map_or(Duration::ZERO, |redis| redis.options().budget))
+    }
+
+    /// Looks for the response that a request selects: in memory, then in Redis. `scopes` are those that the request tells.
+    pub async fn lookup<'a>(
+        &self,
+        key: &CacheKey,
+        request: &HeaderMap,
+        scopes: impl FnOnce() -> &'a Scopes,
+        budget: &mut Budget,
+        now: SystemTime,
+    ) -> Lookup {
+        let remembered = self.remembered(key, request, now);
+        let Some(redis) = &self.redis else {
+            return remembered.lookup();
+        };
+        match remembered {
+            Remembered::Stored(ref stored, Standing::Holds | Standing::Softened) if stored.head.is_fresh(now) => {
+                remembered.lookup()
             }
-            (Some(redis), Lookup::Nothing | Lookup::OtherVariant) => self.lookup_redis(redis, key, request).await,
-            (_, in_memory) => in_memory,
+            _ if redis.is_up() => self.lookup_redis(redis, key, request, scopes(), remembered, budget).await,
+            // While Redis is away, memory goes on with what it had, if it may; but not with what was heard to have changed.
+            Remembered::Stored(stored, Standing::Unverified) => Lookup::Found(Tier::Memory, stored),
+            Remembered::Stored(_, Standing::Holds | Standing::Softened) => remembered.lookup(),
+            _ => Lookup::Unavailable,
         }
     }
 
     /// Looks in memory alone, at once.
     pub fn lookup_memory(&self, key: &CacheKey, request: &HeaderMap, now: SystemTime) -> Lookup {
-        let Some(memory) = self.memory(now) else {
-            return Lookup::Nothing;
-        };
-        match memory.lookup(key, request) {
-            Found::Response(stored) => Lookup::Found(Tier::Memory, stored),
-            Found::OtherVariant(selection) => {
-                self.note_varies(key, &selection);
-                Lookup::OtherVariant
-            }
-            Found::Nothing => Lookup::Nothing,
+        self.remembered(key, request, now).lookup()
+    }
+
+    /// The generations that hold now for these scopes; to be asked for before a fetch begins. Where they lie in Redis, they are read
+    /// or made there, within the budget; they are kept for `keep` at first.
+    pub async fn hold(&self, scopes: &Scopes, keep: Duration, budget: &mut Budget) -> Held {
+        if let Some(redis) = self.redis.as_ref().filter(|redis| redis.is_up()) {
+            self.prepare(redis, scopes, keep, budget).await;
         }
+        self.generations.hold(scopes.names.iter().copied())
+    }
+
+    /// Whether generations that held when a fetch began still do, so that a request that comes later may share in it.
+    pub async fn still_hold(&self, held: &Held, budget: &mut Budget) -> bool {
+        let standing = match (self.generations.standing(held, self.generations.epoch()), &self.redis) {
+            // While Redis is away, nothing better can be known than that the fetch began in the same absence.
+            (Standing::Unverified, Some(redis)) if !redis.is_up() => return held.epoch() == self.generations.epoch(),
+            (Standing::Unverified | Standing::Doubted, Some(redis)) => self.verify(redis, held, budget).await,
+            (standing, _) => standing,
+        };
+        standing <= Standing::Softened
     }
 
     /// The fields by which the responses of a key are known to vary.
@@ -167,18 +241,29 @@ impl Store {
         self.redis.is_some()
     }
 
-    /// Whether a response would be kept anywhere.
-    pub fn takes_responses(&self, now: SystemTime) -> bool {
-        self.memory(now).is_some() || self.redis.as_ref().is_some_and(Redis::is_up)
+    /// Whether a response that depends on these generations would be kept, or why not.
+    pub fn would_keep(&self, held: &Held, now: SystemTime) -> Result<(), NotKept> {
+        let has_place = self.memory(now).is_some() || self.redis.as_ref().is_some_and(Redis::is_up);
+        match (&self.redis, self.generations.standing(held, self.generations.epoch())) {
+            (_, Standing::Broken) => Err(NotKept::Purged),
+            (Some(redis), _) if redis.is_up() && held.values().is_none() => Err(NotKept::NoGeneration),
+            // What is kept while Redis is away is read against it when it is back.
+            _ if has_place => Ok(()),
+            _ => Err(NotKept::Nowhere),
+        }
     }
 
-    /// Keeps a response: in memory at once, in Redis in the background.
+    /// Keeps a response: in memory at once, in Redis in the background. What a purge has come for meanwhile is not kept.
     pub fn insert(self: &Arc<Store>, response: StoredResponse) -> Arc<StoredResponse> {
         let now = self.clock.now();
         let response = Arc::new(response);
         self.note_varies(&response.key, &response.head.selection);
+        if self.would_keep(&response.held, now).is_err() {
+            return response;
+        }
         // A slow body may end after a later fetch of the same was stored; the later one stays.
-        let is_newest = self.memory(now).is_none_or(|memory| memory.insert(response.clone()));
+        let epoch = self.generations.epoch();
+        let is_newest = self.memory(now).is_none_or(|memory| memory.insert(response.clone(), epoch));
         if is_newest && self.redis.as_ref().is_some_and(Redis::is_up) {
             let (store, response) = (self.clone(), response.clone());
             self.tasks.spawn(async move { store.write_redis(&response, now).await });
@@ -203,131 +288,52 @@ impl Store {
         self.memory.as_ref().filter(|_| self.redis.as_ref().is_none_or(|redis| redis.lets_memory_serve(now)))
     }
 
-    async fn lookup_redis(&self, redis: &Redis, key: &CacheKey, request: &HeaderMap) -> Lookup {
-        let epoch = self.epoch.load(Ordering::Acquire);
-        // All Redis work of a request draws on one budget, also when a second round trip is needed.
-        let deadline = Instant::now() + redis.options().budget;
-        match self.read_redis(redis, key, request, deadline).await {
-            Err(_) => Lookup::Unavailable,
-            Ok(Read::Nothing) => Lookup::Nothing,
-            Ok(Read::OtherVariant) => Lookup::OtherVariant,
-            Ok(Read::Response(stored)) => {
-                let stored = Arc::new(*stored);
-                if self.epoch.load(Ordering::Acquire) == epoch
-                    && let Some(memory) = self.memory(self.clock.now())
+    /// What memory has, and how it stands.
+    fn remembered(&self, key: &CacheKey, request: &HeaderMap, now: SystemTime) -> Remembered {
+        let Some(memory) = self.memory(now) else {
+            return Remembered::Nothing;
+        };
+        match memory.lookup(key, request) {
+            Found::Response(stored, checked) => {
+                let mut standing = self.generations.standing(&stored.held, self.generations.epoch());
+                if let Some(redis) = &self.redis
+                    && (checked != self.generations.epoch() || !redis.is_heard())
                 {
-                    memory.insert(stored.clone());
+                    // Nothing is known of a purge, but there may be a newer response, or news that did not reach us.
+                    standing = standing.max(Standing::Unverified);
                 }
-                Lookup::Found(Tier::Redis, stored)
+                if standing == Standing::Broken {
+                    memory.forget(&stored);
+                    return Remembered::Nothing;
+                }
+                Remembered::Stored(stored, standing)
             }
-        }
-    }
-
-    async fn read_redis(
-        &self,
-        redis: &Redis,
-        key: &CacheKey,
-        request: &HeaderMap,
-        deadline: Instant,
-    ) -> Result<Read, Unavailable> {
-        let known = self.varies(key);
-        let mut names = vec![self.redis_name(redis, key, None)];
-        if let Some(known) = &known {
-            names.push(self.redis_name(redis, key, Some(&Selection::of(known, request))));
-        }
-        let mut values = redis.read(&names, deadline).await?.into_iter();
-        let first = values.next().flatten().and_then(|value| self.decode(key, value));
-        let varies = match first {
-            None => return Ok(Read::Nothing),
-            Some(Record::Response(stored)) => {
-                return Ok(match stored.head.selection.is_empty() {
-                    true => Read::Response(stored),
-                    // A variant lies under a name of its own; one under the key's own name was put there by somebody else.
-                    false => Read::Nothing,
-                });
+            Found::OtherVariant(selection) => {
+                self.note_varies(key, &selection);
+                Remembered::OtherVariant
             }
-            Some(Record::Varies { names, .. }) => names,
-        };
-        let second = match known.is_some_and(|known| *known == *varies) {
-            true => values.next().flatten(),
-            false => {
-                self.varies.insert(key.hash(), varies.clone().into());
-                let name = self.redis_name(redis, key, Some(&Selection::of(&varies, request)));
-                redis.read(&[name], deadline).await?.pop().flatten()
-            }
-        };
-        Ok(match second.and_then(|value| self.decode(key, value)) {
-            Some(Record::Response(stored)) if stored.head.selection.matches(request) => Read::Response(stored),
-            _ => Read::OtherVariant,
-        })
-    }
-
-    /// Decodes a value, if it is ours, whole, and of this very key.
-    fn decode(&self, key: &CacheKey, value: bytes::Bytes) -> Option<Record> {
-        let record = record::decode(value);
-        let is_of_key = |record: &Record| match record {
-            Record::Response(stored) => stored.key == *key,
-            Record::Varies { key: theirs, .. } => theirs == key,
-        };
-        match record {
-            Ok(record) if is_of_key(&record) => Some(record),
-            refused => {
-                self.stats.redis.errors_value.inc();
-                let error = refused.err().map_or("the value is of another key".to_owned(), |error| error.to_string());
-                tracing::debug!(%key, error, "redis_value_refused");
-                None
-            }
-        }
-    }
-
-    async fn write_redis(&self, response: &StoredResponse, now: SystemTime) {
-        let Some(redis) = &self.redis else { return };
-        let keep = response.keep_for(now, self.options.keep_stale);
-        if keep.is_zero() {
-            return;
-        }
-        let value = record::encode(response);
-        if value.len() > redis.options().value_bytes_max {
-            return;
-        }
-        let selection = &response.head.selection;
-        let own = self.redis_name(redis, &response.key, None);
-        let mut values = Vec::with_capacity(2);
-        if selection.is_empty() {
-            values.push((own, value, keep));
-        } else {
-            let names: Vec<HeaderName> = selection.names().cloned().collect();
-            let varies = record::encode_varies(&response.key, &names);
-            values.push((own, varies, keep.max(VARIES_KEPT_MIN)));
-            values.push((self.redis_name(redis, &response.key, Some(selection)), value, keep));
-        }
-        redis.write(values).await;
-    }
-
-    /// The name of a key in Redis. The braces keep a key and its variants on one node of a cluster.
-    fn redis_name(&self, redis: &Redis, key: &CacheKey, selection: Option<&Selection>) -> String {
-        let prefix = &redis.options().prefix;
-        match selection {
-            None => format!("{prefix}:{SCHEMA}:{{{key}}}"),
-            Some(selection) => format!("{prefix}:{SCHEMA}:{{{key}}}:{:032x}", key.variant(selection)),
-        }
-    }
-
-    /// While Redis was away, other replicas may have replaced what memory holds; so memory begins anew.
-    fn redis_was_lost(&self) {
-        let must_forget = self.redis.as_ref().is_some_and(|redis| redis.options().when_down == WhenDown::PassThrough);
-        if let Some(memory) = self.memory.as_ref().filter(|_| must_forget) {
-            self.epoch.fetch_add(1, Ordering::AcqRel);
-            memory.clear();
+            Found::Nothing => Remembered::Nothing,
         }
     }
 }
 
-/// What Redis has for a request.
-enum Read {
-    Response(Box<StoredResponse>),
+/// What memory has for a request.
+enum Remembered {
+    Stored(Arc<StoredResponse>, Standing),
     OtherVariant,
     Nothing,
+}
+
+impl Remembered {
+    /// What can be said without asking Redis.
+    fn lookup(self) -> Lookup {
+        match self {
+            Remembered::Stored(stored, Standing::Holds) => Lookup::Found(Tier::Memory, stored),
+            Remembered::Stored(stored, Standing::Softened) => Lookup::Softened(Tier::Memory, stored),
+            Remembered::OtherVariant => Lookup::OtherVariant,
+            Remembered::Stored(..) | Remembered::Nothing => Lookup::Nothing,
+        }
+    }
 }
 
 /// Checks a Redis URL without connecting, in words for the person who wrote it.
@@ -340,18 +346,13 @@ pub fn display_redis_url(url: &str) -> String {
     redis::display_url(url)
 }
 
-/// The version of the names and values in Redis.
-const SCHEMA: u32 = 1;
-
-/// For so many keys it is remembered by which fields they vary.
+/// For so many keys it is remembered by which fields they vary, and which tags their responses brought.
 const VARIES_MAX: usize = 16_384;
-
-/// The list of names must not go before the variants that it leads to.
-const VARIES_KEPT_MIN: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::rules::Scope;
     use crate::semantics::freshness::{Lifetime, Source};
     use crate::semantics::{StoredHead, Times};
     use http::StatusCode;
@@ -367,6 +368,8 @@ pub(crate) mod tests {
             Lifetime { duration: Duration::from_secs(60), source: Source::MaxAge },
             Selection::of(&names, request),
         );
-        StoredResponse { key: CacheKey::from_parts(key.to_owned().into()), head, body: body.to_owned().into(), tags: Vec::new() }
+        let held = Generations::new(false).hold([Scope::All.name()]);
+        let key = CacheKey::from_parts(key.to_owned().into());
+        StoredResponse { key, head, body: body.to_owned().into(), tags: Vec::new(), held }
     }
 }

@@ -36,8 +36,10 @@ pub struct RedisOptions {
     pub memory_ttl_when_down: Duration,
     /// How long connecting may take, in the background.
     pub connect_timeout: Duration,
-    /// How long a write may take, in the background.
+    /// How long a write may take, in the background, and a purge.
     pub write_timeout: Duration,
+    /// How often a sign of life is exchanged. What memory holds is relied on for three of them without one.
+    pub heartbeat: Duration,
     /// Commands under way at once; more go without Redis.
     pub commands_max: usize,
     /// The largest value that is written or read.
@@ -66,6 +68,7 @@ impl std::fmt::Debug for RedisOptions {
         shown.field("url", &display_redis_url(&self.url)).field("prefix", &self.prefix).field("budget", &self.budget);
         shown.field("when_down", &self.when_down).field("memory_ttl_when_down", &self.memory_ttl_when_down);
         shown.field("connect_timeout", &self.connect_timeout).field("write_timeout", &self.write_timeout);
+        shown.field("heartbeat", &self.heartbeat);
         shown.field("commands_max", &self.commands_max).field("value_bytes_max", &self.value_bytes_max).finish()
     }
 }
@@ -81,6 +84,7 @@ impl RedisOptions {
             memory_ttl_when_down: Duration::from_secs(300),
             connect_timeout: Duration::from_secs(1),
             write_timeout: Duration::from_millis(250),
+            heartbeat: Duration::from_secs(2),
             commands_max: 1024,
             value_bytes_max: 1 << 20,
         }

@@ -12,14 +12,16 @@
 //! | | for the names: their number (2), then each (2 + n) |
 //! | | for a response: status (2), when it was requested and received, in ms since 1970 (8, 8), lifetime in ms (8) and its source (1), |
 //! | | the selecting request fields: number (2), each name (2 + n), whether it was there (1), value (4 + n), |
+//! | | the generations that it depends on: number (2), each the scope's name (16) and the generation (32); |
 //! | | the tags: number (2), each (2 + n); the fields: number (2), each name (2 + n) and value (4 + n); |
 //! | rest | the body |
 //!
 //! A value is untrusted until it was decoded: whoever writes to Redis may have written it. So nothing is allocated by a
 //! length that the value's own octets don't cover, and the caller compares the key.
 
+use super::generations::Generation;
 use super::response::StoredResponse;
-use crate::rules::CacheKey;
+use crate::rules::{CacheKey, ScopeName};
 use crate::semantics::freshness::{Lifetime, Source};
 use crate::semantics::vary::Selection;
 use crate::semantics::{StoredHead, Times};
@@ -32,7 +34,7 @@ use xxhash_rust::xxh3::xxh3_64;
 #[derive(Debug, PartialEq)]
 pub(super) enum Record {
     /// A stored response.
-    Response(Box<StoredResponse>),
+    Response(Box<Recorded>),
     /// The responses of this key vary on these fields; each lies under a name of its own.
     Varies {
         /// The key.
@@ -40,6 +42,16 @@ pub(super) enum Record {
         /// The selecting fields.
         names: Vec<HeaderName>,
     },
+}
+
+/// A stored response as a value says it, with the generations that must still hold.
+#[derive(Debug, PartialEq)]
+pub(super) struct Recorded {
+    pub(super) key: CacheKey,
+    pub(super) head: StoredHead,
+    pub(super) body: Bytes,
+    pub(super) tags: Vec<String>,
+    pub(super) generations: Vec<(ScopeName, Generation)>,
 }
 
 /// Why a value is none of ours, or no longer.
@@ -55,8 +67,8 @@ pub(super) enum RecordError {
     Malformed,
 }
 
-/// Encodes a response.
-pub(super) fn encode(response: &StoredResponse) -> Vec<u8> {
+/// Encodes a response, and the generations that it depends on.
+pub(super) fn encode(response: &StoredResponse, generations: &[(ScopeName, Generation)]) -> Vec<u8> {
     let head = &response.head;
     let mut out = Writer::new(KIND_RESPONSE, response.body.len() + 1024);
     out.long(response.key.parts());
@@ -70,6 +82,11 @@ pub(super) fn encode(response: &StoredResponse) -> Vec<u8> {
         out.short(name.as_str().as_bytes());
         out.0.push(value.is_some().into());
         out.long(value.unwrap_or_default());
+    }
+    out.count(generations.len());
+    for (name, generation) in generations {
+        out.0.extend(name.0.to_be_bytes());
+        out.0.extend(generation.to_octets());
     }
     out.count(response.tags.len());
     response.tags.iter().for_each(|tag| out.short(tag.as_bytes()));
@@ -118,7 +135,7 @@ pub(super) fn decode(value: Bytes) -> Result<Record, RecordError> {
     }
 }
 
-fn decode_response(key: CacheKey, mut input: Reader) -> Result<StoredResponse, RecordError> {
+fn decode_response(key: CacheKey, mut input: Reader) -> Result<Recorded, RecordError> {
     let status = StatusCode::from_u16(input.u16()?).map_err(|_| RecordError::Malformed)?;
     let times = Times { requested: input.time()?, received: input.time()? };
     let duration = Duration::from_millis(input.u64()?);
@@ -130,6 +147,11 @@ fn decode_response(key: CacheKey, mut input: Reader) -> Result<StoredResponse, R
         let is_present = input.octet()? != 0;
         let value = input.long()?;
         selection.push((name, is_present.then(|| value.as_ref().into())));
+    }
+    let mut generations = Vec::new();
+    for _ in 0..input.u16()? {
+        let name = ScopeName(input.0.try_get_u128().map_err(|_| RecordError::Malformed)?);
+        generations.push((name, Generation::from_octets(&input.octets(32)?).ok_or(RecordError::Malformed)?));
     }
     let mut tags = Vec::new();
     for _ in 0..input.u16()? {
@@ -144,7 +166,7 @@ fn decode_response(key: CacheKey, mut input: Reader) -> Result<StoredResponse, R
         fields.try_append(name, value).map_err(|_| RecordError::Malformed)?;
     }
     let head = StoredHead::new(status, fields, times, Lifetime { duration, source }, Selection::from_parts(selection));
-    Ok(StoredResponse { key, head, body: input.0, tags })
+    Ok(Recorded { key, head, body: input.0, tags, generations })
 }
 
 struct Writer(Vec<u8>);
@@ -228,7 +250,7 @@ fn millis(time: SystemTime) -> u64 {
 const MAGIC: &[u8] = b"SC";
 
 /// Counts up whenever the format changes; a value of another version is a miss.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 const KIND_RESPONSE: u8 = 1;
 const KIND_VARIES: u8 = 2;
@@ -251,10 +273,16 @@ mod tests {
         sample
     }
 
+    fn encoded() -> (Vec<u8>, Vec<(ScopeName, Generation)>) {
+        let generations = vec![(ScopeName(1), Generation::new()), (ScopeName(u128::MAX), Generation::new())];
+        (encode(&sample(), &generations), generations)
+    }
+
     #[test]
     fn a_response_survives_the_way_to_redis_and_back() {
-        let decoded = decode(encode(&sample()).into()).unwrap();
-        assert_eq!(decoded, Record::Response(Box::new(sample())));
+        let (value, generations) = encoded();
+        let StoredResponse { key, head, body, tags, .. } = sample();
+        assert_eq!(decode(value.into()).unwrap(), Record::Response(Box::new(Recorded { key, head, body, tags, generations })));
     }
 
     #[test]
@@ -271,14 +299,14 @@ mod tests {
         check(b"S", RecordError::Foreign);
         check(b"{\"json\":true}", RecordError::Foreign);
         check(b"SC", RecordError::Malformed);
-        check(b"SC\x02\x01", RecordError::Version(2));
-        check(b"SC\x01\x01", RecordError::Malformed);
-        check(b"SC\x01\x01\0\0\0\0\0\0\0\0", RecordError::Checksum);
+        check(b"SC\x01\x01", RecordError::Version(1));
+        check(b"SC\x02\x01", RecordError::Malformed);
+        check(b"SC\x02\x01\0\0\0\0\0\0\0\0", RecordError::Checksum);
     }
 
     #[test]
     fn every_flipped_bit_and_every_cut_is_noticed() {
-        let whole = encode(&sample());
+        let (whole, _) = encoded();
         for at in 0..whole.len() {
             assert!(decode(whole[..at].to_vec().into()).is_err(), "cut at {at}");
             for bit in 0..8 {

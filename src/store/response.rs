@@ -1,12 +1,13 @@
 //! A stored response: what a tier holds.
 
+use super::generations::Held;
 use crate::rules::CacheKey;
 use crate::semantics::StoredHead;
 use bytes::Bytes;
 use std::time::{Duration, SystemTime};
 
 /// A stored response, whole.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct StoredResponse {
     /// The key it answers; compared when it is read.
     pub key: CacheKey,
@@ -16,6 +17,8 @@ pub struct StoredResponse {
     pub body: Bytes,
     /// The names under which it can be purged.
     pub tags: Vec<String>,
+    /// The generations on which it depends: those that held before its fetch began.
+    pub held: Held,
 }
 
 impl StoredResponse {
@@ -23,7 +26,7 @@ impl StoredResponse {
     pub(super) fn weight(&self) -> u64 {
         let fields: usize = self.head.fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum();
         let tags: usize = self.tags.iter().map(|tag| tag.len() + size_of::<String>()).sum();
-        (self.body.len() + self.key.parts().len() + fields + tags + ENTRY_OVERHEAD) as u64
+        (self.body.len() + self.key.parts().len() + fields + tags + self.held.weight() + ENTRY_OVERHEAD) as u64
     }
 
     /// How long it is worth keeping: while it is fresh and, if the origin could confirm it, for `keep_stale` after that.

@@ -61,6 +61,43 @@ async fn a_redis_that_is_killed_fails_no_request_and_is_used_again() {
 }
 
 #[tokio::test]
+async fn a_loss_is_noticed_also_when_nobody_asks() {
+    let redis = RedisServer::start().await;
+    let quick = |config: &mut Config| {
+        let options = config.store.redis.as_mut().unwrap();
+        (options.budget, options.heartbeat) = (millis(100), millis(100));
+    };
+    let world = World::with_redis(&redis, quick).await;
+    redis.kill();
+    world.redis_is("degraded").await;
+    redis.restart().await;
+    world.redis_is("connected").await;
+    redis.freeze();
+    world.redis_is("degraded").await;
+    redis.thaw();
+    world.redis_is("connected").await;
+}
+
+#[tokio::test]
+async fn an_account_that_may_not_read_is_no_help_and_is_not_tried_by_requests() {
+    let redis = RedisServer::start().await;
+    let world = World::with_redis(&redis, |_| {}).await;
+    redis.run::<()>("ACL SETUSER default -getrange").await;
+    world.notices_that_redis_is_gone().await;
+    let connects = world.metric("sidecache_redis_connects_total").await;
+    eventually("the refusal is told", async || {
+        world.stats().await["redis"]["last_error"].as_str().is_some_and(|error| error.starts_with("NOPERM"))
+    })
+    .await;
+    for i in 0..10 {
+        world.get(&format!("/still-unknown-{i}")).await.forwarded("uri-miss");
+    }
+    assert_eq!(world.metric("sidecache_redis_connects_total").await, connects);
+    redis.run::<()>("ACL SETUSER default +getrange").await;
+    world.redis_is("connected").await;
+}
+
+#[tokio::test]
 async fn memory_may_go_on_without_redis_for_a_while() {
     let redis = RedisServer::start().await;
     let world = World::with_redis(&redis, on_memory).await;

@@ -143,6 +143,22 @@ impl World {
         Client::of(self.sidecar.admin_address.expect("the world has an admin listener")).ask("GET", path).await
     }
 
+    /// Any request to the admin listener.
+    pub fn ask_admin(&self, method: &str, path: &str) -> Ask {
+        Client::of(self.sidecar.admin_address.expect("the world has an admin listener")).ask(method, path)
+    }
+
+    /// Purges, and gives what the answer says.
+    #[track_caller]
+    pub fn purge(&self, order: Value) -> impl Future<Output = Value> + use<> {
+        let asked = self.ask_admin("POST", "/admin/cache/purge").body(order.to_string());
+        async move {
+            let got = asked.await;
+            assert!(got.status.is_success(), "{got:?}");
+            serde_json::from_slice(&got.body()).expect("the answer is JSON")
+        }
+    }
+
     pub async fn stats(&self) -> Value {
         serde_json::from_slice(&self.admin("/admin/cache/stats").await.body()).expect("statistics are JSON")
     }

@@ -137,6 +137,12 @@ impl Origin {
         replies.entry(path.to_owned()).or_default().coming.push_back(reply.into());
     }
 
+    /// From now on a path has this, whatever the script said.
+    pub fn has(&self, path: &str, reply: impl Into<Reply>) {
+        let mut replies = self.script.replies.lock().unwrap();
+        replies.insert(path.to_owned(), Lines { coming: VecDeque::from([reply.into()]), present: None });
+    }
+
     /// How many requests came for a path.
     pub fn count(&self, path: &str) -> usize {
         self.seen(path).len()

@@ -108,16 +108,26 @@ impl RedisServer {
     }
 
     /// The names of all keys.
-    pub async fn keys(&self) -> Vec<String> {
+    pub async fn all_keys(&self) -> Vec<String> {
         let mut keys: Vec<String> = self.run("KEYS *").await;
         keys.sort();
         keys
     }
 
-    /// Waits until there are so many keys, and names them.
+    /// The names of stored responses, and of the lists of fields that they vary on.
+    pub async fn keys(&self) -> Vec<String> {
+        self.all_keys().await.into_iter().filter(|key| key.contains(":2:{")).collect()
+    }
+
+    /// Waits until there are so many of them, and names them.
     pub async fn keys_become(&self, number: usize) -> Vec<String> {
         eventually(&format!("there are {number} keys in Redis"), async || self.keys().await.len() == number).await;
         self.keys().await
+    }
+
+    /// The names of generations.
+    pub async fn generations(&self) -> Vec<String> {
+        self.all_keys().await.into_iter().filter(|key| key.contains(":2:g:")).collect()
     }
 
     /// What lies under a key.

@@ -1,22 +1,32 @@
 //! The tier that all replicas share, and what keeps its troubles from becoming the requests'.
 //!
-//! Commands go through one multiplexed connection. While there is none (the breaker is open), a command is refused at once and
-//! costs nothing. One task, `supervise`, is the only place that connects, probes and reports changes of state.
+//! Commands go through one multiplexed connection, on which Redis also tells of changes. While there is none (the breaker is
+//! open), a command is refused at once and costs nothing. One task, `supervise`, is the only place that connects, probes and
+//! reports changes of state.
 
 mod breaker;
+mod commands;
+mod names;
+mod news;
+mod purges;
 mod supervise;
 
+pub(super) use names::{Named, Names};
+pub use news::Hearing;
+pub(super) use news::{Listener, News};
+pub(super) use purges::Order;
 pub(super) use supervise::supervise;
 
 use super::{RedisOptions, WhenDown};
 use crate::clock::Clock;
+use crate::rules::Scope;
 use crate::stats::Stats;
 use arc_swap::ArcSwapOption;
 use breaker::Breaker;
-use bytes::Bytes;
+use purges::Backlog;
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult};
-use std::sync::atomic::{AtomicU64, Ordering};
+use redis::{RedisError, RedisResult};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, Semaphore};
@@ -29,6 +39,9 @@ pub(super) struct Redis {
 
 struct Shared {
     options: RedisOptions,
+    names: Names,
+    /// What this process is to other replicas.
+    id: String,
     stats: Arc<Stats>,
     clock: Clock,
     /// `None` is the open breaker.
@@ -38,6 +51,15 @@ struct Shared {
     writes: Mutex<Writing>,
     broken: Notify,
     state: Mutex<State>,
+    /// Purges that Redis has not heard of. While there are any, there is no link.
+    backlog: Mutex<Backlog>,
+    /// Until when nothing can have been missed, in milliseconds since `started`.
+    hears_until: AtomicU64,
+    started: Instant,
+    /// Changes are announced on the channel, since Redis doesn't do it.
+    must_tell: AtomicBool,
+    /// Redis knows `PEXPIRE … GT`.
+    knows_gt: AtomicBool,
     /// Keys in Redis' database, as counted last.
     keys: AtomicU64,
 }
@@ -62,6 +84,10 @@ pub struct State {
     pub keys: u64,
     /// Whether writes are paused, since Redis refused several in a row.
     pub writes_paused: bool,
+    /// How this process hears of changes, while it is connected.
+    pub hearing: Option<Hearing>,
+    /// Purges that Redis has not heard of yet.
+    pub purges_pending: usize,
 }
 
 /// A command that came to nothing.
@@ -95,8 +121,23 @@ impl Redis {
             reads: Mutex::default(),
             writes: Mutex::default(),
             broken: Notify::new(),
-            state: Mutex::new(State { is_up: false, since: clock.now(), last_error: None, keys: 0, writes_paused: false }),
+            state: Mutex::new(State {
+                is_up: false,
+                since: clock.now(),
+                last_error: None,
+                keys: 0,
+                writes_paused: false,
+                hearing: None,
+                purges_pending: 0,
+            }),
+            backlog: Mutex::default(),
+            hears_until: AtomicU64::new(0),
+            started: Instant::now(),
+            must_tell: AtomicBool::new(false),
+            knows_gt: AtomicBool::new(false),
             keys: AtomicU64::new(0),
+            names: Names::new(&options.prefix),
+            id: random_id(),
             options,
             stats,
             clock,
@@ -106,6 +147,15 @@ impl Redis {
 
     pub(super) fn options(&self) -> &RedisOptions {
         &self.shared.options
+    }
+
+    pub(super) fn names(&self) -> &Names {
+        &self.shared.names
+    }
+
+    /// What this process is to other replicas.
+    pub(super) fn id(&self) -> &str {
+        &self.shared.id
     }
 
     /// Whether it is being asked.
@@ -125,75 +175,38 @@ impl Redis {
         }
     }
 
+    /// Whether this process hears of changes as they happen, so that what it has verified counts.
+    pub(super) fn is_heard(&self) -> bool {
+        self.is_up() && self.millis(Instant::now()) < self.shared.hears_until.load(Ordering::Acquire)
+    }
+
+    /// Carries out purges now, or keeps them until Redis is there, and before anything else is asked of it. Says whether it was now.
+    pub(super) async fn purge(&self, orders: &[Order], question: Option<&str>) -> bool {
+        for _ in 0..PURGE_ATTEMPTS_MAX {
+            if self.is_up() && self.carry_out(orders, question).await {
+                return true;
+            }
+            let mut backlog = lock(&self.shared.backlog);
+            // With the backlog locked, a connection that is made meanwhile is not used before it was looked at.
+            if !self.is_up() {
+                backlog.add(orders, &self.names().generation(Scope::All.name()));
+                return false;
+            }
+        }
+        if let Some(link) = self.shared.link.load_full() {
+            self.open(&link, "a purge was refused");
+        }
+        lock(&self.shared.backlog).add(orders, &self.names().generation(Scope::All.name()));
+        false
+    }
+
     pub(super) fn state(&self) -> State {
         State {
             keys: self.shared.keys.load(Ordering::Relaxed),
             writes_paused: lock(&self.shared.writes).paused_until.is_some_and(|until| Instant::now() < until),
+            purges_pending: lock(&self.shared.backlog).len(),
             ..lock(&self.shared.state).clone()
         }
-    }
-
-    /// Reads values, all in one round trip and before `deadline`. A value over the limit counts as absent: of it, only the limit
-    /// is transferred.
-    pub(super) async fn read(&self, names: &[String], deadline: Instant) -> Result<Vec<Option<Bytes>>, Unavailable> {
-        let limit = self.options().value_bytes_max;
-        let mut pipeline = Pipeline::with_capacity(names.len());
-        for name in names {
-            // GETRANGE with an end, so that whoever planted a huge value does not fill this process' memory.
-            pipeline.cmd("GETRANGE").arg(name).arg(0).arg(limit);
-        }
-        self.shared.stats.redis.reads.inc();
-        let budget = deadline.saturating_duration_since(Instant::now());
-        let answered = self.ask(budget, async |link| pipeline.query_async::<Vec<Vec<u8>>>(link).await).await;
-        match answered {
-            Ok(values) => {
-                lock(&self.shared.reads).succeeded();
-                Ok(values.into_iter().map(|value| (1..=limit).contains(&value.len()).then(|| value.into())).collect())
-            }
-            Err(Refused { link, why, refusal }) => {
-                // Redis may live and say no for one key alone (WRONGTYPE); what concerns all keys counts like silence.
-                let concerns_all = refusal.as_ref().is_none_or(|code| CONCERNS_ALL.contains(&code.as_str()));
-                if let Some(link) = link.filter(|link| concerns_all && self.is_present(link))
-                    && lock(&self.shared.reads).failed(Instant::now())
-                {
-                    let refused = lock(&self.shared.state).last_error.clone().filter(|_| refusal.is_some());
-                    self.open(&link, refused.as_deref().unwrap_or(TOO_SLOW));
-                }
-                Err(why)
-            }
-        }
-    }
-
-    /// Writes values, each with its time to live. Says whether Redis took them.
-    pub(super) async fn write(&self, values: Vec<(String, Vec<u8>, Duration)>) -> bool {
-        if lock(&self.shared.writes).paused_until.is_some_and(|until| Instant::now() < until) {
-            return false;
-        }
-        let mut pipeline = Pipeline::with_capacity(values.len());
-        for (name, value, ttl) in values {
-            let ttl_ms = (ttl.as_millis() as u64).max(1);
-            pipeline.cmd("SET").arg(name).arg(value).arg("PX").arg(ttl_ms).ignore();
-        }
-        self.shared.stats.redis.writes.inc();
-        let written = self.ask(self.options().write_timeout, async |link| pipeline.query_async::<()>(link).await).await;
-        let mut writing = lock(&self.shared.writes);
-        match &written {
-            Ok(()) => *writing = Writing::default(),
-            // Only what Redis itself did counts: it was asked, and refused or said nothing.
-            Err(Refused { link: Some(link), .. }) if self.is_present(link) => {
-                if writing.breaker.failed(Instant::now()) {
-                    writing.paused_until = Some(Instant::now() + WRITE_PAUSE);
-                }
-            }
-            Err(_) => {}
-        }
-        written.is_ok()
-    }
-
-    /// Sends one command outside of any request; `None` is no answer within the budget.
-    async fn probe<T: FromRedisValue>(&self, link: &MultiplexedConnection, command: &Cmd) -> Option<RedisResult<T>> {
-        let mut link = link.clone();
-        tokio::time::timeout(self.options().budget, command.query_async(&mut link)).await.ok()
     }
 
     /// Lets `command` use the connection, if there is one and a place on it, for at most `limit`.
@@ -215,14 +228,14 @@ impl Redis {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) if error.is_io_error() || error.is_unrecoverable_error() => {
                 shared.stats.redis.errors_connection.inc();
-                self.open(&link, &error.to_string());
+                self.open(&link, &describe(&error));
                 Err(unasked(Unavailable::Failed))
             }
             Ok(Err(error)) => {
                 shared.stats.redis.errors_refused.inc();
                 lock(&shared.state).last_error = Some(describe(&error));
-                let refusal = error.code().map(str::to_owned);
-                Err(Refused { link: Some(link), why: Unavailable::Failed, refusal: refusal.or(Some(String::new())) })
+                let refusal = code(&error).unwrap_or_default();
+                Err(Refused { link: Some(link), why: Unavailable::Failed, refusal: Some(refusal) })
             }
             Err(_) => {
                 shared.stats.redis.errors_timeout.inc();
@@ -251,16 +264,40 @@ impl Redis {
         let mut state = lock(&self.shared.state);
         let since = if state.is_up == is_up { state.since } else { self.shared.clock.now() };
         let last_error = error.map(str::to_owned).or_else(|| state.last_error.take());
-        *state = State { is_up, since, last_error, keys: 0, writes_paused: false };
+        let hearing = state.hearing.filter(|_| is_up);
+        *state = State { is_up, since, last_error, hearing, ..state.clone() };
     }
+
+    /// A moment, as `hears_until` counts.
+    fn millis(&self, moment: Instant) -> u64 {
+        moment.duration_since(self.shared.started).as_millis() as u64
+    }
+}
+
+/// What Redis itself answered, if it answered: its code. Of several commands, the first that was refused counts.
+fn code(error: &RedisError) -> Option<String> {
+    let refused = error.clone().into_server_errors();
+    let refused = refused.as_ref().and_then(|refused| refused.first()).map(|(_, error)| error.code().to_owned());
+    refused.or_else(|| error.code().map(str::to_owned))
 }
 
 /// An error as it is logged: without the server's address, which may hold credentials.
 fn describe(error: &RedisError) -> String {
+    let refused = error.clone().into_server_errors();
+    if let Some((_, error)) = refused.as_ref().and_then(|refused| refused.first()) {
+        return format!("{} {}", error.code(), error.details().unwrap_or_default()).trim_end().to_owned();
+    }
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         _ => error.to_string(),
     }
+}
+
+/// Octets that no other process has.
+pub(super) fn random_id() -> String {
+    let mut octets = [0; 8];
+    getrandom::fill(&mut octets).expect("the system has a source of random octets");
+    format!("{:016x}", u64::from_be_bytes(octets))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -272,6 +309,9 @@ const CONCERNS_ALL: &[&str] = &["NOAUTH", "WRONGPASS", "LOADING", "MASTERDOWN", 
 
 /// The error of a Redis that lives and is no help.
 const TOO_SLOW: &str = "no answer within the budget";
+
+/// A purge that finds Redis up and is refused nevertheless is tried again so often.
+const PURGE_ATTEMPTS_MAX: usize = 3;
 
 /// How long writes are left alone after Redis refused several in a row.
 const WRITE_PAUSE: Duration = Duration::from_secs(1);

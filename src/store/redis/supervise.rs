@@ -1,30 +1,44 @@
 //! The one place that connects to Redis, finds out whether it is well, and says so once a change.
 
-use super::{Redis, TOO_SLOW, Writing, describe, lock};
-use redis::aio::MultiplexedConnection;
+use super::news::{self, Hearing, Listener, News};
+use super::{Redis, TOO_SLOW, Writing, code, describe, lock};
+use crate::rules::Scope;
+use futures_util::StreamExt;
+use redis::aio::{MultiplexedConnection, PubSub};
 use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, RedisResult};
+use redis::{AsyncConnectionConfig, Client, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisResult};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 use tracing::{info, warn};
+
+/// A connection that is ready to be used.
+struct Ready {
+    link: MultiplexedConnection,
+    /// Rings when the connection is closed, also when nobody is using it.
+    closed: Arc<Notify>,
+    hearing: Hearing,
+    channel: Option<PubSub>,
+}
 
 /// Connects, and connects again, for as long as the process lives.
 ///
-/// `on_loss` is called when Redis is lost, before anything else happens.
-pub(in crate::store) async fn supervise(redis: Redis, on_loss: impl Fn() + Send) {
+/// `listener` hears of all that changes in Redis, and that anything may have changed whenever the connection is lost.
+pub(in crate::store) async fn supervise(redis: Redis, listener: Listener) {
     let mut pause = PAUSE_MIN;
     let mut said = Said::Nothing;
     loop {
-        let ended = match connect(&redis).await {
-            Ok(link) => {
+        let ended = match connect(&redis, &listener).await {
+            Ok(ready) => {
                 let connected = Instant::now();
                 if said != Said::Connected {
-                    info!(address = super::display_url(&redis.options().url), "redis_connected");
+                    let address = super::display_url(&redis.options().url);
+                    info!(address, hearing = ready.hearing.as_str(), "redis_connected");
                     said = Said::Connected;
                 }
-                let ended = serve(&redis, link).await;
-                on_loss();
+                let ended = serve(&redis, ready, &listener).await;
+                listener(News::Anything);
                 // A connection that breaks again and again is given longer and longer pauses, like one that can't be made.
                 if connected.elapsed() >= STEADY_AFTER {
                     pause = PAUSE_MIN;
@@ -59,7 +73,7 @@ enum Said {
 }
 
 /// Makes a connection that answers within the budget, or says why there is none.
-async fn connect(redis: &Redis) -> RedisResult<MultiplexedConnection> {
+async fn connect(redis: &Redis, listener: &Listener) -> RedisResult<Ready> {
     let options = redis.options();
     let client = Client::open(options.url.as_str())?;
     let tcp = TcpSettings::default()
@@ -68,37 +82,124 @@ async fn connect(redis: &Redis) -> RedisResult<MultiplexedConnection> {
     // A partition without a reset: the kernel gives the connection up, instead of retransmitting into the void.
     #[cfg(target_os = "linux")]
     let tcp = tcp.set_user_timeout(Duration::from_secs(2));
-    let client = Client::open(client.get_connection_info().clone().set_tcp_settings(tcp))?;
-    let config = AsyncConnectionConfig::new()
+    let info = client.get_connection_info().clone().set_tcp_settings(tcp);
+    // A peer that takes the connection and then says nothing would hold the handshake for ever.
+    let limited = async |protocol| {
+        // Without the library's name: an account need not be permitted to say it.
+        let settings = info.redis_settings().clone().set_protocol(protocol).set_skip_set_lib_name();
+        let connecting = handshake(redis, info.clone().set_redis_settings(settings), listener);
+        let connected = tokio::time::timeout(options.connect_timeout, connecting).await;
+        connected.map_err(|_| (redis::ErrorKind::Io, "no answer to the handshake"))?
+    };
+    match limited(ProtocolVersion::RESP3).await {
+        // It lives, and does not know the third protocol, or does not permit it.
+        Err(error) if !error.is_io_error() => limited(ProtocolVersion::RESP2).await,
+        connected => connected,
+    }
+}
+
+/// Connects, finds out what the server can do, begins to hear of changes, and tells of the purges that it has not heard of.
+async fn handshake(redis: &Redis, info: redis::ConnectionInfo, listener: &Listener) -> RedisResult<Ready> {
+    let options = redis.options();
+    let is_resp3 = info.redis_settings().protocol() == ProtocolVersion::RESP3;
+    let client = Client::open(info)?;
+    let mut config = AsyncConnectionConfig::new()
         // The budget is kept by the caller; a second limit here would only hide which one struck.
         .set_response_timeout(None)
         .set_connection_timeout(Some(options.connect_timeout))
         .set_pipeline_buffer_size(options.commands_max);
-    let connecting = client.get_multiplexed_async_connection_with_config(&config);
-    // A peer that takes the connection and then says nothing would hold the handshake for ever.
-    let connected = tokio::time::timeout(options.connect_timeout, connecting).await;
-    let link = connected.map_err(|_| (redis::ErrorKind::Io, "no answer to the handshake"))??;
-    // A server that is slower than the budget is of no use to any request, so it is not used.
-    match redis.probe::<String>(&link, &redis::cmd("PING")).await {
-        Some(pong) => pong.map(|_| link),
-        None => Err((redis::ErrorKind::Io, TOO_SLOW).into()),
+    let closed = Arc::new(Notify::new());
+    if is_resp3 {
+        let (listener, closed) = (listener.clone(), closed.clone());
+        config = config.set_push_sender(move |push: PushInfo| -> Result<(), std::convert::Infallible> {
+            news::pushed(&push, &listener);
+            if push.kind == PushKind::Disconnection {
+                closed.notify_one();
+            }
+            Ok(())
+        });
+    }
+    let mut link = client.get_multiplexed_async_connection_with_config(&config).await?;
+    // A server that is slower than the budget, or does not permit to read, is of no use to any request, so it is not used.
+    let mut reading = Pipeline::new();
+    let name = redis.names().generation(Scope::All.name());
+    reading.cmd("GETRANGE").arg(&name).arg(0).arg(0).ignore().cmd("MGET").arg(&name).ignore();
+    match tokio::time::timeout(options.budget, reading.query_async::<()>(&mut link)).await {
+        Ok(read) => read?,
+        Err(_) => return Err((redis::ErrorKind::Io, TOO_SLOW).into()),
+    };
+    let mut gt = redis::cmd("PEXPIRE");
+    gt.arg(redis.names().answers("none")).arg(1).arg("GT");
+    redis.shared.knows_gt.store(gt.query_async::<u64>(&mut link).await.is_ok(), Ordering::Relaxed);
+
+    let (hearing, channel) = news::begin(redis, &client, &mut link, is_resp3).await?;
+    redis.shared.must_tell.store(hearing == Hearing::Channel, Ordering::Relaxed);
+    replay(redis, &mut link).await?;
+    Ok(Ready { link, closed, hearing, channel })
+}
+
+/// Tells Redis of the purges that it has not heard of.
+async fn replay(redis: &Redis, link: &mut MultiplexedConnection) -> RedisResult<()> {
+    loop {
+        let (orders, mark) = lock(&redis.shared.backlog).orders();
+        if orders.is_empty() {
+            return Ok(());
+        }
+        redis.pipeline_of(&orders).query_async::<()>(link).await?;
+        lock(&redis.shared.backlog).done(mark);
     }
 }
 
 /// Lets requests use the connection until it breaks or answers too slowly; says what happened.
-async fn serve(redis: &Redis, link: MultiplexedConnection) -> String {
+async fn serve(redis: &Redis, ready: Ready, listener: &Listener) -> String {
     let shared = &redis.shared;
+    let Ready { link, closed, hearing, channel } = ready;
     let link = Arc::new(link);
-    shared.stats.redis.connects.inc();
     lock(&shared.reads).succeeded();
     *lock(&shared.writes) = Writing::default();
-    shared.link.store(Some(link.clone()));
+    // From here on all that changes is heard; what was known before counts no longer.
+    listener(News::Anything);
+    if hearing != Hearing::Deaf {
+        redis.heard(Instant::now());
+    }
+    while !redis.publish(&link) {
+        if let Err(error) = replay(redis, &mut MultiplexedConnection::clone(&link)).await {
+            return describe(&error);
+        }
+    }
+    shared.stats.redis.connects.inc();
+    lock(&shared.state).hearing = Some(hearing);
     redis.note(true, None);
-    check(redis, &link).await;
+    let listening = channel.map(|channel| tokio::spawn(listen(redis.clone(), link.clone(), channel, listener.clone())));
+    let ended = beat(redis, &link, &closed, hearing, listener).await;
+    if let Some(listening) = listening {
+        listening.abort();
+    }
+    ended
+}
+
+/// Gives signs of life, and watches for those of Redis, until the connection is given up.
+async fn beat(
+    redis: &Redis,
+    link: &Arc<MultiplexedConnection>,
+    closed: &Notify,
+    hearing: Hearing,
+    listener: &Listener,
+) -> String {
+    let shared = &redis.shared;
+    let (mut beats, mut read_anew) = (0u64, Instant::now());
     loop {
+        let is_well = sign_of_life(redis, link, hearing, beats).await;
+        beats += 1;
+        if hearing == Hearing::Channel && read_anew.elapsed() >= CHANNEL_TRUSTED {
+            listener(News::Anything);
+            read_anew = Instant::now();
+        }
+        let pause = if is_well { redis.options().heartbeat } else { BEAT_AGAIN };
         tokio::select! {
             () = shared.broken.notified() => {}
-            () = tokio::time::sleep(PROBE_EVERY) => check(redis, &link).await,
+            () = closed.notified() => redis.open(link, "the connection was closed"),
+            () = tokio::time::sleep(pause) => {}
         }
         if shared.link.load().is_none() {
             return lock(&shared.state).last_error.clone().unwrap_or_default();
@@ -106,21 +207,90 @@ async fn serve(redis: &Redis, link: MultiplexedConnection) -> String {
     }
 }
 
-/// Probes a connection that may be idle, so that the state is known before a request needs it; counts keys by the way.
-async fn check(redis: &Redis, link: &Arc<MultiplexedConnection>) {
-    match redis.probe::<u64>(link, &redis::cmd("DBSIZE")).await {
-        Some(Ok(keys)) => {
-            lock(&redis.shared.reads).succeeded();
-            redis.shared.keys.store(keys, Ordering::Relaxed);
-        }
-        // An account may be forbidden to count, and yet be good for everything that matters.
-        Some(Err(error)) if error.code() == Some("NOPERM") => lock(&redis.shared.reads).succeeded(),
-        Some(Err(error)) => redis.open(link, &describe(&error)),
-        None => {
-            if lock(&redis.shared.reads).failed(Instant::now()) {
-                redis.open(link, TOO_SLOW);
+/// One sign of life: it keeps this replica among those whose answers others wait for, and shows that Redis answers.
+async fn sign_of_life(redis: &Redis, link: &Arc<MultiplexedConnection>, hearing: Hearing, beats: u64) -> bool {
+    let (shared, names) = (&redis.shared, redis.names());
+    let sent = Instant::now();
+    let heartbeat = redis.options().heartbeat;
+    let mut pipeline = Pipeline::new();
+    let kept_ms = (heartbeat * PRESENT_BEATS).as_millis() as u64;
+    pipeline.cmd("SET").arg(names.replica(&shared.id)).arg(1).arg("PX").arg(kept_ms).ignore();
+    // Every time: who took it for gone has struck it from the list.
+    pipeline.cmd("SADD").arg(names.replicas()).arg(&shared.id).ignore();
+    if hearing == Hearing::Channel {
+        let beat = format!("{} {BEAT}{}", shared.id, redis.millis(sent));
+        pipeline.cmd("PUBLISH").arg(names.channel()).arg(beat).ignore();
+    }
+    let counts = beats.is_multiple_of(COUNT_EVERY);
+    if counts {
+        pipeline.cmd("PEXPIRE").arg(names.replicas()).arg(REPLICAS_KEPT.as_millis() as u64).ignore();
+        pipeline.cmd("DBSIZE");
+    }
+    let mut connection = MultiplexedConnection::clone(link);
+    let limit = redis.options().budget;
+    match tokio::time::timeout(limit, pipeline.query_async::<Vec<u64>>(&mut connection)).await {
+        Ok(Ok(keys)) => {
+            if let (true, Some(keys)) = (counts, keys.first()) {
+                shared.keys.store(*keys, Ordering::Relaxed);
             }
         }
+        Ok(Err(error)) if error.is_io_error() || error.is_unrecoverable_error() => {
+            redis.open(link, &describe(&error));
+            return false;
+        }
+        Ok(Err(error)) => {
+            // A Redis that is full, or read-only, or forbids a part of it, answers all the same, and that is what was asked.
+            let code = code(&error).unwrap_or_default();
+            if code != "NOPERM" && super::CONCERNS_ALL.contains(&code.as_str()) {
+                redis.open(link, &describe(&error));
+                return false;
+            }
+        }
+        Err(_) => {
+            if lock(&shared.reads).failed(Instant::now()) {
+                redis.open(link, TOO_SLOW);
+            }
+            return false;
+        }
+    }
+    lock(&shared.reads).succeeded();
+    if hearing == Hearing::Tracking {
+        redis.heard(sent);
+    }
+    true
+}
+
+/// Listens to the channel until its connection ends, which is then the end of the other one too.
+async fn listen(redis: Redis, link: Arc<MultiplexedConnection>, mut channel: PubSub, listener: Listener) {
+    let mut messages = channel.on_message();
+    let own = format!("{} {BEAT}", redis.id());
+    while let Some(message) = messages.next().await {
+        let octets = message.get_payload_bytes();
+        // What was sent before its own sign of life was heard before it.
+        if let Some(sent) = octets.strip_prefix(own.as_bytes()) {
+            let sent = std::str::from_utf8(sent).ok().and_then(|sent| sent.parse().ok());
+            redis.heard(redis.shared.started + Duration::from_millis(sent.unwrap_or_default()));
+        } else {
+            news::told(octets, redis.id(), &listener);
+        }
+    }
+    redis.open(&link, "the channel was closed");
+}
+
+impl Redis {
+    /// Lets requests use a connection, unless a purge has come of which Redis was not told.
+    fn publish(&self, link: &Arc<MultiplexedConnection>) -> bool {
+        let backlog = lock(&self.shared.backlog);
+        if backlog.is_empty() {
+            self.shared.link.store(Some(link.clone()));
+        }
+        backlog.is_empty()
+    }
+
+    /// Takes note that all was heard which happened before `moment`.
+    fn heard(&self, moment: Instant) {
+        let until = self.millis(moment + self.options().heartbeat * HEARD_BEATS);
+        self.shared.hears_until.fetch_max(until, Ordering::AcqRel);
     }
 }
 
@@ -133,5 +303,24 @@ const PAUSE_MAX: Duration = Duration::from_millis(800);
 /// A connection that held for so long was a good one.
 const STEADY_AFTER: Duration = Duration::from_secs(5);
 
-/// How often an idle connection is probed. Requests find out sooner; some providers charge for each command.
-const PROBE_EVERY: Duration = Duration::from_secs(10);
+/// The pause after a sign of life that was not answered: the breaker opens after half a second of that.
+const BEAT_AGAIN: Duration = Duration::from_millis(100);
+
+/// For so many heartbeats after the last that was answered, memory is relied on.
+const HEARD_BEATS: u32 = 3;
+
+/// For so many heartbeats a replica counts as present. More than the above: who is silent for so long relies on nothing any more.
+const PRESENT_BEATS: u32 = 4;
+
+/// Keys are counted, and the list of replicas is kept alive, every so many heartbeats.
+const COUNT_EVERY: u64 = 5;
+
+/// The list of replicas ends when none of them gave a sign of life for so long.
+const REPLICAS_KEPT: Duration = Duration::from_secs(3600);
+
+/// A message on the channel that is a sign of life.
+const BEAT: &str = "beat:";
+
+/// Where replicas tell one another, what Redis does by itself is not told, and a message can be lost: so everything is read anew
+/// that often.
+const CHANNEL_TRUSTED: Duration = Duration::from_secs(10);

@@ -1,0 +1,186 @@
+//! What can be purged at once: everything, a route, a tag, all tags below a colon, a URL, a path with every query.
+//!
+//! A stored response depends on the scopes that it lies in. Each scope has a generation, which a purge replaces (`store`).
+
+use sha2::{Digest, Sha256};
+use std::fmt;
+
+/// A set of stored responses that can be purged by its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// What a route has stored.
+    Route(String),
+    /// What carries this tag.
+    Tag(String),
+    /// What carries a tag that begins so: `customer:` stands for `customer:*`.
+    TagsUnder(String),
+    /// One target, path and query as the origin is sent them, under every `Host`, for all callers and in all variants.
+    Target(String),
+    /// A path with every query.
+    Path(String),
+}
+
+/// The hash by which a scope is known. A tag such as `customer:42` is personal data; its hash may stand in a key of Redis.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ScopeName(pub u128);
+
+/// The scopes that a response lies in, by name; and its tags.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scopes {
+    /// The tags as they were written.
+    pub tags: Vec<String>,
+    /// The names of all scopes, those of the tags included, each once.
+    pub names: Vec<ScopeName>,
+}
+
+/// A pattern on tags that names no scope.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TagPatternError {
+    /// It is not of the form `a:b:*`.
+    #[error(
+        "`{0}` is no pattern on tags: write a tag, or the beginning of tags up to a colon and then `*`, such as `customer:*`"
+    )]
+    Form(String),
+    /// So many colons deep, tags have no scopes.
+    #[error("`{0}` has more than {COLONS_MAX} colons")]
+    Depth(String),
+}
+
+impl Scope {
+    /// Reads a tag, or a pattern on tags such as `customer:*`.
+    pub fn of_tag_pattern(pattern: &str) -> Result<Scope, TagPatternError> {
+        let is_tag = |tag: &str| !tag.is_empty() && !tag.contains('*');
+        match pattern.strip_suffix('*') {
+            None if is_tag(pattern) => Ok(Scope::Tag(pattern.to_owned())),
+            Some(prefix) if prefix.ends_with(':') && is_tag(prefix) => match prefix.matches(':').count() <= COLONS_MAX {
+                true => Ok(Scope::TagsUnder(prefix.to_owned())),
+                false => Err(TagPatternError::Depth(pattern.to_owned())),
+            },
+            _ => Err(TagPatternError::Form(pattern.to_owned())),
+        }
+    }
+
+    /// Calculates the name.
+    pub fn name(&self) -> ScopeName {
+        let (kind, text) = match self {
+            Scope::All => (b'a', ""),
+            Scope::Route(name) => (b'r', name.as_str()),
+            Scope::Tag(tag) => (b't', tag.as_str()),
+            Scope::TagsUnder(prefix) => (b'u', prefix.as_str()),
+            Scope::Target(target) => (b'q', target.as_str()),
+            Scope::Path(path) => (b'p', path.as_str()),
+        };
+        named(kind, text)
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scope::All => f.write_str("everything"),
+            Scope::Route(name) => write!(f, "route {name}"),
+            Scope::Tag(tag) => write!(f, "tag {tag}"),
+            Scope::TagsUnder(prefix) => write!(f, "tags {prefix}*"),
+            Scope::Target(target) => write!(f, "url {target}"),
+            Scope::Path(path) => write!(f, "url {path} with every query"),
+        }
+    }
+}
+
+impl Scopes {
+    /// The scopes of what a route stores under a target.
+    pub(super) fn new(route: &str, target: &str, tags: Vec<String>) -> Scopes {
+        let mut scopes = Scopes { tags: Vec::new(), names: Vec::with_capacity(4 + 2 * tags.len()) };
+        scopes.names.extend([named(b'a', ""), named(b'r', route), named(b'q', target)]);
+        // Without a query the target's own scope is enough: who purges a path with every query purges both.
+        if let Some((path, _)) = target.split_once('?') {
+            scopes.names.push(named(b'p', path));
+        }
+        scopes.add_tags(tags);
+        scopes
+    }
+
+    /// Adds tags, with the scopes that they lie in. Those that are there already count once.
+    pub fn add_tags(&mut self, tags: impl IntoIterator<Item = String>) {
+        for tag in tags {
+            if self.tags.contains(&tag) {
+                continue;
+            }
+            self.add(named(b't', &tag));
+            for (colon, _) in tag.match_indices(':').take(COLONS_MAX) {
+                self.add(named(b'u', &tag[..=colon]));
+            }
+            self.tags.push(tag);
+        }
+    }
+
+    fn add(&mut self, name: ScopeName) {
+        if !self.names.contains(&name) {
+            self.names.push(name);
+        }
+    }
+}
+
+/// So many colons of a tag make prefixes that can be purged.
+const COLONS_MAX: usize = 8;
+
+fn named(kind: u8, text: &str) -> ScopeName {
+    let digest: [u8; 32] = Sha256::new().chain_update([kind]).chain_update(text.as_bytes()).finalize().into();
+    ScopeName(u128::from_be_bytes(*digest.first_chunk().expect("SHA-256 has 32 octets")))
+}
+
+impl fmt::Display for ScopeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for ScopeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ScopeName({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_a_tag_or_the_beginning_of_tags() {
+        let check =
+            |pattern: &str, expected: Option<Scope>| assert_eq!(Scope::of_tag_pattern(pattern).ok(), expected, "{pattern}");
+        check("customers", Some(Scope::Tag("customers".into())));
+        check("customer:42", Some(Scope::Tag("customer:42".into())));
+        check("customer:*", Some(Scope::TagsUnder("customer:".into())));
+        check("eu:customer:*", Some(Scope::TagsUnder("eu:customer:".into())));
+        for wrong in ["", "*", "cust*", "customer:4*", "*:42", "a:*:b", "customer:**", "a:b:c:d:e:f:g:h:i:*"] {
+            check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn a_response_lies_in_every_scope_that_can_purge_it_and_in_no_other() {
+        let scopes = Scopes::new("customer", "/c/42?x=1", vec!["eu:customer:42".into(), "eu:vip".into(), "eu:vip".into()]);
+        let lies_in = |scope: Scope| scopes.names.contains(&scope.name());
+        let of = |pattern: &str| Scope::of_tag_pattern(pattern).unwrap();
+        assert!(lies_in(Scope::All) && lies_in(Scope::Route("customer".into())));
+        assert!(lies_in(Scope::Target("/c/42?x=1".into())) && lies_in(Scope::Path("/c/42".into())));
+        for pattern in ["eu:customer:42", "eu:vip", "eu:*", "eu:customer:*"] {
+            assert!(lies_in(of(pattern)), "{pattern}");
+        }
+        for pattern in ["eu", "eu:customer", "customer:*", "eu:customer:4", "eu:vip:*", "customer", "/c/42"] {
+            assert!(!lies_in(of(pattern)), "{pattern}");
+        }
+        assert!(!lies_in(Scope::Target("/c/42".into())) && !lies_in(Scope::Route("eu:vip".into())));
+        assert_eq!(scopes.tags, ["eu:customer:42", "eu:vip"]);
+        assert_eq!(scopes.names.len(), 8);
+    }
+
+    #[test]
+    fn a_target_without_a_query_has_one_scope() {
+        let names = Scopes::new("r", "/a", Vec::new()).names;
+        assert_eq!(names, [Scope::All.name(), Scope::Route("r".into()).name(), Scope::Target("/a".into()).name()]);
+    }
+}

@@ -1,0 +1,392 @@
+//! Generations: what makes a purge exact, and cost the same however much it purges.
+//!
+//! Each scope (everything, a route, a tag, …) has a *generation*: a random value that a purge replaces. A stored response
+//! depends on the generations that its scopes had *before its fetch began*, and may be used only while they still hold. So
+//! a purge touches no stored response, and a fetch that was under way when the purge came is born invalid.
+//!
+//! Without Redis, the generations are those of this process. With Redis they lie there, each under a key of its own, and a
+//! `Cell` is what this process knows of one. It knows it *currently* after having read it in the present epoch: replicas hear
+//! of changes as they happen, and an epoch is a time in which nothing can have been missed. When the connection breaks, a new
+//! epoch begins, and what was known counts no longer until it was read again. A generation that Redis does not have (purged,
+//! evicted, flushed, lost in a failover) makes what depends on it unusable.
+//!
+//! A cell's *stamp* counts the changes that this process has seen. A dependency is a cell and the stamp it had; to check it
+//! on a hit is to compare two numbers.
+
+use crate::rules::ScopeName;
+use ahash::RandomState;
+use quick_cache::sync::Cache;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+
+/// The generation of a scope. Random, so that no value ever comes back, whatever Redis forgets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Generation {
+    /// Replaced by a purge.
+    pub(super) hard: u128,
+    /// Replaced by a soft purge.
+    pub(super) soft: u128,
+}
+
+/// What this process knows of all generations.
+pub(super) struct Generations {
+    cells: [Mutex<HashMap<ScopeName, Weak<Cell>, RandomState>>; SHARDS],
+    /// Keeps what is asked for often, also while nothing in memory depends on it.
+    often: Cache<ScopeName, Arc<Cell>>,
+    /// Counts the times in which nothing can have been missed.
+    epoch: AtomicU64,
+    /// The values lie in Redis; otherwise what is here is all there is.
+    are_shared: bool,
+}
+
+/// What this process knows of one generation.
+pub(super) struct Cell {
+    name: ScopeName,
+    /// The changes seen: hard ones in the upper half, soft ones in the lower.
+    stamp: AtomicU64,
+    /// The epoch in which it was last read, or `DOUBTED`, or `UNREAD`.
+    verified: AtomicU64,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    value: Value,
+    /// Counts what was heard of it, so that a reading that began before is not taken for the present state.
+    news: u64,
+    /// Redis keeps it until then, at least.
+    kept_until: Option<Instant>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Value {
+    /// It was not read yet, or was replaced here.
+    Unknown,
+    /// Redis has none.
+    Missing,
+    Is(Generation),
+}
+
+/// The generations that held at one moment, for the scopes of one response.
+#[derive(Clone)]
+pub struct Held {
+    dependencies: Arc<[Dependency]>,
+    epoch: u64,
+}
+
+#[derive(Clone)]
+struct Dependency {
+    cell: Arc<Cell>,
+    stamp: u64,
+}
+
+/// How what depends on generations stands now; the worst of them counts, and stands last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// All hold.
+    Holds,
+    /// A soft purge has come: what depends on them is stale.
+    Softened,
+    /// They may have changed while nothing could be heard.
+    Unverified,
+    /// One was heard to have changed, and was not read since.
+    Doubted,
+    /// A purge has come: what depends on them must not be used.
+    Broken,
+}
+
+/// A cell, and what had been heard of it before it was read.
+pub(super) struct Noted {
+    pub(super) cell: Arc<Cell>,
+    news: u64,
+    epoch: u64,
+}
+
+impl Generation {
+    /// A generation that there never was before.
+    pub(super) fn new() -> Generation {
+        let mut octets = [0; 32];
+        getrandom::fill(&mut octets).expect("the system has a source of random octets");
+        Generation::from_octets(&octets).expect("these are 32 octets")
+    }
+
+    /// Reads a value in Redis; `None` if it is none of ours.
+    pub(super) fn from_octets(octets: &[u8]) -> Option<Generation> {
+        let octets: &[u8; 32] = octets.try_into().ok()?;
+        let half = |half: &[u8]| u128::from_be_bytes(half.try_into().expect("half of 32 octets is 16"));
+        Some(Generation { hard: half(&octets[..16]), soft: half(&octets[16..]) })
+    }
+
+    /// The value in Redis.
+    pub(super) fn to_octets(self) -> [u8; 32] {
+        let mut octets = [0; 32];
+        octets[..16].copy_from_slice(&self.hard.to_be_bytes());
+        octets[16..].copy_from_slice(&self.soft.to_be_bytes());
+        octets
+    }
+}
+
+impl Generations {
+    pub(super) fn new(are_shared: bool) -> Generations {
+        Generations {
+            cells: Default::default(),
+            often: Cache::new(if are_shared { OFTEN_MAX } else { 0 }),
+            epoch: AtomicU64::new(UNREAD + 1),
+            are_shared,
+        }
+    }
+
+    /// What is known of a scope's generation.
+    pub(super) fn cell(&self, name: ScopeName) -> Arc<Cell> {
+        if let Some(cell) = self.often.get(&name).filter(|_| self.are_shared) {
+            return cell;
+        }
+        let mut cells = self.lock(name);
+        if let Some(cell) = cells.get(&name).and_then(Weak::upgrade) {
+            drop(cells);
+            if self.are_shared {
+                self.often.insert(name, cell.clone());
+            }
+            return cell;
+        }
+        if cells.len() == cells.capacity() {
+            // Before the map grows, those go that nothing depends on any more; so it stays below twice what is alive.
+            cells.retain(|_, cell| cell.strong_count() > 0);
+            let (alive, wanted) = (cells.len(), (2 * cells.len()).max(CELLS_MIN));
+            match cells.capacity() > 2 * wanted {
+                true => cells.shrink_to(wanted),
+                false => cells.reserve(wanted - alive),
+            }
+        }
+        let verified = if self.are_shared { UNREAD } else { self.epoch() };
+        let known = Known { value: Value::Unknown, news: 0, kept_until: None };
+        let cell =
+            Arc::new(Cell { name, stamp: AtomicU64::new(0), verified: AtomicU64::new(verified), known: Mutex::new(known) });
+        cells.insert(name, Arc::downgrade(&cell));
+        if self.are_shared {
+            drop(cells);
+            self.often.insert(name, cell.clone());
+        }
+        cell
+    }
+
+    /// The generations that hold now. Where they are shared, those that are not verified make it stand accordingly.
+    pub(super) fn hold(&self, names: impl IntoIterator<Item = ScopeName>) -> Held {
+        let dependencies = names.into_iter().map(|name| {
+            let cell = self.cell(name);
+            Dependency { stamp: cell.stamp.load(Ordering::Acquire), cell }
+        });
+        Held { dependencies: dependencies.collect(), epoch: self.epoch() }
+    }
+
+    /// How what depends on these generations stands, if what was read since this epoch began counts.
+    pub(super) fn standing(&self, held: &Held, since: u64) -> Standing {
+        held.dependencies.iter().map(|dependency| dependency.standing(since)).max().unwrap_or(Standing::Broken)
+    }
+
+    /// Which of these must be read before they can be relied on; to be called before the reading begins.
+    pub(super) fn to_read(&self, cells: impl IntoIterator<Item = Arc<Cell>>, since: u64) -> Vec<Noted> {
+        let unverified = cells.into_iter().filter(|cell| cell.verified.load(Ordering::Acquire) < since);
+        let noted = unverified.map(|cell| {
+            let news = cell.lock().news;
+            Noted { cell, news, epoch: since }
+        });
+        noted.collect()
+    }
+
+    /// Which of these Redis is known not to have.
+    pub(super) fn missing(&self, cells: impl IntoIterator<Item = Arc<Cell>>, epoch: u64) -> Vec<Noted> {
+        let missing = cells.into_iter().filter_map(|cell| {
+            let known = cell.lock();
+            let news = (known.value == Value::Missing).then_some(known.news)?;
+            drop(known);
+            Some(Noted { cell, news, epoch })
+        });
+        missing.collect()
+    }
+
+    /// Takes in what Redis had, unless something was heard of it since the reading began.
+    pub(super) fn learn(&self, noted: &Noted, read: Option<Generation>) {
+        let cell = &noted.cell;
+        let mut known = cell.lock();
+        if known.news != noted.news {
+            return;
+        }
+        let value = read.map_or(Value::Missing, Value::Is);
+        match (known.value, value) {
+            (before, now) if before == now => {}
+            (Value::Is(before), Value::Is(now)) if before.hard == now.hard => cell.count(SOFT),
+            _ => {
+                cell.count(HARD);
+                known.kept_until = None;
+            }
+        }
+        known.value = value;
+        cell.verified.fetch_max(noted.epoch, Ordering::AcqRel);
+    }
+
+    /// Takes note that a generation in Redis has changed, or ended.
+    pub(super) fn doubt(&self, name: ScopeName) {
+        let cell = self.lock(name).get(&name).and_then(Weak::upgrade);
+        if let Some(cell) = cell {
+            let mut known = cell.lock();
+            known.news += 1;
+            cell.verified.store(DOUBTED, Ordering::Release);
+        }
+    }
+
+    /// Replaces a generation here. Where generations are shared, Redis was told before, or will be before it is used again.
+    pub(super) fn replace(&self, name: ScopeName, soft: bool) {
+        let cell = self.lock(name).get(&name).and_then(Weak::upgrade);
+        // Nothing depends on a generation that has no cell.
+        let Some(cell) = cell else { return };
+        let mut known = cell.lock();
+        known.news += 1;
+        cell.count(if soft { SOFT } else { HARD });
+        if self.are_shared {
+            // A soft purge leaves the hard half, by which it is known again.
+            if !soft {
+                known.value = Value::Unknown;
+                known.kept_until = None;
+            }
+            cell.verified.store(UNREAD, Ordering::Release);
+        }
+    }
+
+    /// Takes note that changes may have been missed: what is known must be read again before it is relied on. Gives the new epoch.
+    pub(super) fn begin_epoch(&self) -> u64 {
+        self.epoch.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// The time in which we live, in which nothing was missed.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    fn lock(&self, name: ScopeName) -> MutexGuard<'_, HashMap<ScopeName, Weak<Cell>, RandomState>> {
+        self.cells[name.0 as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cell {
+    pub(super) fn name(&self) -> ScopeName {
+        self.name
+    }
+
+    /// Whether Redis is known to keep it until `until`.
+    pub(super) fn is_kept_until(&self, until: Instant) -> bool {
+        self.lock().kept_until.is_some_and(|kept| kept >= until)
+    }
+
+    /// Takes note until when Redis keeps it.
+    pub(super) fn note_kept_until(&self, until: Instant) {
+        self.lock().kept_until = Some(until);
+    }
+
+    /// Counts a change. The stamp changes before the cell counts as verified, so who sees the latter sees the former.
+    fn count(&self, change: u64) {
+        // The halves don't run into each other: a soft change that overflows counts as a hard one, which is on the safe side.
+        self.stamp.fetch_add(change, Ordering::AcqRel);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Dependency {
+    fn standing(&self, since: u64) -> Standing {
+        let verified = self.cell.verified.load(Ordering::Acquire);
+        let stamp = self.cell.stamp.load(Ordering::Acquire);
+        if stamp >> 32 != self.stamp >> 32 {
+            return Standing::Broken;
+        }
+        match verified {
+            DOUBTED => Standing::Doubted,
+            _ if verified < since => Standing::Unverified,
+            _ if stamp != self.stamp => Standing::Softened,
+            _ => Standing::Holds,
+        }
+    }
+}
+
+impl Held {
+    /// Depends on generations as a stored value names them. What is not verified, or is another now, makes it stand accordingly.
+    pub(super) fn of_record(generations: &Generations, named: &[(ScopeName, Generation)]) -> Held {
+        let dependencies = named.iter().map(|(name, generation)| {
+            let cell = generations.cell(*name);
+            let known = cell.lock();
+            let stamp = cell.stamp.load(Ordering::Acquire);
+            let stamp = match known.value {
+                Value::Is(value) if value == *generation => stamp,
+                Value::Is(value) if value.hard == generation.hard => {
+                    (stamp & HALF_HARD) | (stamp.wrapping_sub(SOFT) & !HALF_HARD)
+                }
+                _ => stamp.wrapping_sub(HARD),
+            };
+            drop(known);
+            Dependency { cell, stamp }
+        });
+        Held { dependencies: dependencies.collect(), epoch: generations.epoch() }
+    }
+
+    /// The cells it depends on.
+    pub(super) fn cells(&self) -> impl Iterator<Item = Arc<Cell>> {
+        self.dependencies.iter().map(|dependency| dependency.cell.clone())
+    }
+
+    /// The values it depends on, to be stored; `None` if one is not known, or is another by now.
+    pub(super) fn values(&self) -> Option<Vec<(ScopeName, Generation)>> {
+        let values = self.dependencies.iter().map(|dependency| {
+            let known = dependency.cell.lock();
+            match known.value {
+                Value::Is(value) if dependency.cell.stamp.load(Ordering::Acquire) == dependency.stamp => {
+                    Some((dependency.cell.name, value))
+                }
+                _ => None,
+            }
+        });
+        values.collect()
+    }
+
+    /// The epoch in which they held.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// About how many octets of memory it takes, with the cells that nobody else is likely to need.
+    pub(super) fn weight(&self) -> usize {
+        self.dependencies.len() * size_of::<Dependency>() + CELL_OVERHEAD
+    }
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.dependencies.iter().map(|dependency| (dependency.cell.name, dependency.stamp))).finish()
+    }
+}
+
+/// What was heard to have changed counts as read before all epochs.
+const DOUBTED: u64 = 0;
+
+/// So does what was not read yet, or not since it was replaced here. The epochs begin after this.
+const UNREAD: u64 = 1;
+
+/// One hard change, one soft change, and the half that the hard ones have.
+const HARD: u64 = 1 << 32;
+const SOFT: u64 = 1;
+const HALF_HARD: u64 = !(HARD - 1);
+
+/// Enough that requests seldom meet.
+const SHARDS: usize = 32;
+
+/// Maps begin with so much room.
+const CELLS_MIN: usize = 64;
+
+/// So many generations are kept known although nothing in memory depends on them: without a memory tier, a hit in Redis then
+/// needs to read only the value.
+const OFTEN_MAX: usize = 16_384;
+
+/// A cell and its place in the map: that of the response's own URL.
+const CELL_OVERHEAD: usize = 224;

@@ -1,0 +1,89 @@
+//! Purging, and hearing of purges.
+//!
+//! A purge ends the generations of its scopes: in Redis, where other replicas hear of it, and then here. It is done when
+//! Redis has confirmed it. Where Redis cannot be asked, it is done here at once, and in Redis before that is used again.
+
+use super::Store;
+use super::generations::Standing;
+use super::redis::{Named, News, Order};
+use crate::rules::{Scope, ScopeName};
+
+/// How far a purge has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// It is done in this process, and there is no other.
+    Here,
+    /// Redis has confirmed it, and tells all replicas.
+    Everywhere,
+    /// It is done in this process; Redis, and with it the others, will hear of it when it is back.
+    HereFirst,
+}
+
+impl Reach {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reach::Here => "here",
+            Reach::Everywhere => "everywhere",
+            Reach::HereFirst => "here-first",
+        }
+    }
+}
+
+impl Store {
+    /// Purges scopes: what lies in them, and what is being fetched now, is not used any more; a soft purge makes it stale instead.
+    ///
+    /// With a question, all replicas are asked whether they have heard of it.
+    pub async fn purge(&self, scopes: &[ScopeName], soft: bool, question: Option<&str>) -> Reach {
+        let reach = match &self.redis {
+            None => Reach::Here,
+            Some(redis) => {
+                let order = |name: &ScopeName| match (redis.names().generation(*name), soft) {
+                    (name, true) => Order::Soften(name),
+                    (name, false) => Order::Delete(name),
+                };
+                if let Some(id) = question {
+                    self.asked.is_known(id);
+                }
+                match redis.purge(&scopes.iter().map(order).collect::<Vec<_>>(), question).await {
+                    true => Reach::Everywhere,
+                    false => Reach::HereFirst,
+                }
+            }
+        };
+        // After Redis: what was read from there before does not count any more, and what is read from now on is new.
+        scopes.iter().for_each(|name| self.generations.replace(*name, soft));
+        if let Some(memory) = self.memory.as_ref().filter(|_| !soft && scopes.contains(&Scope::All.name())) {
+            // Nothing there can be used any more; the rest goes as it is found.
+            memory.clear();
+        }
+        reach
+    }
+
+    /// What memory holds that a purge of these scopes would concern: responses, and octets. It looks at everything.
+    pub fn in_memory_under(&self, scopes: &[ScopeName]) -> (usize, u64) {
+        let responses = self.memory.iter().flat_map(|memory| memory.responses());
+        let concerned =
+            responses.filter(|stored| self.generations.standing(&stored.held, self.generations.epoch()) < Standing::Broken);
+        let concerned = concerned.filter(|stored| stored.held.cells().any(|cell| scopes.contains(&cell.name())));
+        concerned.fold((0, 0), |(number, octets), stored| (number + 1, octets + stored.weight()))
+    }
+
+    /// Takes note of what has changed in Redis.
+    pub(super) fn hear(&self, news: News<'_>) {
+        let (Some(redis), News::Changed(name)) = (&self.redis, news) else {
+            self.generations.begin_epoch();
+            return;
+        };
+        match redis.names().read(name) {
+            Some(Named::Response(hash)) => {
+                if let Some(memory) = &self.memory {
+                    memory.doubt(hash);
+                }
+            }
+            Some(Named::Generation(name)) => self.generations.doubt(name),
+            Some(Named::Question(id)) => self.answer(id),
+            None => {}
+        }
+    }
+}

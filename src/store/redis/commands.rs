@@ -1,0 +1,224 @@
+//! What is asked of Redis: each of these is one round trip.
+
+use super::purges::Order;
+use super::{CONCERNS_ALL, Redis, Refused, TOO_SLOW, Unavailable, WRITE_PAUSE, Writing, lock};
+use crate::store::generations::Generation;
+use bytes::Bytes;
+use redis::{Pipeline, Value};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// What one reading brings.
+pub(in crate::store) struct Answer {
+    /// The values, in the order of their names.
+    pub(in crate::store) values: Vec<Option<Bytes>>,
+    /// The generations, in the order of their names.
+    pub(in crate::store) generations: Vec<Option<Generation>>,
+}
+
+impl Redis {
+    /// Reads values and generations, all in one round trip and before `deadline`. A value over the limit counts as absent: of it,
+    /// only the limit is transferred.
+    pub(in crate::store) async fn read(
+        &self,
+        values: &[String],
+        generations: &[String],
+        deadline: Instant,
+    ) -> Result<Answer, Unavailable> {
+        let limit = self.options().value_bytes_max;
+        let mut pipeline = Pipeline::with_capacity(values.len() + 1);
+        for name in values {
+            // GETRANGE with an end, so that whoever planted a huge value does not fill this process' memory.
+            pipeline.cmd("GETRANGE").arg(name).arg(0).arg(limit);
+        }
+        if !generations.is_empty() {
+            pipeline.cmd("MGET").arg(generations);
+        }
+        self.shared.stats.redis.reads.inc();
+        let mut answers = self.asked(pipeline, deadline).await?.into_iter();
+        let values = answers.by_ref().take(values.len()).map(|value| match value {
+            Value::BulkString(octets) if (1..=limit).contains(&octets.len()) => Some(octets.into()),
+            _ => None,
+        });
+        let values = values.collect();
+        let generations = match answers.next() {
+            Some(Value::Array(octets)) => octets.iter().map(generation).collect(),
+            _ => Vec::new(),
+        };
+        Ok(Answer { values, generations })
+    }
+
+    /// Makes generations where there are none, to be kept for so long, and says which there are now.
+    pub(in crate::store) async fn create_generations(
+        &self,
+        names: &[String],
+        kept_for: Duration,
+        deadline: Instant,
+    ) -> Result<Vec<(Option<Generation>, bool)>, Unavailable> {
+        let mut pipeline = Pipeline::with_capacity(2 * names.len());
+        let proposed: Vec<Generation> = names.iter().map(|_| Generation::new()).collect();
+        for (name, proposed) in names.iter().zip(&proposed) {
+            pipeline.cmd("SET").arg(name).arg(&proposed.to_octets()[..]).arg("NX").arg("PX").arg(millis(kept_for)).ignore();
+            pipeline.cmd("GET").arg(name);
+        }
+        if self.writes_are_paused() {
+            return Err(Unavailable::Failed);
+        }
+        self.shared.stats.redis.writes.inc();
+        let budget = deadline.saturating_duration_since(Instant::now());
+        let answered = self.ask(budget, async |link| pipeline.query_async::<Vec<Value>>(link).await).await;
+        self.note_written(answered.as_ref().map(|_| ()));
+        let answers = answered.map_err(|refused| refused.why)?;
+        let made = answers.iter().zip(proposed).map(|(answer, proposed)| {
+            let generation = generation(answer);
+            (generation, generation == Some(proposed))
+        });
+        Ok(made.collect())
+    }
+
+    /// Writes values, each with its time to live, and keeps generations for longer. Says whether Redis took them.
+    pub(in crate::store) async fn write(
+        &self,
+        values: Vec<(String, Vec<u8>, Duration)>,
+        keep: &[String],
+        kept_for: Duration,
+    ) -> bool {
+        if self.writes_are_paused() {
+            return false;
+        }
+        let mut pipeline = Pipeline::with_capacity(values.len() + keep.len() + 1);
+        let names: Vec<String> = values.iter().map(|(name, ..)| name.clone()).collect();
+        // First, so that a generation does not end between the two.
+        for name in keep {
+            pipeline.cmd("PEXPIRE").arg(name).arg(millis(kept_for));
+            if self.shared.knows_gt.load(Ordering::Relaxed) {
+                pipeline.arg("GT");
+            }
+            pipeline.ignore();
+        }
+        for (name, value, ttl) in values {
+            pipeline.cmd("SET").arg(name).arg(value).arg("PX").arg(millis(ttl)).ignore();
+        }
+        self.tell(&mut pipeline, &names);
+        self.shared.stats.redis.writes.inc();
+        let written = self.ask(self.options().write_timeout, async |link| pipeline.query_async::<()>(link).await).await;
+        self.note_written(written.as_ref().map(|_| ()));
+        written.is_ok()
+    }
+
+    /// Whether Redis has refused so many writes that they are left alone for a moment.
+    fn writes_are_paused(&self) -> bool {
+        lock(&self.shared.writes).paused_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Takes note of how a write ended.
+    fn note_written(&self, written: Result<(), &Refused>) {
+        let mut writing = lock(&self.shared.writes);
+        match written {
+            Ok(()) => *writing = Writing::default(),
+            // Only what Redis itself did counts: it was asked, and refused or said nothing.
+            Err(Refused { link: Some(link), .. }) if self.is_present(link) => {
+                if writing.breaker.failed(Instant::now()) {
+                    writing.paused_until = Some(Instant::now() + WRITE_PAUSE);
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Carries out purges, and asks all replicas whether they have heard of it, where there is a question. Says whether Redis did it.
+    pub(in crate::store) async fn carry_out(&self, orders: &[Order], question: Option<&str>) -> bool {
+        let mut pipeline = self.pipeline_of(orders);
+        let mut names: Vec<String> = orders.iter().map(|order| order.name().to_owned()).collect();
+        if let Some(id) = question {
+            let name = self.names().question(id);
+            pipeline.cmd("SET").arg(&name).arg(&self.shared.id).arg("PX").arg(millis(QUESTION_KEPT)).ignore();
+            names.push(name);
+        }
+        self.tell(&mut pipeline, &names);
+        self.shared.stats.redis.writes.inc();
+        let asked = self.ask(self.options().write_timeout, async |link| pipeline.query_async::<()>(link).await).await;
+        if let Err(Refused { link: Some(link), .. }) = &asked {
+            // Whether it was done is not known. What Redis has is not to be trusted until it was.
+            self.open(link, "a purge was not confirmed");
+        }
+        asked.is_ok()
+    }
+
+    /// Runs commands outside of any request's budget, such as those of the replicas among one another.
+    pub(in crate::store) async fn run<T: redis::FromRedisValue>(&self, pipeline: Pipeline) -> Option<T> {
+        self.shared.stats.redis.writes.inc();
+        self.ask(self.options().write_timeout, async |link| pipeline.query_async::<T>(link).await).await.ok()
+    }
+
+    /// The commands that carry out purges.
+    pub(super) fn pipeline_of(&self, orders: &[Order]) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(2 * orders.len() + 2);
+        let deleted: Vec<&str> = orders.iter().filter(|order| !order.is_soft()).map(Order::name).collect();
+        if !deleted.is_empty() {
+            // Missing is as good as replaced: the next fetch makes a new one. And it is allowed when Redis is full.
+            pipeline.cmd("DEL").arg(deleted).ignore();
+        }
+        for order in orders.iter().filter(|order| order.is_soft()) {
+            let new = Generation::new().to_octets();
+            let kept_ms = millis(SOFTENED_KEPT_MIN);
+            // Where there is none, nothing is usable that depends on it; but SETRANGE would make a value without an expiry.
+            pipeline.cmd("SET").arg(order.name()).arg(&new[..]).arg("NX").arg("PX").arg(kept_ms).ignore();
+            pipeline.cmd("SETRANGE").arg(order.name()).arg(16).arg(&new[16..]).ignore();
+        }
+        if orders.iter().any(Order::is_soft) {
+            pipeline.atomic();
+        }
+        pipeline
+    }
+
+    /// Where replicas cannot follow what happens, they are told.
+    fn tell(&self, pipeline: &mut Pipeline, names: &[String]) {
+        if self.shared.must_tell.load(Ordering::Relaxed) && !names.is_empty() {
+            let message = std::iter::once(self.shared.id.as_str()).chain(names.iter().map(String::as_str));
+            let message = message.collect::<Vec<_>>().join(" ");
+            pipeline.cmd("PUBLISH").arg(self.names().channel()).arg(message).ignore();
+        }
+    }
+
+    /// Sends commands of a request, and feeds the breaker.
+    async fn asked(&self, pipeline: Pipeline, deadline: Instant) -> Result<Vec<Value>, Unavailable> {
+        let budget = deadline.saturating_duration_since(Instant::now());
+        match self.ask(budget, async |link| pipeline.query_async::<Vec<Value>>(link).await).await {
+            Ok(answers) => {
+                lock(&self.shared.reads).succeeded();
+                Ok(answers)
+            }
+            Err(Refused { link, why, refusal }) => {
+                match (link.filter(|link| self.is_present(link)), refusal) {
+                    // It did not answer in time.
+                    (Some(link), None) if lock(&self.shared.reads).failed(Instant::now()) => self.open(&link, TOO_SLOW),
+                    // Redis may live and say no for one key alone (WRONGTYPE). What concerns all keys need not be said twice.
+                    (Some(link), Some(code)) if CONCERNS_ALL.contains(&code.as_str()) => {
+                        let refused = lock(&self.shared.state).last_error.clone();
+                        self.open(&link, refused.as_deref().unwrap_or(&code));
+                    }
+                    _ => {}
+                }
+                Err(why)
+            }
+        }
+    }
+}
+
+fn generation(value: &Value) -> Option<Generation> {
+    match value {
+        Value::BulkString(octets) => Generation::from_octets(octets),
+        _ => None,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    (duration.as_millis() as u64).max(1)
+}
+
+/// How long a question is there; who has not heard of it by then is not asked any more.
+const QUESTION_KEPT: Duration = Duration::from_secs(10);
+
+/// What a soft purge creates, where there was nothing to soften, ends soon.
+const SOFTENED_KEPT_MIN: Duration = Duration::from_secs(60);

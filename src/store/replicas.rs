@@ -1,0 +1,132 @@
+//! What replicas ask one another: have you heard of all that came before?
+//!
+//! A question is a key that all replicas follow. News come in the order in which things happened, so who hears of the
+//! question has heard of what was done before it, and adds itself to the set of answers. Who has to answer is told by the signs
+//! of life: a replica that gives none for longer than their time relies on nothing that it has not read from Redis since.
+
+use super::Store;
+use super::redis::{Redis, random_id};
+use ::redis::{Pipeline, Value};
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The questions that were heard last, so that the end of a question's key is not taken for a question.
+#[derive(Default)]
+pub(super) struct Asked(Mutex<VecDeque<String>>);
+
+/// How a question to all replicas ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answers {
+    /// How many replicas there are, this one included.
+    pub replicas: usize,
+    /// How many have answered, this one included.
+    pub answered: usize,
+    /// How long that took.
+    pub after: Duration,
+}
+
+impl Asked {
+    /// Whether it was heard before; if not, it is from now on.
+    pub(super) fn is_known(&self, id: &str) -> bool {
+        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if heard.iter().any(|known| known == id) {
+            return true;
+        }
+        heard.push_back(id.to_owned());
+        if heard.len() > ASKED_MAX {
+            heard.pop_front();
+        }
+        false
+    }
+}
+
+impl Store {
+    /// An identifier for a question.
+    pub fn question(&self) -> Option<String> {
+        self.redis.as_ref().map(|_| random_id())
+    }
+
+    /// Waits until all replicas that are present have answered a question, for at most `limit`.
+    pub async fn answers(&self, question: &str, limit: Duration) -> Answers {
+        let begun = Instant::now();
+        let mut answers = Answers { replicas: 1, answered: 1, after: Duration::ZERO };
+        let Some(redis) = &self.redis else { return answers };
+        let mut pause = PAUSE_MIN;
+        loop {
+            if let Some((present, answered)) = present(redis, question).await {
+                answers.replicas = present.union(&answered).count().max(1);
+                answers.answered = answered.len().max(1);
+                if present.is_subset(&answered) {
+                    break;
+                }
+            }
+            if begun.elapsed() + pause >= limit {
+                // Nobody knows how many there are, or one of them does not answer.
+                answers.replicas = answers.replicas.max(answers.answered + 1);
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        Answers { after: begun.elapsed(), ..answers }
+    }
+
+    /// How many replicas are present, this one included; `None` if Redis cannot say.
+    pub async fn replicas(&self) -> Option<usize> {
+        let (present, _) = present(self.redis.as_ref()?, "none").await?;
+        Some(present.len().max(1))
+    }
+
+    /// Answers a question of another replica.
+    pub(super) fn answer(&self, question: String) {
+        let Some(redis) = self.redis.clone().filter(|_| !self.asked.is_known(&question)) else { return };
+        self.tasks.spawn(async move {
+            let answers = redis.names().answers(&question);
+            let mut pipeline = Pipeline::new();
+            pipeline.cmd("SADD").arg(&answers).arg(redis.id()).ignore();
+            pipeline.cmd("PEXPIRE").arg(&answers).arg(ANSWERS_KEPT.as_millis() as u64).ignore();
+            redis.run::<()>(pipeline).await;
+        });
+    }
+}
+
+/// Who gives signs of life, and who has answered; this replica is always among both.
+async fn present(redis: &Redis, question: &str) -> Option<(HashSet<String>, HashSet<String>)> {
+    let names = redis.names();
+    let mut pipeline = Pipeline::new();
+    pipeline.cmd("SMEMBERS").arg(names.replicas());
+    pipeline.cmd("SMEMBERS").arg(names.answers(question));
+    let (known, mut answered): (HashSet<String>, HashSet<String>) = redis.run(pipeline).await?;
+    answered.insert(redis.id().to_owned());
+    let silent: Vec<&String> = known.iter().filter(|id| !answered.contains(*id)).collect();
+    let mut present = answered.clone();
+    if !silent.is_empty() {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("MGET").arg(silent.iter().map(|id| names.replica(id)).collect::<Vec<_>>());
+        let (signs,): (Vec<Value>,) = redis.run(pipeline).await?;
+        let mut gone = Vec::new();
+        for (id, sign) in silent.into_iter().zip(signs) {
+            match sign {
+                Value::Nil => gone.push(id),
+                _ => drop(present.insert(id.clone())),
+            }
+        }
+        if !gone.is_empty() {
+            let mut pipeline = Pipeline::new();
+            pipeline.cmd("SREM").arg(names.replicas()).arg(gone).ignore();
+            redis.run::<()>(pipeline).await;
+        }
+    }
+    Some((present, answered))
+}
+
+/// So many questions are remembered.
+const ASKED_MAX: usize = 256;
+
+/// The pauses between looks at the answers.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(16);
+
+/// How long answers lie in Redis.
+const ANSWERS_KEPT: Duration = Duration::from_secs(30);

@@ -1,0 +1,320 @@
+//! The tier that all replicas share: what lies in Redis, and how it is read and written.
+//!
+//! A hit is one round trip: the value, and those of its generations that this process does not know currently.
+
+use super::generations::{Cell, Held, Noted, Standing};
+use super::record::{self, Record, Recorded};
+use super::redis::{Redis, Unavailable};
+use super::{Lookup, Remembered, Store, StoredResponse, Tier};
+use crate::rules::{CacheKey, Scopes};
+use crate::semantics::vary::Selection;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// What is left of the time that one request may spend on Redis, whatever it does there.
+#[derive(Debug)]
+pub struct Budget(pub(super) Duration);
+
+/// Where is read, and since when what was read of generations counts.
+struct Reading<'a> {
+    redis: &'a Redis,
+    since: u64,
+}
+
+/// What Redis has for a request.
+enum Read {
+    Response(Arc<StoredResponse>, Standing),
+    OtherVariant,
+    Nothing,
+}
+
+impl Budget {
+    /// Spends time on Redis, until a deadline at most.
+    async fn spend<T>(&mut self, work: impl AsyncFnOnce(Instant) -> T) -> T {
+        let begun = Instant::now();
+        let done = work(begun + self.0).await;
+        self.0 = self.0.saturating_sub(begun.elapsed());
+        done
+    }
+}
+
+impl Store {
+    /// Looks for the response that a request selects in Redis, where memory has nothing that can be used as it is.
+    pub(super) async fn lookup_redis(
+        &self,
+        redis: &Redis,
+        key: &CacheKey,
+        request: &HeaderMap,
+        scopes: &Scopes,
+        remembered: Remembered,
+        budget: &mut Budget,
+    ) -> Lookup {
+        let (since, hash) = (self.trusted_since(redis), key.hash());
+        let news = self.memory.as_ref().map_or(0, |memory| memory.news(hash));
+        let (remembered, was_sure) = match remembered {
+            Remembered::Stored(stored, standing) => (Some(stored), standing <= Standing::Softened),
+            _ => (None, false),
+        };
+        let reading = Reading { redis, since };
+        let read =
+            budget.spend(async |deadline| self.read(&reading, key, request, scopes, remembered.as_deref(), deadline).await).await;
+        // What memory has, if its generations hold: all of them were read along.
+        let remembered = remembered.and_then(|stored| match self.generations.standing(&stored.held, since) {
+            standing @ (Standing::Holds | Standing::Softened) => Some((stored, standing)),
+            _ => None,
+        });
+        let memory = self.memory(self.clock.now());
+        match (read, remembered) {
+            (Ok(Read::Response(stored, standing)), remembered) => {
+                // What another replica has fetched meanwhile goes before what memory has, and so does what it was replaced with.
+                let is_older = |ours: &StoredResponse| ours.head.times.received >= stored.head.times.received;
+                if let Some((ours, standing)) = remembered.filter(|(ours, _)| was_sure && is_older(ours)) {
+                    return found(Tier::Memory, ours, standing);
+                }
+                if let Some(memory) = memory {
+                    memory.insert_read(stored.clone(), news, since);
+                }
+                found(Tier::Redis, stored, standing)
+            }
+            (Ok(_), Some((ours, standing))) => {
+                // Redis has let go of it, and no purge has come: it is as good as before.
+                if let Some(memory) = memory {
+                    memory.confirm(&ours, news, since);
+                }
+                found(Tier::Memory, ours, standing)
+            }
+            (Err(_), Some((ours, standing))) if was_sure => found(Tier::Memory, ours, standing),
+            (Err(_), _) => Lookup::Unavailable,
+            (Ok(Read::OtherVariant), None) => Lookup::OtherVariant,
+            (Ok(Read::Nothing), None) => Lookup::Nothing,
+        }
+    }
+
+    /// Sees to it that the generations of these scopes are known, and makes those that are missing.
+    pub(super) async fn prepare(&self, redis: &Redis, scopes: &Scopes, keep: Duration, budget: &mut Budget) {
+        let cells: Vec<Arc<Cell>> = scopes.names.iter().map(|name| self.generations.cell(*name)).collect();
+        let reading = Reading { redis, since: self.trusted_since(redis) };
+        for _ in 0..ROUNDS_MAX {
+            let unknown = self.generations.to_read(cells.iter().cloned(), reading.since);
+            if self.read_generations(&reading, unknown, budget).await.is_err() {
+                return;
+            }
+            let missing = self.generations.missing(cells.iter().cloned(), reading.since);
+            if missing.is_empty() {
+                return;
+            }
+            let names: Vec<String> = missing.iter().map(|noted| redis.names().generation(noted.cell.name())).collect();
+            let kept_for = outliving(keep);
+            let kept_until = Instant::now() + kept_for;
+            let made = budget.spend(async |deadline| redis.create_generations(&names, kept_for, deadline).await).await;
+            let Ok(made) = made else { return };
+            for (noted, (generation, is_ours)) in missing.iter().zip(made) {
+                self.generations.learn(noted, generation);
+                if is_ours {
+                    noted.cell.note_kept_until(kept_until);
+                }
+            }
+        }
+    }
+
+    /// Reads those of the generations that are not known currently, and says how they stand then.
+    pub(super) async fn verify(&self, redis: &Redis, held: &Held, budget: &mut Budget) -> Standing {
+        let reading = Reading { redis, since: self.trusted_since(redis) };
+        for _ in 0..ROUNDS_MAX {
+            let unknown = self.generations.to_read(held.cells(), reading.since);
+            if unknown.is_empty() || self.read_generations(&reading, unknown, budget).await.is_err() {
+                break;
+            }
+        }
+        self.generations.standing(held, reading.since)
+    }
+
+    /// Since when what was read of generations can be relied on: where nothing is heard of changes, only from now on.
+    fn trusted_since(&self, redis: &Redis) -> u64 {
+        match redis.is_heard() {
+            true => self.generations.epoch(),
+            false => self.generations.begin_epoch(),
+        }
+    }
+
+    /// Writes a response to Redis, unless a purge has come for it.
+    pub(super) async fn write_redis(&self, response: &StoredResponse, now: SystemTime) {
+        let Some(redis) = &self.redis else { return };
+        let keep = response.keep_for(now, self.options.keep_stale);
+        let Some(generations) = response.held.values().filter(|_| !keep.is_zero()) else { return };
+        let value = record::encode(response, &generations);
+        if value.len() > redis.options().value_bytes_max {
+            return;
+        }
+        let selection = &response.head.selection;
+        let own = redis.names().response(&response.key, None);
+        let mut values = Vec::with_capacity(2);
+        if selection.is_empty() {
+            values.push((own, value, keep));
+        } else {
+            let names: Vec<HeaderName> = selection.names().cloned().collect();
+            let varies = record::encode_varies(&response.key, &names);
+            values.push((own, varies, keep.max(VARIES_KEPT_MIN)));
+            values.push((redis.names().response(&response.key, Some(selection)), value, keep));
+        }
+        // The generations outlive what depends on them.
+        let (now, kept_for) = (Instant::now(), outliving(keep));
+        let short: Vec<Arc<Cell>> = response.held.cells().filter(|cell| !cell.is_kept_until(now + keep)).collect();
+        let names: Vec<String> = short.iter().map(|cell| redis.names().generation(cell.name())).collect();
+        if redis.write(values, &names, kept_for).await {
+            short.iter().for_each(|cell| cell.note_kept_until(now + kept_for));
+        }
+    }
+
+    async fn read(
+        &self,
+        reading: &Reading<'_>,
+        key: &CacheKey,
+        request: &HeaderMap,
+        scopes: &Scopes,
+        remembered: Option<&StoredResponse>,
+        deadline: Instant,
+    ) -> Result<Read, Unavailable> {
+        let redis = reading.redis;
+        let known = self.varies(key);
+        let mut names = vec![redis.names().response(key, None)];
+        if let Some(known) = &known {
+            names.push(redis.names().response(key, Some(&Selection::of(known, request))));
+        }
+        let tagged = self.tagged.get(&key.hash());
+        let scope_names = scopes.names.iter().chain(tagged.iter().flat_map(|tagged| tagged.iter()));
+        let mut cells: Vec<Arc<Cell>> = scope_names.map(|name| self.generations.cell(*name)).collect();
+        for cell in remembered.iter().flat_map(|stored| stored.held.cells()) {
+            if !cells.iter().any(|known| Arc::ptr_eq(known, &cell)) {
+                cells.push(cell);
+            }
+        }
+        let unknown = self.generations.to_read(cells, reading.since);
+        let mut values = self.ask(reading, &names, unknown, deadline).await?.into_iter();
+        let first = values.next().flatten().and_then(|value| self.decode(key, value));
+        let varies = match first {
+            None => return Ok(Read::Nothing),
+            // A variant lies under a name of its own; one under the key's own name was put there by somebody else.
+            Some(Record::Response(recorded)) if !recorded.head.selection.is_empty() => return Ok(Read::Nothing),
+            Some(Record::Response(recorded)) => return self.judge(reading, *recorded, scopes, deadline).await,
+            Some(Record::Varies { names, .. }) => names,
+        };
+        let second = match known.is_some_and(|known| *known == *varies) {
+            true => values.next().flatten(),
+            false => {
+                self.varies.insert(key.hash(), varies.clone().into());
+                let name = redis.names().response(key, Some(&Selection::of(&varies, request)));
+                self.ask(reading, &[name], Vec::new(), deadline).await?.pop().flatten()
+            }
+        };
+        match second.and_then(|value| self.decode(key, value)) {
+            Some(Record::Response(recorded)) if recorded.head.selection.matches(request) => {
+                match self.judge(reading, *recorded, scopes, deadline).await? {
+                    Read::Nothing => Ok(Read::OtherVariant),
+                    read => Ok(read),
+                }
+            }
+            _ => Ok(Read::OtherVariant),
+        }
+    }
+
+    /// Judges by its generations whether a response that was read may be used.
+    async fn judge(
+        &self,
+        reading: &Reading<'_>,
+        recorded: Recorded,
+        scopes: &Scopes,
+        deadline: Instant,
+    ) -> Result<Read, Unavailable> {
+        let Recorded { key, head, body, tags, generations } = recorded;
+        // It was stored under other rules, or by somebody who does not know them: a purge might not find it.
+        if !scopes.names.iter().all(|name| generations.iter().any(|(named, _)| named == name)) {
+            return Ok(Read::Nothing);
+        }
+        if generations.len() > scopes.names.len() {
+            let own = generations.iter().map(|(name, _)| *name).filter(|name| !scopes.names.contains(name));
+            self.tagged.insert(key.hash(), own.collect());
+        }
+        let mut held = Held::of_record(&self.generations, &generations);
+        // Those that only the response names, and those of which there was news meanwhile.
+        for _ in 0..ROUNDS_MAX {
+            let unknown = self.generations.to_read(held.cells(), reading.since);
+            if unknown.is_empty() {
+                break;
+            }
+            self.ask(reading, &[], unknown, deadline).await?;
+            held = Held::of_record(&self.generations, &generations);
+        }
+        match self.generations.standing(&held, reading.since) {
+            standing @ (Standing::Holds | Standing::Softened) => {
+                Ok(Read::Response(Arc::new(StoredResponse { key, head, body, tags, held }), standing))
+            }
+            _ => Ok(Read::Nothing),
+        }
+    }
+
+    async fn read_generations(&self, reading: &Reading<'_>, unknown: Vec<Noted>, budget: &mut Budget) -> Result<(), Unavailable> {
+        match unknown.is_empty() {
+            true => Ok(()),
+            false => budget.spend(async |deadline| self.ask(reading, &[], unknown, deadline).await.map(|_| ())).await,
+        }
+    }
+
+    /// Reads values, and takes in generations by the way.
+    async fn ask(
+        &self,
+        reading: &Reading<'_>,
+        names: &[String],
+        unknown: Vec<Noted>,
+        deadline: Instant,
+    ) -> Result<Vec<Option<Bytes>>, Unavailable> {
+        let redis = reading.redis;
+        let generations: Vec<String> = unknown.iter().map(|noted| redis.names().generation(noted.cell.name())).collect();
+        let answer = redis.read(names, &generations, deadline).await?;
+        for (noted, generation) in unknown.iter().zip(answer.generations) {
+            self.generations.learn(noted, generation);
+        }
+        Ok(answer.values)
+    }
+
+    /// Decodes a value, if it is ours, whole, and of this very key.
+    fn decode(&self, key: &CacheKey, value: Bytes) -> Option<Record> {
+        let record = record::decode(value);
+        let is_of_key = |record: &Record| match record {
+            Record::Response(recorded) => recorded.key == *key,
+            Record::Varies { key: theirs, .. } => theirs == key,
+        };
+        match record {
+            Ok(record) if is_of_key(&record) => Some(record),
+            refused => {
+                self.stats.redis.errors_value.inc();
+                let error = refused.err().map_or("the value is of another key".to_owned(), |error| error.to_string());
+                tracing::debug!(%key, error, "redis_value_refused");
+                None
+            }
+        }
+    }
+}
+
+fn found(tier: Tier, stored: Arc<StoredResponse>, standing: Standing) -> Lookup {
+    match standing {
+        Standing::Softened => Lookup::Softened(tier, stored),
+        _ => Lookup::Found(tier, stored),
+    }
+}
+
+/// How long a generation is kept for what is kept so long.
+fn outliving(keep: Duration) -> Duration {
+    keep + keep / 4 + GENERATION_MARGIN
+}
+
+/// A generation is there while its first response is fetched, and ends after the last.
+const GENERATION_MARGIN: Duration = Duration::from_secs(60);
+
+/// News that come while generations are read have them read again, so often at most.
+const ROUNDS_MAX: usize = 3;
+
+/// The list of names must not go before the variants that it leads to.
+const VARIES_KEPT_MIN: Duration = Duration::from_secs(3600);

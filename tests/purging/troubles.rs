@@ -1,0 +1,236 @@
+//! Purges, and a Redis that is cut off, dead, empty, or does not permit everything.
+
+use super::customers;
+use super::replicas::{all_have, ask, replicas};
+use crate::world::{Phase, RedisServer, Relay, World, eventually, millis, redis_options};
+use serde_json::json;
+use sidecache::config::Config;
+use sidecache::store::WhenDown;
+
+/// A replica that reaches Redis through a relay.
+async fn behind(relay: &Relay, world: &World, when_down: WhenDown) -> World {
+    let url = relay.url();
+    let adjust = |config: &mut Config| {
+        customers(config);
+        let mut options = redis_options(&url);
+        // Short, so that silence is noticed while the test waits.
+        options.budget = millis(200);
+        options.write_timeout = millis(200);
+        options.heartbeat = millis(200);
+        options.when_down = when_down;
+        config.store.redis = Some(options);
+    };
+    world.neighbour_with(adjust).await.connected().await
+}
+
+#[tokio::test]
+async fn a_replica_that_was_cut_off_does_not_use_what_was_purged_meanwhile() {
+    for when_down in [WhenDown::PassThrough, WhenDown::Memory] {
+        for phase in [Phase::Refuse, Phase::BlackHole] {
+            let redis = RedisServer::start().await;
+            let relay = Relay::to(redis.address()).await;
+            let first = replicas(&redis, 1).await.remove(0);
+            let cut_off = behind(&relay, &first, when_down).await;
+            let worlds = [first, cut_off];
+            all_have(&worlds, "/customer/1", "old").await;
+            all_have(&worlds, "/customer/2", "stays").await;
+            relay.enter(phase);
+            // Without a request: it notices by itself that nothing is heard.
+            worlds[1].redis_is("degraded").await;
+            worlds[0].purge(json!({ "tags": ["customer:1"] })).await;
+            worlds[0].origin.has("/customer/1", "new");
+            relay.enter(Phase::Relay);
+            worlds[1].redis_is("connected").await;
+            ask(&worlds[1], "/customer/1").await.is("new");
+            // What was not purged is as good as before, once its generations were read.
+            ask(&worlds[1], "/customer/2").await.is("stays").says("hit");
+            assert_eq!(worlds[0].origin.count("/customer/2"), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_purge_is_not_done_before_the_silence_of_a_replica_counts() {
+    let redis = RedisServer::start().await;
+    let relay = Relay::to(redis.address()).await;
+    let first = replicas(&redis, 1).await.remove(0);
+    let silent = behind(&relay, &first, WhenDown::PassThrough).await;
+    let worlds = [first, silent];
+    all_have(&worlds, "/customer/1", "old").await;
+    relay.enter(Phase::BlackHole);
+    worlds[0].origin.has("/customer/1", "new");
+    // It waits until the other one relies on nothing any more, and says so.
+    let answer = worlds[0].purge(json!({ "tags": ["customer:1"], "wait": true })).await;
+    ask(&worlds[1], "/customer/1").await.is("new");
+    assert_eq!(answer["replicas"]["answered"], answer["replicas"]["present"], "{answer}");
+}
+
+#[tokio::test]
+async fn a_purge_that_cannot_wait_long_enough_says_so() {
+    let redis = RedisServer::start().await;
+    let relay = Relay::to(redis.address()).await;
+    let first = replicas(&redis, 1).await.remove(0);
+    let _silent = behind(&relay, &first, WhenDown::PassThrough).await;
+    relay.enter(Phase::BlackHole);
+    let order = json!({ "all": true, "wait_ms": 50 });
+    let got = first.ask_admin("POST", "/admin/cache/purge").body(order.to_string()).await;
+    got.status(202);
+    let answer: serde_json::Value = serde_json::from_slice(&got.body()).unwrap();
+    assert_eq!((&answer["replicas"]["present"], &answer["replicas"]["answered"]), (&json!(2), &json!(1)));
+}
+
+#[tokio::test]
+async fn a_purge_without_redis_is_done_here_and_told_to_redis_before_it_is_used_again() {
+    let redis = RedisServer::start().await;
+    let relay = Relay::to(redis.address()).await;
+    let first = replicas(&redis, 1).await.remove(0);
+    let cut_off = behind(&relay, &first, WhenDown::Memory).await;
+    let worlds = [first, cut_off];
+    all_have(&worlds, "/customer/1", "old").await;
+    relay.enter(Phase::Refuse);
+    worlds[1].redis_is("degraded").await;
+    ask(&worlds[1], "/customer/1").await.is("old").hit("memory");
+    let order = json!({ "tags": ["customer:1"], "wait": true });
+    let got = worlds[1].ask_admin("POST", "/admin/cache/purge").body(order.to_string()).await;
+    got.status(202);
+    assert!(got.text().contains("here-first"), "{got:?}");
+    assert_eq!(worlds[1].stats().await["redis"]["purges_pending"], 1);
+    worlds[0].origin.has("/customer/1", "new");
+    ask(&worlds[1], "/customer/1").await.is("new").says("stored");
+    ask(&worlds[1], "/customer/1").await.is("new").hit("memory");
+    ask(&worlds[0], "/customer/1").await.is("old").hit("memory");
+    relay.enter(Phase::Relay);
+    worlds[1].redis_is("connected").await;
+    assert_eq!(worlds[1].stats().await["redis"]["purges_pending"], 0);
+    ask(&worlds[1], "/customer/1").await.is("new");
+    eventually("the other replica has heard of it", async || ask(&worlds[0], "/customer/1").await.text() == "new").await;
+}
+
+#[tokio::test]
+async fn a_purge_that_redis_does_not_confirm_is_kept() {
+    let redis = RedisServer::start().await;
+    let relay = Relay::to(redis.address()).await;
+    let first = replicas(&redis, 1).await.remove(0);
+    let cut_off = behind(&relay, &first, WhenDown::PassThrough).await;
+    let worlds = [first, cut_off];
+    all_have(&worlds, "/customer/1", "old").await;
+    relay.enter(Phase::BlackHole);
+    let got = worlds[1].ask_admin("POST", "/admin/cache/purge").body(r#"{"tags": ["customer:1"]}"#).await;
+    got.status(202);
+    worlds[0].origin.has("/customer/1", "new");
+    ask(&worlds[1], "/customer/1").await.is("new");
+    relay.enter(Phase::Relay);
+    worlds[1].redis_is("connected").await;
+    ask(&worlds[1], "/customer/1").await.is("new");
+    eventually("the other replica has heard of it", async || ask(&worlds[0], "/customer/1").await.text() == "new").await;
+}
+
+#[tokio::test]
+async fn after_a_restart_of_redis_nothing_old_is_used() {
+    let redis = RedisServer::start().await;
+    let worlds = replicas(&redis, 2).await;
+    all_have(&worlds, "/customer/1", "old").await;
+    redis.restart().await;
+    worlds[0].origin.has("/customer/1", "new");
+    for world in &worlds {
+        eventually("the restart is noticed", async || ask(world, "/customer/1").await.text() == "new").await;
+        world.redis_is("connected").await;
+    }
+    // All generations are gone, so what memory had is not used; and it goes on from there.
+    for world in &worlds {
+        eventually("it is cached again", async || {
+            let got = ask(world, "/customer/1").await;
+            got.is("new");
+            got.field("cache-status").contains("hit")
+        })
+        .await;
+    }
+}
+
+/// Two replicas with an account of which something was taken.
+async fn without(redis: &RedisServer, permissions: &str) -> [World; 2] {
+    redis.run::<()>(&format!("ACL SETUSER default {permissions}")).await;
+    let worlds = replicas(redis, 2).await;
+    let [first, second] = worlds.try_into().map_err(|_| ()).expect("there are two");
+    [first, second]
+}
+
+#[tokio::test]
+async fn where_tracking_is_refused_replicas_tell_one_another() {
+    let redis = RedisServer::start().await;
+    let worlds = without(&redis, "-client|tracking").await;
+    assert_eq!(worlds[0].stats().await["redis"]["hears_by"], "channel");
+    for round in 0..3 {
+        all_have(&worlds, "/customer/1", "old").await;
+        let answer = worlds[round % 2].purge(json!({ "tags": ["customer:1"], "wait": true })).await;
+        assert_eq!((&answer["replicas"]["present"], &answer["replicas"]["answered"]), (&json!(2), &json!(2)), "{answer}");
+        worlds[0].origin.has("/customer/1", "new");
+        for world in &worlds {
+            ask(world, "/customer/1").await.is("new");
+        }
+        worlds[0].purge(json!({ "all": true, "wait": true })).await;
+    }
+    // Replacements are told, too.
+    all_have(&worlds, "/customer/2", "old").await;
+    worlds[0].origin.has("/customer/2", "new");
+    ask(&worlds[0], "/customer/2").with("cache-control", "no-cache").await.is("new").says("stored");
+    eventually("the other one has it too", async || ask(&worlds[1], "/customer/2").await.text() == "new").await;
+}
+
+#[tokio::test]
+async fn where_nothing_can_be_heard_memory_is_not_used_without_asking() {
+    let redis = RedisServer::start().await;
+    let worlds = without(&redis, "-client|tracking -subscribe").await;
+    assert_eq!(worlds[0].stats().await["redis"]["hears_by"], "none");
+    worlds[0].origin.has("/customer/1", "old");
+    ask(&worlds[0], "/customer/1").await.says("stored");
+    eventually("it is in Redis", async || ask(&worlds[1], "/customer/1").await.field("cache-status").contains("hit")).await;
+    worlds[0].purge(json!({ "tags": ["customer:1"] })).await;
+    worlds[0].origin.has("/customer/1", "new");
+    for world in &worlds {
+        ask(world, "/customer/1").await.is("new");
+    }
+}
+
+#[tokio::test]
+async fn a_full_redis_still_purges() {
+    let redis = RedisServer::start().await;
+    let worlds = replicas(&redis, 2).await;
+    all_have(&worlds, "/customer/1", "old").await;
+    redis.run::<()>("CONFIG SET maxmemory-policy noeviction").await;
+    redis.run::<()>("CONFIG SET maxmemory 1").await;
+    let answer = worlds[0].purge(json!({ "tags": ["customer:1"] })).await;
+    assert_eq!(answer["reach"], "everywhere");
+    worlds[0].origin.has("/customer/1", "new");
+    ask(&worlds[0], "/customer/1").await.is("new");
+    eventually("the other one has heard of it", async || ask(&worlds[1], "/customer/1").await.text() == "new").await;
+    assert_eq!(worlds[0].stats().await["redis"]["purges_pending"], 0);
+}
+
+#[tokio::test]
+async fn the_account_of_the_readme_may_do_all_that_is_needed() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let line = readme.lines().find(|line| line.starts_with("ACL SETUSER sidecache ")).expect("the README has the account");
+    let redis = RedisServer::start().await;
+    redis.run::<()>(&line.replace("PASSWORD", "secret")).await;
+    let url = format!("redis://sidecache:secret@{}/0", redis.address());
+    let with_account = |config: &mut Config| {
+        customers(config);
+        config.store.redis = Some(redis_options(&url));
+    };
+    let first = World::with(with_account).await.connected().await;
+    let second = first.neighbour_with(with_account).await.connected().await;
+    let worlds = [first, second];
+    assert_eq!(worlds[0].stats().await["redis"]["hears_by"], "tracking");
+    all_have(&worlds, "/customer/1", "old").await;
+    for soft in [true, false] {
+        let answer = worlds[0].purge(json!({ "tags": ["customer:1"], "soft": soft, "wait": true })).await;
+        assert_eq!((&answer["replicas"]["present"], &answer["replicas"]["answered"]), (&json!(2), &json!(2)), "{answer}");
+    }
+    worlds[0].origin.has("/customer/1", "new");
+    ask(&worlds[1], "/customer/1").await.is("new");
+    let purges = || worlds[1].admin("/admin/cache/purges");
+    eventually("the purges are noted", async || purges().await.text().matches("took_ms").count() == 2).await;
+    let refused: redis::Value = redis.run("ACL LOG").await;
+    assert_eq!(refused, redis::Value::Array(Vec::new()), "nothing was refused");
+}
