@@ -385,3 +385,45 @@ fn it_knows_its_version() {
     assert!(output.status.success());
     assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("sidecache {}\n", env!("CARGO_PKG_VERSION")));
 }
+
+#[tokio::test]
+async fn the_command_line_purges_looks_sets_and_shows() {
+    let origin = Origin::start().await;
+    origin.reply("/a", Reply::new("one"));
+    let program = Program::start_with(&origin, "", &[("ADMIN_TOKEN", "t0ken")]).await;
+    let admin = format!("http://{}", program.admin_address);
+    let asked = async |arguments: &[&str], token: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = command(directory.path());
+        command.args(arguments).args(["--admin", &admin]).env("ADMIN_TOKEN", token).stdin(Stdio::null());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let text = |octets: Vec<u8>| String::from_utf8(octets).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let url = &format!("http://{}/a", program.address);
+    assert_eq!(asked(&["entry", "exists", url], "t0ken").await.0, Some(1));
+    program.client().get("/a").await.says("stored");
+    assert_eq!(asked(&["entry", "exists", url], "t0ken").await.0, Some(0));
+    let (code, shown, _) = asked(&["entry", "get", url], "t0ken").await;
+    assert!(code == Some(0) && shown.contains("\"tier\": \"memory\""), "{shown}");
+    assert_eq!(asked(&["entry", "get", "--body", url], "t0ken").await.1, "one");
+
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("body");
+    std::fs::write(&file, "set").unwrap();
+    let (code, _, error) = asked(&["entry", "set", "--ttl", "5m", url, file.to_str().unwrap()], "t0ken").await;
+    assert_eq!((code, error.as_str()), (Some(0), ""));
+    program.client().get("/a").await.is("set").hit("memory");
+
+    let (code, _, error) = asked(&["purge", "--all"], "wrong").await;
+    assert!(code == Some(1) && error.contains("401"), "{error}");
+    let (code, shown, _) = asked(&["purge", "--url", "/a", "--wait"], "t0ken").await;
+    assert!(code == Some(0) && shown.contains("\"reach\": \"here\""), "{shown}");
+    program.client().get("/a").await.is("one").forwarded("uri-miss");
+    let (code, _, error) = asked(&["purge"], "t0ken").await;
+    assert!(code == Some(1) && error.contains("nothing to purge"), "{error}");
+    assert!(asked(&["purges"], "t0ken").await.1.contains("url /a"));
+    assert!(asked(&["stats"], "t0ken").await.1.contains("hit_rate"));
+    let (code, _, error) = asked(&["entry", "delete", "/a"], "t0ken").await;
+    assert!(code == Some(1) && error.contains("the host is a part of the key"), "{error}");
+}

@@ -3,6 +3,7 @@
 //! | endpoint | what |
 //! |---|---|
 //! | `POST /admin/cache/purge` | purges: `{"tags": […]}`, `{"pattern": "customer:*"}`, `{"url": …}`, `{"route": …}`, `{"all": true}` |
+//! | `GET`, `HEAD`, `PUT`, `DELETE /admin/cache/entries?url=…` | looks at, tests for, sets, deletes one stored response |
 //! | `GET /admin/cache/purges` | the latest purges, the newest first; `?n=100` for so many |
 //! | `GET /admin/cache/stats` | hits, misses, tiers, routes and the state of Redis, as JSON |
 //! | `GET /metrics` | all counters, in Prometheus' text format |
@@ -14,6 +15,7 @@
 //! The same holds for a request of the method `PURGE` on the proxy's port, which purges its own target.
 
 mod auth;
+mod entries;
 mod purge;
 mod report;
 
@@ -21,7 +23,9 @@ use crate::flow::{Answer, Body, Client, Proxy};
 use crate::tasks::Tasks;
 use auth::Caller;
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use entries::Entry;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -89,10 +93,11 @@ impl Admin {
             HEALTHZ => text(StatusCode::OK, "ok\n"),
             READYZ if self.tasks.is_ready() => text(StatusCode::OK, "ready\n"),
             READYZ => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            ENTRIES => self.entries(&parts, body, client).await,
             PURGES => self.purges(parts.uri.query().unwrap_or_default()).await,
             PURGE => match auth::may_change(&parts.headers, client, self.token.as_deref()) {
                 Err(refused) => refuse(refused),
-                Ok(caller) => match whole(body).await {
+                Ok(caller) => match whole(body, BODY_BYTES_MAX).await {
                     Err(why) => json(StatusCode::BAD_REQUEST, &json!({ "error": why })),
                     Ok(order) => self.purge(Purge::read(&order, self.proxy.rules()), &caller).await,
                 },
@@ -115,6 +120,40 @@ impl Admin {
             Ok(purge) => {
                 let (status, report) = purge.carry_out(&self.proxy, caller).await;
                 json(status, &report)
+            }
+        }
+    }
+
+    async fn entries(&self, parts: &Parts, body: Incoming, client: Client) -> Response<Body> {
+        let bad_request = |why: String| json(StatusCode::BAD_REQUEST, &json!({ "error": why }));
+        let entry = match Entry::read(parts.uri.query().unwrap_or_default()) {
+            Ok(entry) => entry,
+            Err(why) => return bad_request(why),
+        };
+        let is_change = matches!(parts.method, Method::PUT | Method::DELETE);
+        let caller = match auth::may_change(&parts.headers, client, self.token.as_deref()) {
+            Ok(caller) => Some(caller),
+            // Who looks at the statistics may know that something is stored, but not what.
+            Err(refused) if is_change || entry.wants_body => return refuse(refused),
+            Err(_) => None,
+        };
+        let answer = match (&parts.method, caller) {
+            (&Method::DELETE, Some(caller)) => return self.purge(entry.purge(&self.proxy), &caller).await,
+            (&Method::PUT, Some(caller)) => match whole(body, self.proxy.options().body_bytes_max).await {
+                Ok(body) => entry.set(&parts.headers, body, &self.proxy, &caller).await,
+                Err(why) => return bad_request(why),
+            },
+            (_, caller) => entry.look(&self.proxy, caller.is_some()).await,
+        };
+        match answer {
+            entries::Answer::Json(status, value) => json(status, &value),
+            entries::Answer::Body(content_type, octets) => {
+                let mut response = with_type(StatusCode::OK, "application/octet-stream", octets);
+                if let Some(content_type) = content_type {
+                    response.headers_mut().insert(CONTENT_TYPE, content_type);
+                }
+                response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+                response
             }
         }
     }
@@ -167,13 +206,14 @@ fn methods(path: &str) -> Option<&'static [Method]> {
     match path {
         STATS | METRICS | HEALTHZ | READYZ | PURGES => Some(&[Method::GET]),
         PURGE => Some(&[Method::POST]),
+        ENTRIES => Some(&[Method::GET, Method::PUT, Method::DELETE]),
         _ => None,
     }
 }
 
 /// A request's body, if it is not too large and comes soon.
-async fn whole(body: Incoming) -> Result<Bytes, String> {
-    let read = Limited::new(body, BODY_BYTES_MAX).collect();
+async fn whole(body: Incoming, bytes_max: usize) -> Result<Bytes, String> {
+    let read = Limited::new(body, bytes_max).collect();
     match tokio::time::timeout(BODY_TIMEOUT, read).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) => Err(format!("the body cannot be read: {error}")),
@@ -211,14 +251,15 @@ fn text(status: StatusCode, body: &'static str) -> Response<Body> {
     with_type(status, "text/plain; charset=utf-8", body.to_owned())
 }
 
-fn with_type(status: StatusCode, content_type: &'static str, body: String) -> Response<Body> {
-    let mut response = Response::new(Body::from(Bytes::from(body)));
+fn with_type(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::from(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
+const ENTRIES: &str = "/admin/cache/entries";
 const PURGE: &str = "/admin/cache/purge";
 const PURGES: &str = "/admin/cache/purges";
 const STATS: &str = "/admin/cache/stats";
@@ -226,7 +267,7 @@ const METRICS: &str = "/metrics";
 const HEALTHZ: &str = "/healthz";
 const READYZ: &str = "/readyz";
 
-const NOT_FOUND: &str = "there are /admin/cache/stats, /admin/cache/purge, /admin/cache/purges, /metrics, /healthz and /readyz\n";
+const NOT_FOUND: &str = "there are /admin/cache/stats, /admin/cache/entries, /admin/cache/purge, /admin/cache/purges, /metrics, /healthz and /readyz\n";
 
 /// So many purges are shown, if nobody says how many.
 const PURGES_SHOWN: usize = 100;

@@ -2,7 +2,7 @@
 
 use super::auth::Caller;
 use crate::flow::Proxy;
-use crate::rules::{RuleSet, Scope};
+use crate::rules::{RuleSet, Scope, ScopeName};
 use crate::store::{Answers, Reach};
 use http::StatusCode;
 use http::uri::{PathAndQuery, Uri};
@@ -87,12 +87,17 @@ impl Purge {
         Ok(Purge { scopes, soft: order.soft, wait: wait_ms.map(Duration::from_millis), dry_run: order.dry_run })
     }
 
+    /// The names of its scopes.
+    pub(super) fn names(&self) -> Vec<ScopeName> {
+        self.scopes.iter().map(Scope::name).collect()
+    }
+
     /// Carries it out, and tells what came of it: 200 if it is done as it was asked for, 202 if a part of it is still to come.
     pub(super) async fn carry_out(&self, proxy: &Proxy, caller: &Caller) -> (StatusCode, Value) {
         let begun = Instant::now();
         let store = proxy.store();
         let shown: Vec<String> = self.scopes.iter().map(Scope::to_string).collect();
-        let names: Vec<_> = self.scopes.iter().map(Scope::name).collect();
+        let names = self.names();
         if self.dry_run {
             let (responses, bytes) = store.in_memory_under(&names);
             let would = json!({ "scopes": shown, "soft": self.soft, "dry_run": true, "in_memory": { "responses": responses, "bytes": bytes } });

@@ -1,8 +1,9 @@
 //! `health`: asks a running sidecache whether it is well. A container's health check runs it, where there is no shell and no curl.
 
-use crate::config::{self, Config, Sources};
+use super::remote;
+use crate::config::{self, Sources};
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
@@ -51,7 +52,7 @@ impl Probe {
         }
         let config = config::load(sources)
             .map_err(|problems| format!("the configuration has problems ({}); `sidecache check` shows them", problems.count()))?;
-        let address = listener(&config).ok_or("[admin] listen is \"off\" and on_proxy_port is not set; say --url")?;
+        let address = remote::listener(&config).ok_or("[admin] listen is \"off\" and on_proxy_port is not set; say --url")?;
         Ok(Probe { authority: address.to_string(), path: path.to_owned(), token: config.admin.token })
     }
 
@@ -83,25 +84,13 @@ impl Probe {
     }
 }
 
-/// The listener that has the health paths; where it listens everywhere, it is asked over loopback.
-fn listener(config: &Config) -> Option<SocketAddr> {
-    let mut address = config.admin.listen.or_else(|| config.admin.on_proxy_port.then_some(config.server.listen))?;
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        });
-    }
-    Some(address)
-}
-
 /// Below the time that container runtimes give a health check.
 const LIMIT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::net::{SocketAddr, TcpListener};
 
     /// A server that gives one answer, and the request that it was sent.
     fn server(answer: &'static str) -> (SocketAddr, thread::JoinHandle<String>) {

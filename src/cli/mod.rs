@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod health;
 mod log;
+mod remote;
 mod serve;
 
 use crate::config::{self, Sources};
@@ -35,6 +36,14 @@ enum Command {
     Demo(demo::Args),
     /// Ask a running sidecache whether it is well; for a container's health check.
     Health(HealthArgs),
+    /// Purge what a running sidecache, and all replicas with it, have stored: by tag, pattern, URL, route, or all.
+    Purge(remote::PurgeArgs),
+    /// Show the latest purges: what, when, by whom, and how they ended.
+    Purges(remote::PurgesArgs),
+    /// Look at, test for, set or delete what is stored for one URL.
+    Entry(remote::EntryArgs),
+    /// Show the statistics of a running sidecache.
+    Stats(remote::StatsArgs),
 }
 
 #[derive(Args)]
@@ -109,6 +118,10 @@ pub fn main() -> ExitCode {
         }
         Some(Command::Demo(args)) => demo::run(args),
         Some(Command::Health(HealthArgs { probe, settings })) => health::run(probe, &settings.apply(sources)),
+        Some(Command::Purge(args)) => remote::purge(&args, &sources),
+        Some(Command::Purges(args)) => remote::purges(&args, &sources),
+        Some(Command::Entry(args)) => remote::entry(args, &sources),
+        Some(Command::Stats(args)) => remote::stats(&args, &sources),
     }
 }
 
@@ -148,6 +161,7 @@ Examples:
   sidecache demo                                  see it work, in one command
   sidecache --origin http://127.0.0.1:8000        run before a backend, with proxy.toml
   sidecache check                                 read proxy.toml and say what it means
+  sidecache purge --tag customer:42               forget what is stored for a customer, everywhere
   REDIS_URL=redis://cache:6379/0 sidecache        share what is stored between replicas
 
 More, with the environment variables: sidecache --help";

@@ -266,9 +266,28 @@ impl Store {
         let is_newest = self.memory(now).is_none_or(|memory| memory.insert(response.clone(), epoch));
         if is_newest && self.redis.as_ref().is_some_and(Redis::is_up) {
             let (store, response) = (self.clone(), response.clone());
-            self.tasks.spawn(async move { store.write_redis(&response, now).await });
+            self.tasks.spawn(async move {
+                store.write_redis(&response, now).await;
+            });
         }
         response
+    }
+
+    /// Keeps a response that somebody sets, and waits until Redis has it. Says whether every tier that there is took it.
+    pub async fn put(&self, response: StoredResponse) -> bool {
+        let now = self.clock.now();
+        if self.would_keep(&response.held, now).is_err() {
+            return false;
+        }
+        let response = Arc::new(response);
+        self.note_varies(&response.key, &response.head.selection);
+        if let Some(memory) = self.memory(now) {
+            memory.insert(response.clone(), self.generations.epoch());
+        }
+        match &self.redis {
+            Some(redis) if redis.is_up() => self.write_redis(&response, now).await,
+            _ => true,
+        }
     }
 
     /// The state of the tiers.

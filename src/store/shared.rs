@@ -139,14 +139,14 @@ impl Store {
         }
     }
 
-    /// Writes a response to Redis, unless a purge has come for it.
-    pub(super) async fn write_redis(&self, response: &StoredResponse, now: SystemTime) {
-        let Some(redis) = &self.redis else { return };
+    /// Writes a response to Redis, unless a purge has come for it. Says whether Redis took it.
+    pub(super) async fn write_redis(&self, response: &StoredResponse, now: SystemTime) -> bool {
+        let Some(redis) = &self.redis else { return false };
         let keep = response.keep_for(now, self.options.keep_stale);
-        let Some(generations) = response.held.values().filter(|_| !keep.is_zero()) else { return };
+        let Some(generations) = response.held.values().filter(|_| !keep.is_zero()) else { return false };
         let value = record::encode(response, &generations);
         if value.len() > redis.options().value_bytes_max {
-            return;
+            return false;
         }
         let selection = &response.head.selection;
         let own = redis.names().response(&response.key, None);
@@ -163,9 +163,11 @@ impl Store {
         let (now, kept_for) = (Instant::now(), outliving(keep));
         let short: Vec<Arc<Cell>> = response.held.cells().filter(|cell| !cell.is_kept_until(now + keep)).collect();
         let names: Vec<String> = short.iter().map(|cell| redis.names().generation(cell.name())).collect();
-        if redis.write(values, &names, kept_for).await {
+        let is_written = redis.write(values, &names, kept_for).await;
+        if is_written {
             short.iter().for_each(|cell| cell.note_kept_until(now + kept_for));
         }
+        is_written
     }
 
     async fn read(

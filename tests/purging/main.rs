@@ -3,6 +3,7 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod entries;
 mod here;
 mod history;
 mod interface;

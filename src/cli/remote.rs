@@ -1,0 +1,346 @@
+//! The subcommands that speak to a running sidecache over its admin endpoints: `purge`, `purges`, `entry`, `stats`.
+
+use crate::config::{self, Config, Sources};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::uri::{Authority, Scheme};
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Which sidecache is meant.
+#[derive(clap::Args)]
+pub(super) struct Where {
+    /// The admin listener of the running sidecache: `http://host:port` [default: where the configuration says that it listens].
+    #[arg(long, value_name = "URL")]
+    admin: Option<String>,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = PURGE_EXAMPLES)]
+pub(super) struct PurgeArgs {
+    /// What carries this tag. May stand several times.
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+
+    /// What carries a tag that begins so: `customer:*`.
+    #[arg(long, value_name = "PATTERN")]
+    pattern: Option<String>,
+
+    /// One URL: path and query, for all callers and in all variants.
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+
+    /// With --url: the path with every query.
+    #[arg(long, requires = "url")]
+    every_query: bool,
+
+    /// All that a route has stored.
+    #[arg(long, value_name = "NAME")]
+    route: Option<String>,
+
+    /// Everything.
+    #[arg(long)]
+    all: bool,
+
+    /// Mark stale instead: serve once more while a new response is fetched.
+    #[arg(long)]
+    soft: bool,
+
+    /// Wait until every replica has confirmed.
+    #[arg(long)]
+    wait: bool,
+
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+
+    #[command(flatten)]
+    place: Where,
+}
+
+#[derive(clap::Args)]
+pub(super) struct PurgesArgs {
+    /// How many, the newest first.
+    #[arg(short, default_value_t = 20, value_name = "NUMBER")]
+    n: usize,
+
+    #[command(flatten)]
+    place: Where,
+}
+
+#[derive(clap::Args)]
+pub(super) struct StatsArgs {
+    #[command(flatten)]
+    place: Where,
+}
+
+#[derive(clap::Args)]
+pub(super) struct EntryArgs {
+    #[command(subcommand)]
+    action: EntryAction,
+}
+
+#[derive(clap::Subcommand)]
+enum EntryAction {
+    /// Show what is stored for a URL; exit code 1 if nothing is.
+    Get {
+        /// Write the stored body to standard output, instead of what is known about it.
+        #[arg(long)]
+        body: bool,
+
+        #[command(flatten)]
+        entry: EntryName,
+    },
+    /// Say by the exit code whether something is stored: 0 or 1.
+    Exists {
+        #[command(flatten)]
+        entry: EntryName,
+    },
+    /// Store a body for a URL, on all replicas.
+    Set {
+        /// How long it is fresh: `1h`, or seconds [default: the ttl of the route].
+        #[arg(long, value_name = "DURATION")]
+        ttl: Option<String>,
+
+        /// A further tag. May stand several times.
+        #[arg(long = "tag", value_name = "TAG")]
+        tags: Vec<String>,
+
+        /// What it is.
+        #[arg(long, value_name = "TYPE", default_value = "application/json")]
+        content_type: String,
+
+        #[command(flatten)]
+        entry: EntryName,
+
+        /// The file that holds the body; standard input if none is named.
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Delete what is stored for a URL, on all replicas.
+    Delete {
+        #[command(flatten)]
+        entry: EntryName,
+    },
+}
+
+#[derive(clap::Args)]
+struct EntryName {
+    /// The URL as clients ask for it, with its host: `http://host/path`.
+    #[arg(value_name = "URL")]
+    url: String,
+
+    /// A request field, where it selects the response: `Accept-Language: de`. May stand several times.
+    #[arg(long = "header", value_name = "FIELD")]
+    headers: Vec<String>,
+
+    #[command(flatten)]
+    place: Where,
+}
+
+/// A running sidecache.
+struct Remote {
+    authority: Authority,
+    token: Option<String>,
+}
+
+/// What it answered.
+struct Answer {
+    status: StatusCode,
+    body: Bytes,
+}
+
+/// Purges. Exit code 0 if all is done as it was asked for, 2 if a part of it is still to come, 1 if it was refused.
+pub(super) fn purge(args: &PurgeArgs, sources: &Sources) -> ExitCode {
+    let mut order = json!({ "tags": args.tags });
+    for (key, value) in [("pattern", &args.pattern), ("url", &args.url), ("route", &args.route)] {
+        if let Some(value) = value {
+            order[key] = json!(value);
+        }
+    }
+    let flags = [
+        ("every_query", args.every_query),
+        ("all", args.all),
+        ("soft", args.soft),
+        ("wait", args.wait),
+        ("dry_run", args.dry_run),
+    ];
+    for (key, _) in flags.into_iter().filter(|(_, is_set)| *is_set) {
+        order[key] = json!(true);
+    }
+    let body = Bytes::from(order.to_string());
+    ended(Remote::find(&args.place, sources).and_then(|it| it.ask(Method::POST, "/admin/cache/purge", "application/json", body)))
+}
+
+/// Shows the latest purges.
+pub(super) fn purges(args: &PurgesArgs, sources: &Sources) -> ExitCode {
+    get(&args.place, &format!("/admin/cache/purges?n={}", args.n), sources)
+}
+
+/// Shows the statistics.
+pub(super) fn stats(args: &StatsArgs, sources: &Sources) -> ExitCode {
+    get(&args.place, "/admin/cache/stats", sources)
+}
+
+/// Looks at, tests for, sets or deletes a stored response.
+pub(super) fn entry(args: EntryArgs, sources: &Sources) -> ExitCode {
+    let ask = |method, entry: &EntryName, further: &[(&str, &str)], content_type: &str, body: Bytes| {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("url", &entry.url);
+        query.extend_pairs(entry.headers.iter().map(|field| ("header", field)));
+        query.extend_pairs(further);
+        let path = format!("/admin/cache/entries?{}", query.finish());
+        Remote::find(&entry.place, sources)?.ask(method, &path, content_type, body)
+    };
+    match args.action {
+        EntryAction::Get { body: true, entry } => match ask(Method::GET, &entry, &[("body", "true")], "", Bytes::new()) {
+            Ok(Answer { status: StatusCode::OK, body }) => {
+                let _ = std::io::stdout().write_all(&body);
+                ExitCode::SUCCESS
+            }
+            answered => ended(answered),
+        },
+        EntryAction::Get { body: false, entry } => ended(ask(Method::GET, &entry, &[], "", Bytes::new())),
+        EntryAction::Exists { entry } => match ask(Method::HEAD, &entry, &[], "", Bytes::new()) {
+            Ok(Answer { status: StatusCode::OK, .. }) => ExitCode::SUCCESS,
+            Ok(Answer { status: StatusCode::NOT_FOUND, .. }) => ExitCode::FAILURE,
+            // HEAD says no more than that something is wrong; GET says what.
+            Ok(_) => ended(ask(Method::GET, &entry, &[], "", Bytes::new())),
+            Err(why) => ended(Err(why)),
+        },
+        EntryAction::Set { ttl, tags, content_type, entry, file } => {
+            let body = match &file {
+                Some(file) => std::fs::read(file).map_err(|error| format!("{}: {error}", file.display())),
+                None => {
+                    let mut body = Vec::new();
+                    let read = std::io::stdin().read_to_end(&mut body);
+                    read.map(|_| body).map_err(|error| format!("standard input: {error}"))
+                }
+            };
+            let further: Vec<(&str, &str)> =
+                ttl.iter().map(|ttl| ("ttl", ttl.as_str())).chain(tags.iter().map(|tag| ("tag", tag.as_str()))).collect();
+            ended(body.and_then(|body| ask(Method::PUT, &entry, &further, &content_type, body.into())))
+        }
+        EntryAction::Delete { entry } => ended(ask(Method::DELETE, &entry, &[], "", Bytes::new())),
+    }
+}
+
+/// The listener that has the admin endpoints; where it listens everywhere, it is asked over loopback.
+pub(super) fn listener(config: &Config) -> Option<SocketAddr> {
+    let mut address = config.admin.listen.or_else(|| config.admin.on_proxy_port.then_some(config.server.listen))?;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        });
+    }
+    Some(address)
+}
+
+fn get(place: &Where, path: &str, sources: &Sources) -> ExitCode {
+    ended(Remote::find(place, sources).and_then(|remote| remote.ask(Method::GET, path, "", Bytes::new())))
+}
+
+/// Shows an answer, and turns it into an exit code.
+fn ended(answered: Result<Answer, String>) -> ExitCode {
+    let answer = match answered {
+        Ok(answer) => answer,
+        Err(why) => {
+            let _ = writeln!(std::io::stderr(), "{why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let parsed: Option<Value> = serde_json::from_slice(&answer.body).ok();
+    let shown = match parsed {
+        Some(value) => serde_json::to_string_pretty(&value).unwrap_or_default(),
+        None => String::from_utf8_lossy(&answer.body).trim_end().to_owned(),
+    };
+    match answer.status {
+        StatusCode::OK => {
+            let _ = writeln!(std::io::stdout(), "{shown}");
+            ExitCode::SUCCESS
+        }
+        StatusCode::ACCEPTED => {
+            let _ = writeln!(std::io::stdout(), "{shown}");
+            let _ = writeln!(std::io::stderr(), "not done everywhere yet");
+            ExitCode::from(NOT_YET)
+        }
+        status => {
+            let _ = writeln!(std::io::stderr(), "{status}: {shown}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Remote {
+    fn find(place: &Where, sources: &Sources) -> Result<Remote, String> {
+        let config = config::load(sources)
+            .map_err(|problems| format!("the configuration has problems ({}); `sidecache check` shows them", problems.count()))?;
+        let authority = match &place.admin {
+            Some(url) => {
+                let uri: Uri = url.parse().map_err(|error| format!("{url:?} is no URL: {error}"))?;
+                match (uri.scheme_str(), uri.authority()) {
+                    (Some("http"), Some(authority)) => authority.clone(),
+                    _ => return Err(format!("{url:?} is not of the form http://host:port")),
+                }
+            }
+            None => {
+                let address = listener(&config).ok_or("[admin] listen is \"off\" and on_proxy_port is not set; say --admin")?;
+                address.to_string().parse().expect("an address is an authority")
+            }
+        };
+        Ok(Remote { authority, token: config.admin.token })
+    }
+
+    fn ask(&self, method: Method, path: &str, content_type: &str, body: Bytes) -> Result<Answer, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| format!("the runtime cannot start: {error}"))?;
+        let uri = Uri::builder().scheme(Scheme::HTTP).authority(self.authority.clone()).path_and_query(path).build();
+        let mut request = Request::builder().method(method).uri(uri.map_err(|error| error.to_string())?);
+        if !content_type.is_empty() {
+            request = request.header(CONTENT_TYPE, content_type);
+        }
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
+        let asking = async {
+            let answer = Client::builder(TokioExecutor::new()).build_http().request(request).await;
+            let answer = answer.map_err(|error| match std::error::Error::source(&error) {
+                Some(cause) => format!("{error}: {cause}"),
+                None => error.to_string(),
+            })?;
+            let (status, body) = (answer.status(), answer.into_body().collect().await.map_err(|error| error.to_string())?);
+            Ok(Answer { status, body: body.to_bytes() })
+        };
+        let limited = runtime.block_on(async { tokio::time::timeout(LIMIT, asking).await });
+        let shown = format!("http://{}", self.authority);
+        match limited {
+            Ok(answer) => answer.map_err(|error: String| format!("{shown}: {error}")),
+            Err(_) => Err(format!("{shown} did not answer within {} s", LIMIT.as_secs())),
+        }
+    }
+}
+
+/// The exit code of what is accepted, and not done everywhere yet.
+const NOT_YET: u8 = 2;
+
+/// Longer than a purge waits for other replicas.
+const LIMIT: Duration = Duration::from_secs(70);
+
+const PURGE_EXAMPLES: &str = "\
+Examples:
+  sidecache purge --tag customer:42             all that is stored for one customer
+  sidecache purge --pattern 'customer:*' --wait for all customers, on all replicas before it returns
+  sidecache purge --url /api/mcp/customer/42    one URL
+  sidecache purge --all                         everything
+
+Exit code: 0 done, 2 accepted and not done everywhere yet, 1 refused.";
