@@ -163,7 +163,7 @@ async fn while_it_drains_operators_are_answered_and_told_so() {
     let operators = Client::of(program.admin_address);
     operators.get("/readyz").await.status(200);
     program.signal("-TERM");
-    program.says("draining", 1).await;
+    eventually("it says so", async || operators.get("/readyz").await.status == 503).await;
     // Over the connection that is open, and over new ones.
     for client in [operators, Client::of(program.admin_address)] {
         client.get("/readyz").await.status(503).is("draining\n");

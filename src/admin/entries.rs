@@ -121,7 +121,7 @@ impl Entry {
         scopes.add_tags(self.tags.iter().cloned());
         // What is being fetched now must not take its place.
         let purged = match Purge::of_url(&self.request.uri, false, proxy.rules()) {
-            Ok(purge) => store.purge(&purge.names(), false, None).await,
+            Ok(purge) => store.purge(purge.scopes(), false, None).await,
             Err(why) => return wrong(why),
         };
         let held = store.hold(&scopes, ttl, &mut store.budget()).await;

@@ -2,7 +2,7 @@
 
 use super::auth::Caller;
 use crate::flow::Proxy;
-use crate::rules::{RuleSet, Scope, ScopeName};
+use crate::rules::{RuleSet, Scope};
 use crate::store::{Answers, Reach};
 use http::StatusCode;
 use http::uri::{PathAndQuery, Uri};
@@ -87,9 +87,9 @@ impl Purge {
         Ok(Purge { scopes, soft: order.soft, wait: wait_ms.map(Duration::from_millis), dry_run: order.dry_run })
     }
 
-    /// The names of its scopes.
-    pub(super) fn names(&self) -> Vec<ScopeName> {
-        self.scopes.iter().map(Scope::name).collect()
+    /// What it purges.
+    pub(super) fn scopes(&self) -> &[Scope] {
+        &self.scopes
     }
 
     /// Carries it out, and tells what came of it: 200 if it is done as it was asked for, 202 if a part of it is still to come.
@@ -97,14 +97,13 @@ impl Purge {
         let begun = Instant::now();
         let store = proxy.store();
         let shown: Vec<String> = self.scopes.iter().map(Scope::to_string).collect();
-        let names = self.names();
         if self.dry_run {
-            let (responses, bytes) = store.in_memory_under(&names);
+            let (responses, bytes) = store.in_memory_under(&self.scopes);
             let would = json!({ "scopes": shown, "soft": self.soft, "dry_run": true, "in_memory": { "responses": responses, "bytes": bytes } });
             return (StatusCode::OK, would);
         }
         let question = self.wait.and_then(|_| store.question());
-        let reach = store.purge(&names, self.soft, question.as_deref()).await;
+        let reach = store.purge(&self.scopes, self.soft, question.as_deref()).await;
         let answers = match (self.wait, question, reach) {
             (Some(limit), Some(question), Reach::Everywhere) => Some(store.answers(&question, limit).await),
             (Some(_), _, Reach::Here) => Some(Answers { replicas: 1, answered: 1, after: begun.elapsed() }),

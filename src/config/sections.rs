@@ -7,6 +7,7 @@ use super::routes::ForRoutes;
 use super::suggest::nearest;
 use super::values::{boolean, count, duration, list, one_of, quote, secret, size, string, word};
 use super::{Config, LogFormat};
+use crate::semantics::tagging::TagField;
 use crate::store::{RedisOptions, WhenDown};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -58,6 +59,8 @@ pub(super) fn read_cache(section: &mut Section<'_>, config: &mut Config) -> ForR
     section.read("followers_max", &mut options.followers_max, count(0..=1_000_000));
     section.read("remember_unstorable", &mut options.remember_unstorable, duration(Duration::ZERO..=DAY));
     section.read("secret", &mut options.secret, |value| secret(value).map(Some));
+    section.read("tag_fields", &mut options.tag_fields, list(one_of(TAG_FIELDS)));
+    section.read("strip_tag_fields", &mut options.strip_tag_fields, boolean);
     ForRoutes { ttl, has_secret }
 }
 
@@ -130,6 +133,8 @@ fn level(value: &Value) -> Parsed<String> {
     }
 }
 
+const TAG_FIELDS: &[(&str, TagField)] =
+    &[("cache-groups", TagField::CacheGroups), ("surrogate-key", TagField::SurrogateKey), ("cache-tag", TagField::CacheTag)];
 const WHEN_DOWN: &[(&str, WhenDown)] = &[("pass-through", WhenDown::PassThrough), ("memory", WhenDown::Memory)];
 const LOG_FORMAT: &[(&str, LogFormat)] = &[("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];

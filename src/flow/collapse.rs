@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::origin::OriginError;
 use crate::rules::CacheKey;
 use crate::semantics::StoredHead;
-use crate::store::{Held, StoredResponse};
+use crate::store::{self, Held, StoredResponse, WatchMark};
 use ahash::RandomState;
 use quick_cache::sync::Cache;
 use std::collections::HashMap;
@@ -43,6 +43,16 @@ pub(super) enum Landing {
     Failed(Arc<OriginError>),
 }
 
+/// What a request hears of the fetch that it follows.
+pub(super) enum Landed {
+    /// How it came out.
+    With(Landing),
+    /// It began before a purge, and the request came after it.
+    BeforePurge,
+    /// Its leader gave up.
+    Never,
+}
+
 /// What a request is to a fetch.
 pub(super) enum Joined {
     /// It makes it.
@@ -68,8 +78,10 @@ pub(super) struct Following {
 
 struct Flight {
     key: CacheKey,
-    /// The generations that held before the fetch began; not there while it has not begun.
-    held: OnceLock<Held>,
+    /// The generations that held before the fetch began, and what had been heard of purges then; not there while it has not begun.
+    began: OnceLock<(Held, WatchMark)>,
+    /// The tags that the response turned out to have beside those of the rule; set before it lands.
+    tags: OnceLock<Box<[usize]>>,
     landing: watch::Sender<Option<Landing>>,
     followers: AtomicUsize,
 }
@@ -85,7 +97,13 @@ impl Collapser {
         let is_outdated = |flight: &Arc<Flight>| before.is_some_and(|before| Arc::ptr_eq(&before.flight, flight));
         let Some(flight) = flights.get(&flight_key).filter(|flight| !is_outdated(flight)) else {
             let landing = watch::Sender::new(None);
-            let flight = Flight { key: key.clone(), held: OnceLock::new(), landing, followers: AtomicUsize::new(0) };
+            let flight = Flight {
+                key: key.clone(),
+                began: OnceLock::new(),
+                tags: OnceLock::new(),
+                landing,
+                followers: AtomicUsize::new(0),
+            };
             let flight = Arc::new(flight);
             flights.insert(flight_key, flight.clone());
             return Joined::Leader(Lease { key: flight_key, flight, collapser: self.clone() });
@@ -124,9 +142,14 @@ impl Collapser {
 }
 
 impl Lease {
-    /// Notes the generations that hold now, just before the fetch begins.
-    pub(super) fn begin(&self, held: &Held) {
-        let _ = self.flight.held.set(held.clone());
+    /// Notes the generations that hold now, just before the fetch begins, and what has been heard of purges.
+    pub(super) fn begin(&self, held: &Held, mark: WatchMark) {
+        let _ = self.flight.began.set((held.clone(), mark));
+    }
+
+    /// Notes the tags that the response names itself.
+    pub(super) fn tag(&self, tags: &[String]) {
+        let _ = self.flight.tags.set(store::watches_of(tags).collect());
     }
 
     /// Tells the followers, present and future, what became of the fetch.
@@ -151,19 +174,28 @@ impl Drop for Lease {
 impl Following {
     /// The generations that held before the fetch began, if it has begun.
     pub(super) fn held(&self) -> Option<&Held> {
-        self.flight.held.get()
+        self.flight.began.get().map(|(held, _)| held)
     }
 
-    /// Waits for the fetch to land. `None` says that its leader gave up.
-    pub(super) async fn landed(mut self) -> Option<Landing> {
+    /// Whether a tag that the response names itself may have been purged between the beginning of the fetch and the moment of `mark`.
+    fn is_outdated(&self, mark: &WatchMark) -> bool {
+        let (Some(tags), Some((_, began))) = (self.flight.tags.get(), self.flight.began.get()) else { return false };
+        began.differs(mark, tags.iter().copied())
+    }
+
+    /// Waits for the fetch to land, for a request that came when this had been heard of purges.
+    pub(super) async fn landed(&mut self, mark: &WatchMark) -> Landed {
         // Not `borrow_and_update`: a lease that was dropped since we joined has left no landing, only a change, and that change
         // must still be unseen when it is waited for.
-        let landed = self.landing.borrow().clone();
-        if landed.is_some() {
-            return landed;
+        let mut landed = self.landing.borrow().clone();
+        if landed.is_none() && self.landing.changed().await.is_ok() {
+            landed = self.landing.borrow().clone();
         }
-        self.landing.changed().await.ok()?;
-        self.landing.borrow().clone()
+        match landed {
+            None => Landed::Never,
+            Some(_) if self.is_outdated(mark) => Landed::BeforePurge,
+            Some(landing) => Landed::With(landing),
+        }
     }
 }
 
@@ -197,10 +229,10 @@ mod tests {
     async fn the_first_leads_and_the_others_hear_how_it_ended() {
         let collapser = collapser(10);
         let Joined::Leader(lease) = join(&collapser, "a") else { panic!("the first leads") };
-        let Joined::Follower(follower) = join(&collapser, "a") else { panic!("the second follows") };
+        let Joined::Follower(mut follower) = join(&collapser, "a") else { panic!("the second follows") };
         assert!(matches!(join(&collapser, "b"), Joined::Leader(_)));
         lease.land(Landing::Unshared);
-        assert!(matches!(follower.landed().await, Some(Landing::Unshared)));
+        assert!(matches!(follower.landed(&WatchMark::default()).await, Landed::With(Landing::Unshared)));
         drop(lease);
         assert_eq!(collapser.under_way(), 0);
     }
@@ -209,11 +241,11 @@ mod tests {
     async fn a_leader_that_vanishes_wakes_its_followers() {
         let collapser = collapser(10);
         let Joined::Leader(lease) = join(&collapser, "a") else { panic!("the first leads") };
-        let Joined::Follower(follower) = join(&collapser, "a") else { panic!("the second follows") };
-        let waiting = tokio::spawn(follower.landed());
+        let Joined::Follower(mut follower) = join(&collapser, "a") else { panic!("the second follows") };
+        let waiting = tokio::spawn(async move { follower.landed(&WatchMark::default()).await });
         tokio::task::yield_now().await;
         drop(lease);
-        assert!(waiting.await.unwrap().is_none());
+        assert!(matches!(waiting.await.unwrap(), Landed::Never));
         assert!(matches!(join(&collapser, "a"), Joined::Leader(_)));
     }
 
@@ -221,17 +253,17 @@ mod tests {
     async fn a_leader_that_vanished_before_its_follower_began_to_wait_wakes_it_too() {
         let collapser = collapser(10);
         let Joined::Leader(lease) = join(&collapser, "a") else { panic!("the first leads") };
-        let Joined::Follower(follower) = join(&collapser, "a") else { panic!("the second follows") };
+        let Joined::Follower(mut follower) = join(&collapser, "a") else { panic!("the second follows") };
         drop(lease);
-        let landed = tokio::time::timeout(Duration::from_secs(5), follower.landed()).await;
-        assert!(landed.expect("the follower is woken").is_none());
+        let landed = tokio::time::timeout(Duration::from_secs(5), follower.landed(&WatchMark::default())).await;
+        assert!(matches!(landed.expect("the follower is woken"), Landed::Never));
     }
 
     #[tokio::test]
     async fn a_fetch_from_before_a_purge_is_replaced_and_goes_on_for_those_who_follow_it() {
         let collapser = collapser(10);
         let Joined::Leader(before) = join(&collapser, "a") else { panic!("the first leads") };
-        let Joined::Follower(follower) = join(&collapser, "a") else { panic!("the second follows") };
+        let Joined::Follower(mut follower) = join(&collapser, "a") else { panic!("the second follows") };
         let Joined::Leader(after) = collapser.join((key("a").hash(), 0), &key("a"), Some(&follower)) else {
             panic!("it is replaced")
         };
@@ -239,7 +271,7 @@ mod tests {
         assert!(matches!(collapser.join((key("a").hash(), 0), &key("a"), Some(&follower)), Joined::Follower(_)));
         before.land(Landing::Unshared);
         drop(before);
-        assert!(matches!(follower.landed().await, Some(Landing::Unshared)));
+        assert!(matches!(follower.landed(&WatchMark::default()).await, Landed::With(Landing::Unshared)));
         assert!(matches!(join(&collapser, "a"), Joined::Follower(_)));
         drop(after);
         assert_eq!(collapser.under_way(), 0);

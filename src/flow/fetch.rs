@@ -4,7 +4,7 @@
 
 use super::arrival::Arrival;
 use super::body::Body;
-use super::collapse::{FlightKey, Following, Joined, Landing, Lease};
+use super::collapse::{FlightKey, Following, Joined, Landed, Landing, Lease};
 use super::fill::{Answer, Fetch};
 use super::outcome::Outcome;
 use super::plan::{self, Plan};
@@ -46,7 +46,7 @@ impl Proxy {
         // Requests that may see different things never follow one another, and neither do those that want a fresh answer.
         let goes_alone = errand.admitted.has_open_credentials() || asked.no_cache || asked.no_store;
         let mut attempts = if goes_alone || self.collapser.is_unstorable(&key, now) { 0 } else { JOINS_MAX };
-        let mut outdated = None;
+        let (mark, mut outdated) = (self.store.mark(), None);
         while attempts > 0 {
             attempts -= 1;
             let flight_key = self.flight_key(&key, &arrival.parts.headers);
@@ -63,13 +63,14 @@ impl Proxy {
                 Joined::Follower(following) if !self.began_late_enough(&following, &mut errand.budget).await => {
                     outdated = Some(following)
                 }
-                Joined::Follower(following) => match following.landed().await {
-                    Some(landing) => match self.follow(arrival, asked, landing, why) {
+                Joined::Follower(mut following) => match following.landed(&mark).await {
+                    Landed::BeforePurge => outdated = Some(following),
+                    Landed::With(landing) => match self.follow(arrival, asked, landing, why) {
                         Followed::Answered(response, outcome) => return (*response, outcome),
                         Followed::OtherVariant => {}
                         Followed::Unshared => break,
                     },
-                    None => {
+                    Landed::Never => {
                         if let Some(hit) = self.hit_after_all(arrival, &errand.admitted, asked) {
                             return hit;
                         }

@@ -9,7 +9,7 @@ use super::{Proxy, outgoing, respond};
 use crate::origin::{OriginError, RequestBody, ResponseBody};
 use crate::rules::{CacheKey, Route, Scopes};
 use crate::semantics::storage::NotStored;
-use crate::semantics::{StoredHead, Times, conditional};
+use crate::semantics::{StoredHead, Times, conditional, tagging};
 use crate::store::{Budget, NotKept, StoredResponse};
 use bytes::Bytes;
 use http::header::{SET_COOKIE, TRAILER, TRANSFER_ENCODING};
@@ -52,11 +52,11 @@ pub(super) enum Answer {
 impl Proxy {
     /// The fetch itself.
     pub(super) async fn run(self: Arc<Proxy>, fetch: Fetch) {
-        let Fetch { request, key, route, scopes, asked, validating, lease, mut budget, answer } = fetch;
+        let Fetch { request, key, route, mut scopes, asked, validating, lease, mut budget, answer } = fetch;
         // Before the origin is asked: what it answers is valid as long as no purge comes from here on.
-        let held = self.store.hold(&scopes, route.keep(), &mut budget).await;
+        let (mut held, watch) = self.store.hold_and_watch(&scopes, route.keep(), &mut budget).await;
         if let Some(lease) = &lease {
-            lease.begin(&held);
+            lease.begin(&held, watch.mark);
         }
         let mut requested = self.clock.now();
         // For the case that the origin confirms something else than what was asked about.
@@ -92,6 +92,18 @@ impl Proxy {
         if route.strip_set_cookie {
             parts.headers.remove(SET_COOKIE);
         }
+        let tags = tagging::tags(&parts.headers, &self.options.tag_fields);
+        if self.options.strip_tag_fields {
+            self.options.tag_fields.iter().for_each(|field| drop(parts.headers.remove(field.name())));
+        }
+        let has_too_many = tags.len() > TAGS_MAX;
+        if !tags.is_empty() && !has_too_many {
+            let further = scopes.add_tags(tags).to_vec();
+            held = self.store.hold_tags(&held, &watch, &scopes.tags, &further, route.keep(), &mut budget).await;
+            if let Some(lease) = &lease {
+                lease.tag(&scopes.tags);
+            }
+        }
         let got = Got { status: parts.status, fields: &parts.headers, body_bytes, has_certain_end, times };
 
         if let (StatusCode::NOT_MODIFIED, Some(stored)) = (got.status, &validating) {
@@ -107,7 +119,11 @@ impl Proxy {
             return;
         }
 
-        let head = match settle::settle(&asked, &route, &got, self.options.body_bytes_max) {
+        let settled = match has_too_many {
+            true => Err(NotStored::TooManyTags),
+            false => settle::settle(&asked, &route, &got, self.options.body_bytes_max),
+        };
+        let head = match settled {
             Ok(head) => Arc::new(head),
             Err(why) => {
                 debug!(%key, route = route.name, reason = why.as_str(), "cache_not_stored");
@@ -228,6 +244,9 @@ pub(super) fn log_failure(error: &OriginError, route: &str) {
 
 /// How far the slowest reader of a body that is not stored may be behind.
 const WINDOW_BYTES: usize = 512 << 10;
+
+/// So many tags a response may name itself.
+const TAGS_MAX: usize = 128;
 
 /// What a piece of a body costs beside its octets, so that a body of single octets counts as what it takes.
 const PIECE_OVERHEAD: usize = 64;

@@ -40,6 +40,7 @@ use crate::origin::Origin;
 use crate::rules::{Admission, Admitted, Bypass, RuleSet};
 use crate::semantics::Forward;
 use crate::semantics::directives::{self, RequestDirectives};
+use crate::semantics::tagging::TagField;
 use crate::stats::Stats;
 use crate::store::{Lookup, Store};
 use crate::tasks::Tasks;
@@ -84,6 +85,10 @@ pub struct Options {
     pub trusted_proxies: Vec<IpNet>,
     /// Keys the hash of credentials in cache keys. Replicas that share a Redis need the same one.
     pub secret: Option<String>,
+    /// The response fields that name tags.
+    pub tag_fields: Vec<TagField>,
+    /// Takes these fields off the responses.
+    pub strip_tag_fields: bool,
     /// Writes a line to the log for each request.
     pub access_log: bool,
 }
@@ -98,6 +103,8 @@ impl Default for Options {
             client_idle_timeout: Duration::from_secs(60),
             trusted_proxies: Vec::new(),
             secret: None,
+            tag_fields: TagField::ALL.to_vec(),
+            strip_tag_fields: false,
             access_log: false,
         }
     }

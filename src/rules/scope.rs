@@ -22,6 +22,28 @@ pub enum Scope {
     Path(String),
 }
 
+/// What a fetch watches, since it does not know yet which tags its response will name: a purge of a tag ends the watch of that tag too,
+/// and a purge of a beginning of tags ends the one that all have in common.
+pub mod watch {
+    use super::{ScopeName, named};
+    use std::sync::LazyLock;
+
+    /// How many watches there are. A tag has one of them, and the last one.
+    pub const COUNT: usize = 17;
+
+    /// The names of all watches.
+    pub static NAMES: LazyLock<[ScopeName; COUNT]> =
+        LazyLock::new(|| std::array::from_fn(|index| named(b'w', &index.to_string())));
+
+    /// The watch of a tag, by its place among the names.
+    pub fn of_tag(tag: &str) -> usize {
+        named(b't', tag).0 as usize % (COUNT - 1)
+    }
+
+    /// The watch that all tags have in common.
+    pub const COMMON: usize = COUNT - 1;
+}
+
 /// The hash by which a scope is known. A tag such as `customer:42` is personal data; its hash may stand in a key of Redis.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ScopeName(pub u128);
@@ -76,6 +98,17 @@ impl Scope {
     }
 }
 
+impl Scope {
+    /// The watch that a purge of it ends.
+    pub fn watch(&self) -> Option<ScopeName> {
+        match self {
+            Scope::Tag(tag) => Some(watch::NAMES[watch::of_tag(tag)]),
+            Scope::TagsUnder(_) => Some(watch::NAMES[watch::COMMON]),
+            Scope::All | Scope::Route(_) | Scope::Target(_) | Scope::Path(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -102,8 +135,9 @@ impl Scopes {
         scopes
     }
 
-    /// Adds tags, with the scopes that they lie in. Those that are there already count once.
-    pub fn add_tags(&mut self, tags: impl IntoIterator<Item = String>) {
+    /// Adds tags, with the scopes that they lie in. Those that are there already count once. Gives the names of the scopes that are new.
+    pub fn add_tags(&mut self, tags: impl IntoIterator<Item = String>) -> &[ScopeName] {
+        let before = self.names.len();
         for tag in tags {
             if self.tags.contains(&tag) {
                 continue;
@@ -114,6 +148,7 @@ impl Scopes {
             }
             self.tags.push(tag);
         }
+        &self.names[before..]
     }
 
     fn add(&mut self, name: ScopeName) {

@@ -15,6 +15,7 @@
 //! | RFC 9111 §4.2 | a stored response's head: fresh or stale | [`stored`] |
 //! | RFC 9111 §5.2, §5.4 | `Cache-Control`, `Pragma` | [`directives`] |
 //! | RFC 9211 | `Cache-Status` | [`cache_status`] |
+//! | RFC 9875 | `Cache-Groups`, and other fields that name tags | [`tagging`] |
 
 pub mod age;
 pub mod cache_status;
@@ -26,6 +27,7 @@ pub mod freshness;
 mod list;
 pub mod storage;
 pub mod stored;
+pub mod tagging;
 pub mod vary;
 
 pub use cache_status::Forward;

@@ -32,13 +32,15 @@ pub enum NotStored {
     TooLarge,
     /// The body's length was not announced, and something needs to know it.
     LengthUnknown,
+    /// The response names more tags than are kept.
+    TooManyTags,
     /// The body is a stream of events, which has no end to wait for and belongs to one client.
     EventStream,
 }
 
 impl NotStored {
     /// All reasons, for those who make a counter of each.
-    pub const ALL: [NotStored; 12] = [
+    pub const ALL: [NotStored; 13] = [
         NotStored::Status,
         NotStored::NoStore,
         NotStored::Private,
@@ -51,6 +53,7 @@ impl NotStored {
         NotStored::TooLarge,
         NotStored::LengthUnknown,
         NotStored::EventStream,
+        NotStored::TooManyTags,
     ];
 
     /// The reason in a word, the same in header, metric and log.
@@ -68,6 +71,7 @@ impl NotStored {
             NotStored::TooLarge => "too-large",
             NotStored::LengthUnknown => "length-unknown",
             NotStored::EventStream => "event-stream",
+            NotStored::TooManyTags => "too-many-tags",
         }
     }
 }

@@ -10,8 +10,8 @@
 //! epoch begins, and what was known counts no longer until it was read again. A generation that Redis does not have (purged,
 //! evicted, flushed, lost in a failover) makes what depends on it unusable.
 //!
-//! A cell's *stamp* counts the changes that this process has seen. A dependency is a cell and the stamp it had; to check it
-//! on a hit is to compare two numbers.
+//! A cell's *stamp* counts the changes that this process has seen. What depends on a generation holds the cell and the stamp that
+//! it had (`held`); to check it on a hit is to compare two numbers.
 
 use crate::rules::ScopeName;
 use ahash::RandomState;
@@ -43,57 +43,29 @@ pub(super) struct Generations {
 
 /// What this process knows of one generation.
 pub(super) struct Cell {
-    name: ScopeName,
+    pub(super) name: ScopeName,
     /// The changes seen: hard ones in the upper half, soft ones in the lower.
-    stamp: AtomicU64,
+    pub(super) stamp: AtomicU64,
     /// The epoch in which it was last read, or `DOUBTED`, or `UNREAD`.
-    verified: AtomicU64,
+    pub(super) verified: AtomicU64,
     known: Mutex<Known>,
 }
 
-struct Known {
-    value: Value,
+pub(super) struct Known {
+    pub(super) value: Value,
     /// Counts what was heard of it, so that a reading that began before is not taken for the present state.
-    news: u64,
+    pub(super) news: u64,
     /// Redis keeps it until then, at least.
     kept_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Value {
+pub(super) enum Value {
     /// It was not read yet, or was replaced here.
     Unknown,
     /// Redis has none.
     Missing,
     Is(Generation),
-}
-
-/// The generations that held at one moment, for the scopes of one response.
-#[derive(Clone)]
-pub struct Held {
-    dependencies: Arc<[Dependency]>,
-    epoch: u64,
-}
-
-#[derive(Clone)]
-struct Dependency {
-    cell: Arc<Cell>,
-    stamp: u64,
-}
-
-/// How what depends on generations stands now; the worst of them counts, and stands last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
-    /// All hold.
-    Holds,
-    /// A soft purge has come: what depends on them is stale.
-    Softened,
-    /// They may have changed while nothing could be heard.
-    Unverified,
-    /// One was heard to have changed, and was not read since.
-    Doubted,
-    /// A purge has come: what depends on them must not be used.
-    Broken,
 }
 
 /// A cell, and what had been heard of it before it was read.
@@ -171,24 +143,14 @@ impl Generations {
         cell
     }
 
-    /// The generations that hold now. Where they are shared, those that are not verified make it stand accordingly.
-    pub(super) fn hold(&self, names: impl IntoIterator<Item = ScopeName>) -> Held {
-        let dependencies = names.into_iter().map(|name| {
-            let cell = self.cell(name);
-            Dependency { stamp: cell.stamp.load(Ordering::Acquire), cell }
-        });
-        Held { dependencies: dependencies.collect(), epoch: self.epoch() }
-    }
-
-    /// How what depends on these generations stands, if what was read since this epoch began counts.
-    pub(super) fn standing(&self, held: &Held, since: u64) -> Standing {
-        held.dependencies.iter().map(|dependency| dependency.standing(since)).max().unwrap_or(Standing::Broken)
-    }
-
     /// Which of these must be read before they can be relied on; to be called before the reading begins.
     pub(super) fn to_read(&self, cells: impl IntoIterator<Item = Arc<Cell>>, since: u64) -> Vec<Noted> {
-        let unverified = cells.into_iter().filter(|cell| cell.verified.load(Ordering::Acquire) < since);
-        let noted = unverified.map(|cell| {
+        self.to_read_again(cells.into_iter().filter(|cell| cell.verified.load(Ordering::Acquire) < since), since)
+    }
+
+    /// All of these, to be read whatever is known of them; to be called before the reading begins.
+    pub(super) fn to_read_again(&self, cells: impl IntoIterator<Item = Arc<Cell>>, since: u64) -> Vec<Noted> {
+        let noted = cells.into_iter().map(|cell| {
             let news = cell.lock().news;
             Noted { cell, news, epoch: since }
         });
@@ -290,93 +252,21 @@ impl Cell {
         self.stamp.fetch_add(change, Ordering::AcqRel);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Dependency {
-    fn standing(&self, since: u64) -> Standing {
-        let verified = self.cell.verified.load(Ordering::Acquire);
-        let stamp = self.cell.stamp.load(Ordering::Acquire);
-        if stamp >> 32 != self.stamp >> 32 {
-            return Standing::Broken;
-        }
-        match verified {
-            DOUBTED => Standing::Doubted,
-            _ if verified < since => Standing::Unverified,
-            _ if stamp != self.stamp => Standing::Softened,
-            _ => Standing::Holds,
-        }
-    }
-}
-
-impl Held {
-    /// Depends on generations as a stored value names them. What is not verified, or is another now, makes it stand accordingly.
-    pub(super) fn of_record(generations: &Generations, named: &[(ScopeName, Generation)]) -> Held {
-        let dependencies = named.iter().map(|(name, generation)| {
-            let cell = generations.cell(*name);
-            let known = cell.lock();
-            let stamp = cell.stamp.load(Ordering::Acquire);
-            let stamp = match known.value {
-                Value::Is(value) if value == *generation => stamp,
-                Value::Is(value) if value.hard == generation.hard => {
-                    (stamp & HALF_HARD) | (stamp.wrapping_sub(SOFT) & !HALF_HARD)
-                }
-                _ => stamp.wrapping_sub(HARD),
-            };
-            drop(known);
-            Dependency { cell, stamp }
-        });
-        Held { dependencies: dependencies.collect(), epoch: generations.epoch() }
-    }
-
-    /// The cells it depends on.
-    pub(super) fn cells(&self) -> impl Iterator<Item = Arc<Cell>> {
-        self.dependencies.iter().map(|dependency| dependency.cell.clone())
-    }
-
-    /// The values it depends on, to be stored; `None` if one is not known, or is another by now.
-    pub(super) fn values(&self) -> Option<Vec<(ScopeName, Generation)>> {
-        let values = self.dependencies.iter().map(|dependency| {
-            let known = dependency.cell.lock();
-            match known.value {
-                Value::Is(value) if dependency.cell.stamp.load(Ordering::Acquire) == dependency.stamp => {
-                    Some((dependency.cell.name, value))
-                }
-                _ => None,
-            }
-        });
-        values.collect()
-    }
-
-    /// The epoch in which they held.
-    pub(super) fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
-    /// About how many octets of memory it takes, with the cells that nobody else is likely to need.
-    pub(super) fn weight(&self) -> usize {
-        self.dependencies.len() * size_of::<Dependency>() + CELL_OVERHEAD
-    }
-}
-
-impl std::fmt::Debug for Held {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.dependencies.iter().map(|dependency| (dependency.cell.name, dependency.stamp))).finish()
-    }
-}
-
 /// What was heard to have changed counts as read before all epochs.
-const DOUBTED: u64 = 0;
+pub(super) const DOUBTED: u64 = 0;
 
 /// So does what was not read yet, or not since it was replaced here. The epochs begin after this.
 const UNREAD: u64 = 1;
 
 /// One hard change, one soft change, and the half that the hard ones have.
-const HARD: u64 = 1 << 32;
-const SOFT: u64 = 1;
-const HALF_HARD: u64 = !(HARD - 1);
+pub(super) const HARD: u64 = 1 << 32;
+pub(super) const SOFT: u64 = 1;
+pub(super) const HALF_HARD: u64 = !(HARD - 1);
 
 /// Enough that requests seldom meet.
 const SHARDS: usize = 32;
@@ -387,6 +277,3 @@ const CELLS_MIN: usize = 64;
 /// So many generations are kept known although nothing in memory depends on them: without a memory tier, a hit in Redis then
 /// needs to read only the value.
 const OFTEN_MAX: usize = 16_384;
-
-/// A cell and its place in the map: that of the response's own URL.
-const CELL_OVERHEAD: usize = 224;

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `response` | a stored response |
 //! | `generations` | what makes purges exact |
+//! | `held` | the generations that a stored response depends on |
+//! | `holding` | what a fetch holds on to before it begins |
 //! | `memory` | the tier in this process |
 //! | `shared` | the tier that all replicas share: what lies in Redis, and how it is read and written |
 //! | `redis` | the connection to Redis, its breaker and supervisor, and what is heard over it |
@@ -16,6 +18,8 @@
 //! Redis down, slow or lying is an answer ([`Lookup::Unavailable`]), never an error.
 
 mod generations;
+mod held;
+mod holding;
 mod journal;
 mod memory;
 mod options;
@@ -27,7 +31,8 @@ mod response;
 mod shared;
 
 pub use self::redis::{Hearing, State as RedisState};
-pub use generations::{Held, Standing};
+pub use held::{Held, Standing};
+pub use holding::{Watch, WatchMark, watches_of};
 pub use options::{MemoryOptions, Options, RedisOptions, WhenDown};
 pub use purge::Reach;
 pub use replicas::Answers;
@@ -36,11 +41,11 @@ pub use shared::Budget;
 
 use self::redis::{Listener, Redis};
 use crate::clock::Clock;
-use crate::rules::{CacheKey, ScopeName, Scopes};
+use crate::rules::{CacheKey, ScopeName, Scopes, watch};
 use crate::semantics::vary::Selection;
 use crate::stats::Stats;
 use crate::tasks::Tasks;
-use generations::Generations;
+use generations::{Cell, Generations};
 use http::{HeaderMap, HeaderName};
 use journal::Journal;
 use memory::{Found, Memory};
@@ -59,6 +64,8 @@ pub struct Store {
     varies: Cache<u128, Arc<[HeaderName]>>,
     /// Which scopes a response in Redis lies in beside those that the request tells, so that one round trip reads all generations.
     tagged: Cache<u128, Arc<[ScopeName]>>,
+    /// What fetches watch.
+    watched: [Arc<Cell>; watch::COUNT],
     /// Questions of other replicas.
     asked: Asked,
     journal: Journal,
@@ -144,9 +151,11 @@ impl Store {
         let bytes_max = options.memory.bytes_max;
         let memory = (bytes_max > 0).then(|| Memory::new(bytes_max, stats.memory_evictions.clone()));
         let redis = options.redis.clone().map(|redis| Redis::new(redis, stats.clone(), clock.clone()));
+        let generations = Generations::new(redis.is_some());
         let store = Arc::new(Store {
             memory,
-            generations: Generations::new(redis.is_some()),
+            watched: watch::NAMES.map(|name| generations.cell(name)),
+            generations,
             redis,
             varies: Cache::new(VARIES_MAX),
             tagged: Cache::new(VARIES_MAX),
@@ -202,26 +211,6 @@ impl Store {
     /// Looks in memory alone, at once.
     pub fn lookup_memory(&self, key: &CacheKey, request: &HeaderMap, now: SystemTime) -> Lookup {
         self.remembered(key, request, now).lookup()
-    }
-
-    /// The generations that hold now for these scopes; to be asked for before a fetch begins. Where they lie in Redis, they are read
-    /// or made there, within the budget; they are kept for `keep` at first.
-    pub async fn hold(&self, scopes: &Scopes, keep: Duration, budget: &mut Budget) -> Held {
-        if let Some(redis) = self.redis.as_ref().filter(|redis| redis.is_up()) {
-            self.prepare(redis, scopes, keep, budget).await;
-        }
-        self.generations.hold(scopes.names.iter().copied())
-    }
-
-    /// Whether generations that held when a fetch began still do, so that a request that comes later may share in it.
-    pub async fn still_hold(&self, held: &Held, budget: &mut Budget) -> bool {
-        let standing = match (self.generations.standing(held, self.generations.epoch()), &self.redis) {
-            // While Redis is away, nothing better can be known than that the fetch began in the same absence.
-            (Standing::Unverified, Some(redis)) if !redis.is_up() => return held.epoch() == self.generations.epoch(),
-            (Standing::Unverified | Standing::Doubted, Some(redis)) => self.verify(redis, held, budget).await,
-            (standing, _) => standing,
-        };
-        standing <= Standing::Softened
     }
 
     /// The fields by which the responses of a key are known to vary.

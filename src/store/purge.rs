@@ -4,9 +4,10 @@
 //! Redis has confirmed it. Where Redis cannot be asked, it is done here at once, and in Redis before that is used again.
 
 use super::Store;
-use super::generations::Standing;
+use super::held::Standing;
 use super::redis::{Named, News, Order};
 use crate::rules::{Scope, ScopeName};
+use std::collections::HashSet;
 
 /// How far a purge has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,12 @@ impl Store {
     /// Purges scopes: what lies in them, and what is being fetched now, is not used any more; a soft purge makes it stale instead.
     ///
     /// With a question, all replicas are asked whether they have heard of it.
-    pub async fn purge(&self, scopes: &[ScopeName], soft: bool, question: Option<&str>) -> Reach {
+    pub async fn purge(&self, scopes: &[Scope], soft: bool, question: Option<&str>) -> Reach {
+        // The watches first: here, one name after the other is ended, and who sees the end of a tag must see that of its watch.
+        let watches = scopes.iter().filter_map(Scope::watch);
+        let mut names: Vec<ScopeName> = watches.chain(scopes.iter().map(Scope::name)).collect();
+        let mut known = HashSet::new();
+        names.retain(|name| known.insert(*name));
         let reach = match &self.redis {
             None => Reach::Here,
             Some(redis) => {
@@ -45,15 +51,15 @@ impl Store {
                 if let Some(id) = question {
                     self.asked.is_known(id);
                 }
-                match redis.purge(&scopes.iter().map(order).collect::<Vec<_>>(), question).await {
+                match redis.purge(&names.iter().map(order).collect::<Vec<_>>(), question).await {
                     true => Reach::Everywhere,
                     false => Reach::HereFirst,
                 }
             }
         };
         // After Redis: what was read from there before does not count any more, and what is read from now on is new.
-        scopes.iter().for_each(|name| self.generations.replace(*name, soft));
-        if let Some(memory) = self.memory.as_ref().filter(|_| !soft && scopes.contains(&Scope::All.name())) {
+        names.iter().for_each(|name| self.generations.replace(*name, soft));
+        if let Some(memory) = self.memory.as_ref().filter(|_| !soft && scopes.contains(&Scope::All)) {
             // Nothing there can be used any more; the rest goes as it is found.
             memory.clear();
         }
@@ -61,7 +67,8 @@ impl Store {
     }
 
     /// What memory holds that a purge of these scopes would concern: responses, and octets. It looks at everything.
-    pub fn in_memory_under(&self, scopes: &[ScopeName]) -> (usize, u64) {
+    pub fn in_memory_under(&self, scopes: &[Scope]) -> (usize, u64) {
+        let scopes: Vec<ScopeName> = scopes.iter().map(Scope::name).collect();
         let responses = self.memory.iter().flat_map(|memory| memory.responses());
         let concerned =
             responses.filter(|stored| self.generations.standing(&stored.held, self.generations.epoch()) < Standing::Broken);

@@ -1,6 +1,6 @@
 //! A stored response: what a tier holds.
 
-use super::generations::Held;
+use super::held::Held;
 use crate::rules::CacheKey;
 use crate::semantics::StoredHead;
 use bytes::Bytes;

@@ -2,11 +2,12 @@
 //!
 //! A hit is one round trip: the value, and those of its generations that this process does not know currently.
 
-use super::generations::{Cell, Held, Noted, Standing};
+use super::generations::{Cell, Noted};
+use super::held::{Held, Standing};
 use super::record::{self, Record, Recorded};
 use super::redis::{Redis, Unavailable};
 use super::{Lookup, Remembered, Store, StoredResponse, Tier};
-use crate::rules::{CacheKey, Scopes};
+use crate::rules::{CacheKey, ScopeName, Scopes};
 use crate::semantics::vary::Selection;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
@@ -93,8 +94,8 @@ impl Store {
     }
 
     /// Sees to it that the generations of these scopes are known, and makes those that are missing.
-    pub(super) async fn prepare(&self, redis: &Redis, scopes: &Scopes, keep: Duration, budget: &mut Budget) {
-        let cells: Vec<Arc<Cell>> = scopes.names.iter().map(|name| self.generations.cell(*name)).collect();
+    pub(super) async fn prepare(&self, redis: &Redis, names: &[ScopeName], keep: Duration, budget: &mut Budget) {
+        let cells: Vec<Arc<Cell>> = names.iter().map(|name| self.generations.cell(*name)).collect();
         let reading = Reading { redis, since: self.trusted_since(redis) };
         for _ in 0..ROUNDS_MAX {
             let unknown = self.generations.to_read(cells.iter().cloned(), reading.since);
@@ -129,6 +130,16 @@ impl Store {
             }
         }
         self.generations.standing(held, reading.since)
+    }
+
+    /// Reads all of the generations, whatever is known of them, and says how they stand then.
+    pub(super) async fn verify_again(&self, redis: &Redis, held: &Held, budget: &mut Budget) -> Standing {
+        let reading = Reading { redis, since: self.trusted_since(redis) };
+        let all = self.generations.to_read_again(held.cells(), reading.since);
+        match self.read_generations(&reading, all, budget).await {
+            Ok(()) => self.generations.standing(held, reading.since),
+            Err(_) => Standing::Unverified,
+        }
     }
 
     /// Since when what was read of generations can be relied on: where nothing is heard of changes, only from now on.

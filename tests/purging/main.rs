@@ -8,6 +8,7 @@ mod here;
 mod history;
 mod interface;
 mod replicas;
+mod tagged;
 mod troubles;
 
 use sidecache::config::Config;

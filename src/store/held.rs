@@ -1,0 +1,169 @@
+//! What a stored response holds on to: the generations of before its fetch began; and how it stands now.
+
+use super::generations::{Cell, DOUBTED, Generation, Generations, HALF_HARD, HARD, SOFT, Value};
+use crate::rules::ScopeName;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The generations that held at one moment, for the scopes of one response.
+#[derive(Clone)]
+pub struct Held {
+    dependencies: Arc<[Dependency]>,
+    epoch: u64,
+}
+
+#[derive(Clone)]
+struct Dependency {
+    cell: Arc<Cell>,
+    stamp: u64,
+}
+
+/// What had been heard of some cells at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark<const N: usize> {
+    epoch: u64,
+    news: [u64; N],
+}
+
+impl<const N: usize> Default for Mark<N> {
+    /// Nothing was heard.
+    fn default() -> Mark<N> {
+        Mark { epoch: 0, news: [0; N] }
+    }
+}
+
+impl<const N: usize> Mark<N> {
+    /// Whether something was heard between two moments of one of these cells, or could have been missed.
+    pub fn differs(&self, other: &Mark<N>, cells: impl IntoIterator<Item = usize>) -> bool {
+        self.epoch != other.epoch || cells.into_iter().any(|cell| self.news[cell] != other.news[cell])
+    }
+}
+
+/// How what depends on generations stands now; the worst of them counts, and stands last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// All hold.
+    Holds,
+    /// A soft purge has come: what depends on them is stale.
+    Softened,
+    /// They may have changed while nothing could be heard.
+    Unverified,
+    /// One was heard to have changed, and was not read since.
+    Doubted,
+    /// A purge has come: what depends on them must not be used.
+    Broken,
+}
+
+impl Generations {
+    /// The generations that hold now. Where they are shared, those that are not verified make it stand accordingly.
+    pub(super) fn hold(&self, names: impl IntoIterator<Item = ScopeName>) -> Held {
+        let dependencies = names.into_iter().map(|name| {
+            let cell = self.cell(name);
+            Dependency { stamp: cell.stamp.load(Ordering::Acquire), cell }
+        });
+        Held { dependencies: dependencies.collect(), epoch: self.epoch() }
+    }
+
+    /// How what depends on these generations stands, if what was read since this epoch began counts.
+    pub(super) fn standing(&self, held: &Held, since: u64) -> Standing {
+        held.dependencies.iter().map(|dependency| dependency.standing(since)).max().unwrap_or(Standing::Broken)
+    }
+
+    /// What has been heard of these cells until now.
+    pub(super) fn mark<const N: usize>(&self, cells: &[Arc<Cell>; N]) -> Mark<N> {
+        // The epoch first: one that begins meanwhile makes the mark differ.
+        let epoch = self.epoch();
+        Mark { epoch, news: std::array::from_fn(|index| cells[index].lock().news) }
+    }
+}
+
+impl Dependency {
+    fn standing(&self, since: u64) -> Standing {
+        let verified = self.cell.verified.load(Ordering::Acquire);
+        let stamp = self.cell.stamp.load(Ordering::Acquire);
+        if stamp >> 32 != self.stamp >> 32 {
+            return Standing::Broken;
+        }
+        match verified {
+            DOUBTED => Standing::Doubted,
+            _ if verified < since => Standing::Unverified,
+            _ if stamp != self.stamp => Standing::Softened,
+            _ => Standing::Holds,
+        }
+    }
+}
+
+impl Held {
+    /// Depends on generations as a stored value names them. What is not verified, or is another now, makes it stand accordingly.
+    pub(super) fn of_record(generations: &Generations, named: &[(ScopeName, Generation)]) -> Held {
+        let dependencies = named.iter().map(|(name, generation)| {
+            let cell = generations.cell(*name);
+            let known = cell.lock();
+            let stamp = cell.stamp.load(Ordering::Acquire);
+            let stamp = match known.value {
+                Value::Is(value) if value == *generation => stamp,
+                Value::Is(value) if value.hard == generation.hard => {
+                    (stamp & HALF_HARD) | (stamp.wrapping_sub(SOFT) & !HALF_HARD)
+                }
+                _ => stamp.wrapping_sub(HARD),
+            };
+            drop(known);
+            Dependency { cell, stamp }
+        });
+        Held { dependencies: dependencies.collect(), epoch: generations.epoch() }
+    }
+
+    /// Depends on nothing that ever holds.
+    pub(super) fn broken() -> Held {
+        Held { dependencies: Arc::default(), epoch: 0 }
+    }
+
+    /// Depends on others as well.
+    pub(super) fn and(&self, others: &Held) -> Held {
+        let dependencies = self.dependencies.iter().chain(others.dependencies.iter()).cloned().collect();
+        Held { dependencies, epoch: self.epoch }
+    }
+
+    /// Depends on some of these alone, by their places.
+    pub(super) fn only(&self, places: impl IntoIterator<Item = usize>) -> Held {
+        Held { dependencies: places.into_iter().map(|place| self.dependencies[place].clone()).collect(), epoch: self.epoch }
+    }
+
+    /// The cells it depends on.
+    pub(super) fn cells(&self) -> impl Iterator<Item = Arc<Cell>> {
+        self.dependencies.iter().map(|dependency| dependency.cell.clone())
+    }
+
+    /// The values it depends on, to be stored; `None` if one is not known, or is another by now.
+    pub(super) fn values(&self) -> Option<Vec<(ScopeName, Generation)>> {
+        let values = self.dependencies.iter().map(|dependency| {
+            let known = dependency.cell.lock();
+            match known.value {
+                Value::Is(value) if dependency.cell.stamp.load(Ordering::Acquire) == dependency.stamp => {
+                    Some((dependency.cell.name, value))
+                }
+                _ => None,
+            }
+        });
+        values.collect()
+    }
+
+    /// The epoch in which they held.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// About how many octets of memory it takes, with the cells that nobody else is likely to need.
+    pub(super) fn weight(&self) -> usize {
+        self.dependencies.len() * size_of::<Dependency>() + CELL_OVERHEAD
+    }
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.dependencies.iter().map(|dependency| (dependency.cell.name, dependency.stamp))).finish()
+    }
+}
+
+/// A cell and its place in the map: that of the response's own URL.
+const CELL_OVERHEAD: usize = 224;

@@ -1,0 +1,87 @@
+//! What a fetch holds on to before it begins: the generations of its scopes, and those that it watches until it knows which tags its
+//! response names.
+
+use super::held::{Held, Mark, Standing};
+use super::{Budget, Store};
+use crate::rules::{ScopeName, Scopes, watch};
+use std::time::Duration;
+
+/// What a fetch watches that does not know yet which tags its response names.
+pub struct Watch {
+    held: Held,
+    /// What had been heard when the fetch began.
+    pub mark: WatchMark,
+}
+
+/// What had been heard of purges of tags at one moment.
+pub type WatchMark = Mark<{ watch::COUNT }>;
+
+/// The watches of some tags, by their places.
+pub fn watches_of(tags: &[String]) -> impl Iterator<Item = usize> {
+    tags.iter().map(|tag| watch::of_tag(tag)).chain([watch::COMMON])
+}
+
+impl Store {
+    /// The generations that hold now for these scopes; to be asked for before a fetch begins. Where they lie in Redis, they are read
+    /// or made there, within the budget; they are kept for `keep` at first.
+    pub async fn hold(&self, scopes: &Scopes, keep: Duration, budget: &mut Budget) -> Held {
+        self.hold_all(&scopes.names, keep, budget).await
+    }
+
+    /// The same, with what is to be watched until it is known which tags the response names.
+    pub async fn hold_and_watch(&self, scopes: &Scopes, keep: Duration, budget: &mut Budget) -> (Held, Watch) {
+        let number = scopes.names.len();
+        let names: Vec<ScopeName> = scopes.names.iter().chain(watch::NAMES.iter()).copied().collect();
+        let both = self.hold_all(&names, keep, budget).await;
+        (both.only(0..number), Watch { held: both.only(number..names.len()), mark: self.mark() })
+    }
+
+    /// Depends on the scopes of tags too, of which a response tells that was fetched meanwhile. If one of them may have been purged
+    /// since the fetch began, nothing holds.
+    pub async fn hold_tags(
+        &self,
+        held: &Held,
+        watch: &Watch,
+        tags: &[String],
+        names: &[ScopeName],
+        keep: Duration,
+        budget: &mut Budget,
+    ) -> Held {
+        let further = self.hold_all(names, keep, budget).await;
+        // In this order: a purge ends a tag together with its watch, so who has the new generation of the tag sees the end of the watch.
+        let watched = watch.held.only(watches_of(tags));
+        let standing = match self.redis.as_ref().filter(|redis| redis.is_up()) {
+            Some(redis) => self.verify_again(redis, &watched, budget).await,
+            None => self.generations.standing(&watched, self.generations.epoch()),
+        };
+        match standing {
+            Standing::Holds => held.and(&further),
+            // Redis is away; what is purged by others meanwhile is found out when it is back.
+            Standing::Unverified if self.redis.as_ref().is_some_and(|redis| !redis.is_up()) => held.and(&further),
+            _ => Held::broken(),
+        }
+    }
+
+    /// What has been heard of purges of tags until now.
+    pub fn mark(&self) -> WatchMark {
+        self.generations.mark(&self.watched)
+    }
+
+    async fn hold_all(&self, names: &[ScopeName], keep: Duration, budget: &mut Budget) -> Held {
+        if let Some(redis) = self.redis.as_ref().filter(|redis| redis.is_up()) {
+            self.prepare(redis, names, keep, budget).await;
+        }
+        self.generations.hold(names.iter().copied())
+    }
+
+    /// Whether generations that held when a fetch began still do, so that a request that comes later may share in it.
+    pub async fn still_hold(&self, held: &Held, budget: &mut Budget) -> bool {
+        let standing = match (self.generations.standing(held, self.generations.epoch()), &self.redis) {
+            // While Redis is away, nothing better can be known than that the fetch began in the same absence.
+            (Standing::Unverified, Some(redis)) if !redis.is_up() => return held.epoch() == self.generations.epoch(),
+            (Standing::Unverified | Standing::Doubted, Some(redis)) => self.verify(redis, held, budget).await,
+            (standing, _) => standing,
+        };
+        standing <= Standing::Softened
+    }
+}
