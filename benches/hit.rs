@@ -97,7 +97,7 @@ fn look_up(bencher: divan::Bencher<'_, '_>) {
     let keys: Vec<CacheKey> = requests.iter().map(|request| key(&rules, request)).collect();
     for (key, request) in keys.iter().zip(&requests) {
         let held = held(&store, &rules, request);
-        store.insert(stored(key.clone(), held));
+        store.insert(stored(key.clone(), held), None);
     }
     let (now, mut next) = (SystemTime::now(), 0);
     bencher.bench_local(|| {

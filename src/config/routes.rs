@@ -6,7 +6,7 @@ use super::raw::{Kind, Table, Value};
 use super::reader::{Name, Parsed, Section};
 use super::sections::TTL;
 use super::values::{boolean, duration, list, one_of, quote, string};
-use crate::rules::{Caching, Pattern, QueryRule, Route, RuleSet, Share, TagSource, TagTemplate, Unkeyed};
+use crate::rules::{Caching, Collapse, Pattern, QueryRule, Route, RuleSet, Share, TagSource, TagTemplate, Unkeyed};
 use crate::semantics::fields;
 use http::HeaderName;
 use std::collections::HashMap;
@@ -95,6 +95,7 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
     let key_headers = section.take("key_headers", distinct(key_field));
     let default_unkeyed = if caching == Caching::Standard { Unkeyed::Forward } else { Unkeyed::Pass };
     let unkeyed = section.take("unkeyed_headers", one_of(UNKEYED));
+    let collapse = section.take("collapse", one_of(COLLAPSE));
     let strip_set_cookie = section.take("strip_set_cookie", boolean);
 
     if let Some((tags, place)) = &tags {
@@ -118,6 +119,7 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
     route.query = query;
     route.key_headers = key_headers.unwrap_or_default();
     route.unkeyed = unkeyed.unwrap_or(default_unkeyed);
+    route.collapse = collapse.unwrap_or(Collapse::Process);
     route.strip_set_cookie = strip_set_cookie.unwrap_or_default();
     Written { index, name, is_derived, per_credential, route: Some((route, place)) }
 }
@@ -308,6 +310,7 @@ enum ShareName {
 const MODES: &[(&str, Mode)] = &[("on", Mode::On), ("off", Mode::Off), ("standard", Mode::Standard)];
 const SHARES: &[(&str, ShareName)] =
     &[("by-response", ShareName::ByResponse), ("everyone", ShareName::Everyone), ("per-credential", ShareName::PerCredential)];
+const COLLAPSE: &[(&str, Collapse)] = &[("process", Collapse::Process), ("replicas", Collapse::Replicas)];
 const UNKEYED: &[(&str, Unkeyed)] = &[("pass", Unkeyed::Pass), ("drop", Unkeyed::Drop), ("forward", Unkeyed::Forward)];
 
 /// It is a label of metrics.

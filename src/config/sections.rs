@@ -78,6 +78,7 @@ pub(super) fn read_redis(section: &mut Section<'_>, config: &mut Config) {
     section.read("connect_timeout", &mut options.connect_timeout, duration(SHORTEST..=MINUTE));
     section.read("write_timeout", &mut options.write_timeout, duration(SHORTEST..=MINUTE));
     section.read("heartbeat", &mut options.heartbeat, duration(HEARTBEAT_SHORTEST..=MINUTE));
+    section.read("lease", &mut options.lease, duration(HEARTBEAT_SHORTEST..=MINUTE));
     section.read("commands_max", &mut options.commands_max, count(1..=100_000));
     // Redis itself takes strings of at most 512 MiB.
     section.read("value_max", &mut options.value_bytes_max, size(1 << 10..=512 << 20));

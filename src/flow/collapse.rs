@@ -142,6 +142,11 @@ impl Collapser {
 }
 
 impl Lease {
+    /// What tells its variant from others of the key.
+    pub(super) fn variant(&self) -> u128 {
+        self.key.1
+    }
+
     /// Notes the generations that hold now, just before the fetch begins, and what has been heard of purges.
     pub(super) fn begin(&self, held: &Held, mark: WatchMark) {
         let _ = self.flight.began.set((held.clone(), mark));

@@ -187,6 +187,10 @@ impl Proxy {
                 let outcome = Outcome::forwarded(Ending::Validated, why, "").with_forward_status(StatusCode::NOT_MODIFIED);
                 (response, if is_kept { outcome.stored_for(stored.head.ttl(now)) } else { outcome })
             }
+            Ok(Answer::Elsewhere(stored)) => {
+                let response = respond::from_store(method, fields, &stored, now);
+                (response, Outcome::forwarded(Ending::Collapsed, why, "").collapsed(stored.head.ttl(now)))
+            }
             Ok(Answer::Direct(response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 (respond::unasked_switch(), Outcome::forwarded(Ending::Error, why, "origin-switched-unasked"))
             }
@@ -222,6 +226,7 @@ impl Proxy {
             validating,
             lease,
             budget,
+            may_wait: asked.max_age.is_none() && asked.min_fresh.is_none(),
             answer,
         };
         let proxy = self.clone();

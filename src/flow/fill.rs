@@ -7,10 +7,10 @@ use super::settle::{self, Asked, Got};
 use super::spool::{Filling, Reader, Spool};
 use super::{Proxy, outgoing, respond};
 use crate::origin::{OriginError, RequestBody, ResponseBody};
-use crate::rules::{CacheKey, Route, Scopes};
+use crate::rules::{CacheKey, Collapse, Route, Scopes};
 use crate::semantics::storage::NotStored;
 use crate::semantics::{StoredHead, Times, conditional, tagging};
-use crate::store::{Budget, NotKept, StoredResponse};
+use crate::store::{Budget, Competed, Lookup, NotKept, ReplicaLease, StoredResponse, Waited};
 use bytes::Bytes;
 use http::header::{SET_COOKIE, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
@@ -34,6 +34,8 @@ pub(super) struct Fetch {
     pub(super) lease: Option<Lease>,
     /// What may be spent on Redis.
     pub(super) budget: Budget,
+    /// A response that another replica has just fetched is as good.
+    pub(super) may_wait: bool,
     pub(super) answer: oneshot::Sender<Answer>,
 }
 
@@ -43,16 +45,39 @@ pub(super) enum Answer {
     Stored(Arc<StoredHead>, Reader, Vec<HeaderValue>, Result<(), NotKept>),
     /// A stored response that the origin has confirmed, and whether it goes on to be stored.
     Confirmed(Arc<StoredResponse>, bool),
+    /// A response that another replica fetched and stored meanwhile.
+    Elsewhere(Arc<StoredResponse>),
     /// A response that is not stored.
     Direct(Response<ResponseBody>, NotStored),
     /// None.
     Failed(Arc<OriginError>),
 }
 
+/// Where a response comes from, among replicas.
+enum Among {
+    /// This one fetches; with the lease, if there are leases.
+    Here(Option<ReplicaLease>),
+    /// Another one has fetched and stored it.
+    Elsewhere(Arc<StoredResponse>),
+}
+
 impl Proxy {
     /// The fetch itself.
     pub(super) async fn run(self: Arc<Proxy>, fetch: Fetch) {
-        let Fetch { request, key, route, mut scopes, asked, validating, lease, mut budget, answer } = fetch;
+        let Fetch { request, key, route, mut scopes, asked, validating, lease, mut budget, may_wait, answer } = fetch;
+        let replica_lease = match &lease {
+            Some(lease) if may_wait && route.collapse == Collapse::Replicas => {
+                match self.for_all_replicas(&key, lease, &asked, &scopes).await {
+                    Among::Here(replica_lease) => replica_lease,
+                    Among::Elsewhere(stored) => {
+                        lease.land(Landing::Confirmed(stored.clone()));
+                        let _ = answer.send(Answer::Elsewhere(stored));
+                        return;
+                    }
+                }
+            }
+            _ => None,
+        };
         // Before the origin is asked: what it answers is valid as long as no purge comes from here on.
         let (mut held, watch) = self.store.hold_and_watch(&scopes, route.keep(), &mut budget).await;
         if let Some(lease) = &lease {
@@ -110,7 +135,7 @@ impl Proxy {
             let (head, kept) = settle::settle_confirmed(&asked, &route, &stored.head, &got);
             let is_kept = kept.is_ok() && self.store.would_keep(&held, times.received).is_ok();
             let response = StoredResponse { key: key.clone(), head, body: stored.body.clone(), tags: scopes.tags, held };
-            let response = if is_kept { self.store.insert(response) } else { Arc::new(response) };
+            let response = if is_kept { self.store.insert(response, replica_lease) } else { Arc::new(response) };
             if let Some(lease) = &lease {
                 let may_share = is_kept && response.head.is_fresh(times.received);
                 lease.land(if may_share { Landing::Confirmed(response.clone()) } else { Landing::Unshared });
@@ -153,12 +178,39 @@ impl Proxy {
         let trailer = parts.headers.get_all(TRAILER).iter().cloned().collect();
         let kept = self.store.would_keep(&held, self.clock.now());
         let _ = answer.send(Answer::Stored(head.clone(), reader, trailer, kept));
-        self.fill(filling, body, body_bytes, (lease, key.clone()), |whole| {
+        self.fill(filling, body, body_bytes, (lease, replica_lease, key.clone()), |whole| {
             let mut head = StoredHead::clone(&head);
             settle::note_length(&mut head, whole.len());
             StoredResponse { key, head, body: whole, tags: scopes.tags, held }
         })
         .await;
+    }
+
+    /// Competes with other replicas for the right to fetch, and waits for the one that has it.
+    async fn for_all_replicas(self: &Arc<Proxy>, key: &CacheKey, lease: &Lease, asked: &Asked, scopes: &Scopes) -> Among {
+        let find = async || {
+            let (now, mut budget) = (self.clock.now(), self.store.budget());
+            match self.store.lookup(key, &asked.fields, || scopes, &mut budget, now).await {
+                Lookup::Found(_, stored) if stored.head.is_fresh(now) => Some(stored),
+                _ => None,
+            }
+        };
+        match self.store.compete(key, lease.variant()).await {
+            Competed::Alone => Among::Here(None),
+            // Who had the lease before may have stored something since we looked.
+            Competed::Won(replica_lease) => match find().await {
+                Some(stored) => Among::Elsewhere(stored),
+                None => Among::Here(Some(replica_lease)),
+            },
+            Competed::Lost(mut waiting) => loop {
+                let waited = waiting.next().await;
+                match find().await {
+                    Some(stored) => return Among::Elsewhere(stored),
+                    None if waited == Waited::Over => return Among::Here(None),
+                    None => {}
+                }
+            },
+        }
     }
 
     /// Takes in a body for all who read it, and stores it if it turns out whole and not too large.
@@ -167,11 +219,11 @@ impl Proxy {
         filling: Filling,
         mut body: ResponseBody,
         announced: Option<u64>,
-        (lease, key): (Option<Lease>, CacheKey),
+        (lease, replica_lease, key): (Option<Lease>, Option<ReplicaLease>, CacheKey),
         stored: impl FnOnce(Bytes) -> StoredResponse,
     ) {
         let spool = &filling.0;
-        let mut lease = lease;
+        let (mut lease, mut replica_lease) = (lease, replica_lease);
         // `None` once the body has outgrown what is stored.
         let mut storing = Some(stored);
         let (mut octets, mut pieces) = (0, 0);
@@ -189,7 +241,7 @@ impl Proxy {
             pieces += 1;
             let most = self.options.body_bytes_max;
             if (octets > most || pieces * PIECE_OVERHEAD > most.max(PIECE_OVERHEAD)) && storing.take().is_some() {
-                lease = None;
+                (lease, replica_lease) = (None, None);
                 self.collapser.note_unstorable(&key);
                 spool.become_window();
             }
@@ -201,7 +253,7 @@ impl Proxy {
                 && let Some(stored) = storing.take()
             {
                 // Stored before its last octets are sent: a client that has them and asks again finds it.
-                self.store.insert(stored(spool.collect(Some(&chunk))));
+                self.store.insert(stored(spool.collect(Some(&chunk))), replica_lease.take());
             }
             spool.push(chunk);
         }
@@ -209,7 +261,7 @@ impl Proxy {
             return debug!(announced, octets, "origin_body_short");
         }
         if let Some(stored) = storing {
-            self.store.insert(stored(spool.collect(None)));
+            self.store.insert(stored(spool.collect(None)), replica_lease.take());
         }
         spool.finish(trailers);
         drop(lease);

@@ -21,7 +21,7 @@ mod target;
 pub use admit::{Admission, Admitted, Bypass, Forwarding, RuleSet};
 pub use key::{CacheKey, Secret};
 pub use pattern::{Pattern, PatternError};
-pub use route::{Caching, Route, RouteConflict, Share, Unkeyed};
+pub use route::{Caching, Collapse, Route, RouteConflict, Share, Unkeyed};
 pub use scope::{Scope, ScopeName, Scopes, TagPatternError, watch};
 pub use tags::{Source as TagSource, TagError, TagTemplate};
 pub use target::QueryRule;

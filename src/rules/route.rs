@@ -25,6 +25,8 @@ pub struct Route {
     pub query: QueryRule,
     /// Request fields whose values are part of the key.
     pub key_headers: Vec<HeaderName>,
+    /// How far one fetch answers the requests for the same.
+    pub collapse: Collapse,
     /// What is done with request fields that are neither in the key nor well known.
     pub unkeyed: Unkeyed,
     /// Takes `Set-Cookie` off the responses, which could not be stored otherwise.
@@ -69,6 +71,15 @@ pub enum Unkeyed {
     Forward,
 }
 
+/// How far one fetch answers the requests for the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Collapse {
+    /// Within this process.
+    Process,
+    /// Across all replicas that share a Redis.
+    Replicas,
+}
+
 /// Two routes whose patterns match the same paths.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{second}` matches the same paths as `{first}`")]
@@ -102,6 +113,7 @@ impl Route {
             query: QueryRule::default(),
             key_headers: Vec::new(),
             unkeyed: Unkeyed::Pass,
+            collapse: Collapse::Process,
             strip_set_cookie: false,
         }
     }

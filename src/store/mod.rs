@@ -13,6 +13,7 @@
 //! | `purge` | purging, and hearing of purges |
 //! | `journal` | the latest purges |
 //! | `replicas` | what replicas ask one another |
+//! | `lease` | one fetch for all replicas |
 //! | `options` | how the tiers are set up |
 //!
 //! Redis down, slow or lying is an answer ([`Lookup::Unavailable`]), never an error.
@@ -21,6 +22,7 @@ mod generations;
 mod held;
 mod holding;
 mod journal;
+mod lease;
 mod memory;
 mod options;
 mod purge;
@@ -33,6 +35,7 @@ mod shared;
 pub use self::redis::{Hearing, State as RedisState};
 pub use held::{Held, Standing};
 pub use holding::{Watch, WatchMark, watches_of};
+pub use lease::{Competed, ReplicaLease, Waited};
 pub use options::{MemoryOptions, Options, RedisOptions, WhenDown};
 pub use purge::Reach;
 pub use replicas::Answers;
@@ -48,6 +51,7 @@ use crate::tasks::Tasks;
 use generations::{Cell, Generations};
 use http::{HeaderMap, HeaderName};
 use journal::Journal;
+use lease::Waiting;
 use memory::{Found, Memory};
 use quick_cache::sync::Cache;
 use replicas::Asked;
@@ -66,6 +70,8 @@ pub struct Store {
     tagged: Cache<u128, Arc<[ScopeName]>>,
     /// What fetches watch.
     watched: [Arc<Cell>; watch::COUNT],
+    /// Keys that another replica fetches.
+    waiting: Waiting,
     /// Questions of other replicas.
     asked: Asked,
     journal: Journal,
@@ -159,6 +165,7 @@ impl Store {
             redis,
             varies: Cache::new(VARIES_MAX),
             tagged: Cache::new(VARIES_MAX),
+            waiting: Waiting::default(),
             asked: Asked::default(),
             journal: Journal::default(),
             options,
@@ -243,7 +250,9 @@ impl Store {
     }
 
     /// Keeps a response: in memory at once, in Redis in the background. What a purge has come for meanwhile is not kept.
-    pub fn insert(self: &Arc<Store>, response: StoredResponse) -> Arc<StoredResponse> {
+    ///
+    /// A lease is given back when Redis has the response, or when it is known that it won't.
+    pub fn insert(self: &Arc<Store>, response: StoredResponse, lease: Option<ReplicaLease>) -> Arc<StoredResponse> {
         let now = self.clock.now();
         let response = Arc::new(response);
         self.note_varies(&response.key, &response.head.selection);
@@ -257,6 +266,7 @@ impl Store {
             let (store, response) = (self.clone(), response.clone());
             self.tasks.spawn(async move {
                 store.write_redis(&response, now).await;
+                drop(lease);
             });
         }
         response

@@ -40,6 +40,8 @@ pub struct RedisOptions {
     pub write_timeout: Duration,
     /// How often a sign of life is exchanged. What memory holds is relied on for three of them without one.
     pub heartbeat: Duration,
+    /// How long a replica waits for what another one fetches, on routes that collapse across replicas.
+    pub lease: Duration,
     /// Commands under way at once; more go without Redis.
     pub commands_max: usize,
     /// The largest value that is written or read.
@@ -68,7 +70,7 @@ impl std::fmt::Debug for RedisOptions {
         shown.field("url", &display_redis_url(&self.url)).field("prefix", &self.prefix).field("budget", &self.budget);
         shown.field("when_down", &self.when_down).field("memory_ttl_when_down", &self.memory_ttl_when_down);
         shown.field("connect_timeout", &self.connect_timeout).field("write_timeout", &self.write_timeout);
-        shown.field("heartbeat", &self.heartbeat);
+        shown.field("heartbeat", &self.heartbeat).field("lease", &self.lease);
         shown.field("commands_max", &self.commands_max).field("value_bytes_max", &self.value_bytes_max).finish()
     }
 }
@@ -85,6 +87,7 @@ impl RedisOptions {
             connect_timeout: Duration::from_secs(1),
             write_timeout: Duration::from_millis(250),
             heartbeat: Duration::from_secs(2),
+            lease: Duration::from_secs(5),
             commands_max: 1024,
             value_bytes_max: 1 << 20,
         }

@@ -5,6 +5,7 @@
 
 use super::Store;
 use super::held::Standing;
+use super::lease::Waited;
 use super::redis::{Named, News, Order};
 use crate::rules::{Scope, ScopeName};
 use std::collections::HashSet;
@@ -87,7 +88,9 @@ impl Store {
                 if let Some(memory) = &self.memory {
                     memory.doubt(hash);
                 }
+                self.wake(hash, Waited::Stored);
             }
+            Some(Named::Lease(hash)) => self.wake(hash, Waited::Over),
             Some(Named::Generation(name)) => self.generations.doubt(name),
             Some(Named::Question(id)) => self.answer(id),
             None => {}

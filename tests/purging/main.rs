@@ -7,6 +7,7 @@ mod entries;
 mod here;
 mod history;
 mod interface;
+mod leases;
 mod replicas;
 mod tagged;
 mod troubles;

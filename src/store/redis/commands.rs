@@ -145,6 +145,14 @@ impl Redis {
         asked.is_ok()
     }
 
+    /// Deletes one key, and tells of it where nobody else does.
+    pub(in crate::store) async fn delete(&self, name: &str) {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("DEL").arg(name).ignore();
+        self.tell(&mut pipeline, &[name.to_owned()]);
+        self.run::<()>(pipeline).await;
+    }
+
     /// Runs commands outside of any request's budget, such as those of the replicas among one another.
     pub(in crate::store) async fn run<T: redis::FromRedisValue>(&self, pipeline: Pipeline) -> Option<T> {
         self.shared.stats.redis.writes.inc();

@@ -22,6 +22,8 @@ pub(in crate::store) enum Named {
     Generation(ScopeName),
     /// A question to all replicas, by its identifier: have you heard all that came before?
     Question(String),
+    /// The lease of a key, by the hash of the cache key.
+    Lease(u128),
 }
 
 impl Names {
@@ -50,6 +52,11 @@ impl Names {
     /// A question to all replicas.
     pub(in crate::store) fn question(&self, id: &str) -> String {
         format!("{}q:{id}", self.followed)
+    }
+
+    /// The right to fetch for all replicas.
+    pub(in crate::store) fn lease(&self, hash: u128, variant: u128) -> String {
+        format!("{}l:{hash:032x}:{variant:032x}", self.followed)
     }
 
     /// The set of those who answered a question.
@@ -87,6 +94,7 @@ impl Names {
         match rest.split_once(':')? {
             ("g", name) => hash(name).map(|name| Named::Generation(ScopeName(name))),
             ("q", id) => Some(Named::Question(id.to_owned())),
+            ("l", name) => hash(name.split(':').next()?).map(Named::Lease),
             _ => None,
         }
     }
@@ -109,6 +117,7 @@ mod tests {
             (variant, Some(Named::Response(key.hash()))),
             (names.generation(ScopeName(7)), Some(Named::Generation(ScopeName(7)))),
             (names.question("1a"), Some(Named::Question("1a".to_owned()))),
+            (names.lease(8, 9), Some(Named::Lease(8))),
             (names.answers("1a"), None),
             (names.channel(), None),
             ("p:2:".to_owned(), None),
