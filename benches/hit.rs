@@ -73,7 +73,7 @@ fn store() -> Arc<Store> {
 
 fn held(store: &Store, rules: &RuleSet, request: &Parts) -> Held {
     let Admission::Keyed(admitted) = rules.admit(request, &FORWARDING, false) else { panic!("the request uses the cache") };
-    runtime().block_on(store.hold(admitted.scopes(request), Duration::from_secs(60), &mut store.budget()))
+    runtime().block_on(store.hold(admitted.scopes(request), &mut store.budget()))
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -116,6 +116,8 @@ impl Sidecar {
     pub async fn drain(&self) -> bool {
         self.tasks.leave();
         tokio::time::sleep(self.drain_wait).await;
-        self.tasks.drain(self.drain_timeout).await
+        let all_ended = self.tasks.drain(self.drain_timeout).await;
+        self.proxy.store().leave().await;
+        all_ended
     }
 }

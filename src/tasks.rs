@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +25,19 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         self.finite.spawn(work);
+    }
+
+    /// Does work to its end, also if whoever waits for it goes away; a drain waits for it. `None` if it panicked.
+    pub async fn finish<T, F>(&self, work: F) -> Option<T>
+    where
+        F: Future<Output = T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (done, result) = oneshot::channel();
+        self.spawn(async move {
+            let _ = done.send(work.await);
+        });
+        result.await.ok()
     }
 
     /// Spawns work that goes on until everything stops, at which point it is dropped.

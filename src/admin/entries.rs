@@ -124,7 +124,7 @@ impl Entry {
             Ok(purge) => store.purge(purge.scopes(), false, None).await,
             Err(why) => return wrong(why),
         };
-        let held = store.hold(&scopes, ttl, &mut store.budget()).await;
+        let held = store.hold(&scopes, &mut store.budget()).await;
         let now = proxy.now();
         let mut kept: HeaderMap = HeaderMap::new();
         for name in [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE, ETAG, LAST_MODIFIED] {

@@ -118,8 +118,9 @@ impl Admin {
         match purge {
             Err(why) => json(StatusCode::BAD_REQUEST, &json!({ "error": why })),
             Ok(purge) => {
-                let (status, report) = purge.carry_out(&self.proxy, caller).await;
-                json(status, &report)
+                let (proxy, caller) = (self.proxy.clone(), caller.clone());
+                let carried_out = self.tasks.finish(async move { purge.carry_out(&proxy, &caller).await }).await;
+                carried_out.map_or_else(internal, |(status, report)| json(status, &report))
             }
         }
     }
@@ -140,7 +141,13 @@ impl Admin {
         let answer = match (&parts.method, caller) {
             (&Method::DELETE, Some(caller)) => return self.purge(entry.purge(&self.proxy), &caller).await,
             (&Method::PUT, Some(caller)) => match whole(body, self.proxy.options().body_bytes_max).await {
-                Ok(body) => entry.set(&parts.headers, body, &self.proxy, &caller).await,
+                Ok(body) => {
+                    let (proxy, fields) = (self.proxy.clone(), parts.headers.clone());
+                    match self.tasks.finish(async move { entry.set(&fields, body, &proxy, &caller).await }).await {
+                        Some(answer) => answer,
+                        None => return internal(),
+                    }
+                }
                 Err(why) => return bad_request(why),
             },
             (_, caller) => entry.look(&self.proxy, caller.is_some()).await,
@@ -233,6 +240,11 @@ fn not_allowed(allowed: &[Method]) -> Response<Body> {
     let mut response = with_type(StatusCode::METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", format!("only {allowed}\n"));
     response.headers_mut().insert(ALLOW, HeaderValue::from_str(&allowed).expect("names of methods are visible ASCII"));
     response
+}
+
+/// The answer when we ourselves have failed; the log says why.
+fn internal() -> Response<Body> {
+    text(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n")
 }
 
 fn refuse((status, why): (StatusCode, &'static str)) -> Response<Body> {

@@ -106,6 +106,9 @@ impl Purge {
         let reach = store.purge(&self.scopes, self.soft, question.as_deref()).await;
         let answers = match (self.wait, question, reach) {
             (Some(limit), Some(question), Reach::Everywhere) => Some(store.answers(&question, limit).await),
+            (Some(_), _, Reach::EverywhereUnasked) => {
+                store.replicas().await.map(|replicas| Answers { replicas: replicas.max(2), answered: 1, after: begun.elapsed() })
+            }
             (Some(_), _, Reach::Here) => Some(Answers { replicas: 1, answered: 1, after: begun.elapsed() }),
             _ => None,
         };

@@ -83,6 +83,10 @@ impl Proxy {
 
     /// Fetches anew in the background, unless somebody does so already.
     pub(super) fn refresh(self: &Arc<Proxy>, arrival: &Arrival, errand: Errand<'_>) {
+        // What is fetched for this one is not for all.
+        if errand.admitted.has_open_credentials() || errand.asked.no_store {
+            return;
+        }
         let key = &errand.admitted.key;
         if let Joined::Leader(lease) = self.collapser.join(self.flight_key(key, &arrival.parts.headers), key, None) {
             // Nobody waits for the answer.

@@ -79,10 +79,15 @@ impl Proxy {
             _ => None,
         };
         // Before the origin is asked: what it answers is valid as long as no purge comes from here on.
-        let (mut held, watch) = self.store.hold_and_watch(&scopes, route.keep(), &mut budget).await;
+        let (mut held, watch) = self.store.hold_and_watch(&scopes, &mut budget).await;
         if let Some(lease) = &lease {
             lease.begin(&held, watch.mark);
         }
+        // A purge that came since it was looked up ends what was to be confirmed: the origin's word for it may be as old.
+        let (validating, request) = match validating {
+            Some(stored) if !self.store.is_unbroken(&stored.held) => (None, without_conditions(&request)),
+            validating => (validating, request),
+        };
         let mut requested = self.clock.now();
         // For the case that the origin confirms something else than what was asked about.
         let unconditional = validating.is_some().then(|| without_conditions(&request));
@@ -124,7 +129,7 @@ impl Proxy {
         let has_too_many = tags.len() > TAGS_MAX;
         if !tags.is_empty() && !has_too_many {
             let further = scopes.add_tags(tags).to_vec();
-            held = self.store.hold_tags(&held, &watch, &scopes.tags, &further, route.keep(), &mut budget).await;
+            held = self.store.hold_tags(&held, &watch, &scopes.tags, &further, &mut budget).await;
             if let Some(lease) = &lease {
                 lease.tag(&scopes.tags);
             }

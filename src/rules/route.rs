@@ -93,14 +93,6 @@ pub struct RouteConflict {
 }
 
 impl Route {
-    /// About how long its responses are kept, as far as that is known before they come.
-    pub fn keep(&self) -> Duration {
-        match self.caching {
-            Caching::Rule { ttl, .. } => ttl,
-            Caching::Standard | Caching::Off => Duration::from_secs(60),
-        }
-    }
-
     /// A route with the defaults: a TTL, and nothing special.
     pub fn new(name: &str, pattern: Pattern, ttl: Duration) -> Route {
         Route {

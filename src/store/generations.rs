@@ -172,7 +172,8 @@ impl Generations {
     pub(super) fn learn(&self, noted: &Noted, read: Option<Generation>) {
         let cell = &noted.cell;
         let mut known = cell.lock();
-        if known.news != noted.news {
+        // Something was heard since, or a later reading was faster.
+        if known.news != noted.news || cell.verified.load(Ordering::Acquire) > noted.epoch {
             return;
         }
         let value = read.map_or(Value::Missing, Value::Is);

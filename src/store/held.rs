@@ -69,6 +69,11 @@ impl Generations {
         held.dependencies.iter().map(|dependency| dependency.standing(since)).max().unwrap_or(Standing::Broken)
     }
 
+    /// Whether a soft purge has come that is known of, also where nothing is verified.
+    pub(super) fn is_softened(&self, held: &Held) -> bool {
+        held.dependencies.iter().any(|dependency| dependency.cell.stamp.load(Ordering::Acquire) != dependency.stamp)
+    }
+
     /// What has been heard of these cells until now.
     pub(super) fn mark<const N: usize>(&self, cells: &[Arc<Cell>; N]) -> Mark<N> {
         // The epoch first: one that begins meanwhile makes the mark differ.
@@ -155,7 +160,7 @@ impl Held {
 
     /// About how many octets of memory it takes, with the cells that nobody else is likely to need.
     pub(super) fn weight(&self) -> usize {
-        self.dependencies.len() * size_of::<Dependency>() + CELL_OVERHEAD
+        self.dependencies.len() * (size_of::<Dependency>() + CELL_OVERHEAD / SHARED_BY)
     }
 }
 
@@ -165,5 +170,8 @@ impl std::fmt::Debug for Held {
     }
 }
 
-/// A cell and its place in the map: that of the response's own URL.
+/// A cell and its place in the map.
 const CELL_OVERHEAD: usize = 224;
+
+/// Of a response's generations about half are its own: those of its URL, and of a tag that few others have.
+const SHARED_BY: usize = 2;

@@ -4,7 +4,6 @@
 use super::held::{Held, Mark, Standing};
 use super::{Budget, Store};
 use crate::rules::{ScopeName, Scopes, watch};
-use std::time::Duration;
 
 /// What a fetch watches that does not know yet which tags its response names.
 pub struct Watch {
@@ -23,31 +22,23 @@ pub fn watches_of(tags: &[String]) -> impl Iterator<Item = usize> {
 
 impl Store {
     /// The generations that hold now for these scopes; to be asked for before a fetch begins. Where they lie in Redis, they are read
-    /// or made there, within the budget; they are kept for `keep` at first.
-    pub async fn hold(&self, scopes: &Scopes, keep: Duration, budget: &mut Budget) -> Held {
-        self.hold_all(&scopes.names, keep, budget).await
+    /// or made there, within the budget.
+    pub async fn hold(&self, scopes: &Scopes, budget: &mut Budget) -> Held {
+        self.hold_all(&scopes.names, budget).await
     }
 
     /// The same, with what is to be watched until it is known which tags the response names.
-    pub async fn hold_and_watch(&self, scopes: &Scopes, keep: Duration, budget: &mut Budget) -> (Held, Watch) {
+    pub async fn hold_and_watch(&self, scopes: &Scopes, budget: &mut Budget) -> (Held, Watch) {
         let number = scopes.names.len();
         let names: Vec<ScopeName> = scopes.names.iter().chain(watch::NAMES.iter()).copied().collect();
-        let both = self.hold_all(&names, keep, budget).await;
+        let both = self.hold_all(&names, budget).await;
         (both.only(0..number), Watch { held: both.only(number..names.len()), mark: self.mark() })
     }
 
     /// Depends on the scopes of tags too, of which a response tells that was fetched meanwhile. If one of them may have been purged
     /// since the fetch began, nothing holds.
-    pub async fn hold_tags(
-        &self,
-        held: &Held,
-        watch: &Watch,
-        tags: &[String],
-        names: &[ScopeName],
-        keep: Duration,
-        budget: &mut Budget,
-    ) -> Held {
-        let further = self.hold_all(names, keep, budget).await;
+    pub async fn hold_tags(&self, held: &Held, watch: &Watch, tags: &[String], names: &[ScopeName], budget: &mut Budget) -> Held {
+        let further = self.hold_all(names, budget).await;
         // In this order: a purge ends a tag together with its watch, so who has the new generation of the tag sees the end of the watch.
         let watched = watch.held.only(watches_of(tags));
         let standing = match self.redis.as_ref().filter(|redis| redis.is_up()) {
@@ -67,11 +58,16 @@ impl Store {
         self.generations.mark(&self.watched)
     }
 
-    async fn hold_all(&self, names: &[ScopeName], keep: Duration, budget: &mut Budget) -> Held {
+    async fn hold_all(&self, names: &[ScopeName], budget: &mut Budget) -> Held {
         if let Some(redis) = self.redis.as_ref().filter(|redis| redis.is_up()) {
-            self.prepare(redis, names, keep, budget).await;
+            self.prepare(redis, names, budget).await;
         }
         self.generations.hold(names.iter().copied())
+    }
+
+    /// Whether a stored response may still be used, as far as is known at this moment: no purge has come for it.
+    pub fn is_unbroken(&self, held: &Held) -> bool {
+        self.generations.standing(held, self.generations.epoch()) < Standing::Doubted
     }
 
     /// Whether generations that held when a fetch began still do, so that a request that comes later may share in it.

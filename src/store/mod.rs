@@ -209,7 +209,10 @@ impl Store {
             }
             _ if redis.is_up() => self.lookup_redis(redis, key, request, scopes(), remembered, budget).await,
             // While Redis is away, memory goes on with what it had, if it may; but not with what was heard to have changed.
-            Remembered::Stored(stored, Standing::Unverified) => Lookup::Found(Tier::Memory, stored),
+            Remembered::Stored(stored, Standing::Unverified) => match self.generations.is_softened(&stored.held) {
+                true => Lookup::Softened(Tier::Memory, stored),
+                false => Lookup::Found(Tier::Memory, stored),
+            },
             Remembered::Stored(_, Standing::Holds | Standing::Softened) => remembered.lookup(),
             _ => Lookup::Unavailable,
         }

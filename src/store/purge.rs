@@ -6,7 +6,7 @@
 use super::Store;
 use super::held::Standing;
 use super::lease::Waited;
-use super::redis::{Named, News, Order};
+use super::redis::{Carried, Named, News, Order, Redis};
 use crate::rules::{Scope, ScopeName};
 use std::collections::HashSet;
 
@@ -17,6 +17,8 @@ pub enum Reach {
     Here,
     /// Redis has confirmed it, and tells all replicas.
     Everywhere,
+    /// The same, but the replicas could not be asked whether they have heard: Redis has no room for the question.
+    EverywhereUnasked,
     /// It is done in this process; Redis, and with it the others, will hear of it when it is back.
     HereFirst,
 }
@@ -26,7 +28,7 @@ impl Reach {
     pub fn as_str(self) -> &'static str {
         match self {
             Reach::Here => "here",
-            Reach::Everywhere => "everywhere",
+            Reach::Everywhere | Reach::EverywhereUnasked => "everywhere",
             Reach::HereFirst => "here-first",
         }
     }
@@ -35,7 +37,8 @@ impl Reach {
 impl Store {
     /// Purges scopes: what lies in them, and what is being fetched now, is not used any more; a soft purge makes it stale instead.
     ///
-    /// With a question, all replicas are asked whether they have heard of it.
+    /// With a question, all replicas are asked whether they have heard of it. Must not be given up half-way: then Redis would know of
+    /// the purge, and this process would not.
     pub async fn purge(&self, scopes: &[Scope], soft: bool, question: Option<&str>) -> Reach {
         // The watches first: here, one name after the other is ended, and who sees the end of a tag must see that of its watch.
         let watches = scopes.iter().filter_map(Scope::watch);
@@ -47,14 +50,15 @@ impl Store {
             Some(redis) => {
                 let order = |name: &ScopeName| match (redis.names().generation(*name), soft) {
                     (name, true) => Order::Soften(name),
-                    (name, false) => Order::Delete(name),
+                    (name, false) => Order::Replace(name),
                 };
                 if let Some(id) = question {
                     self.asked.is_known(id);
                 }
                 match redis.purge(&names.iter().map(order).collect::<Vec<_>>(), question).await {
-                    true => Reach::Everywhere,
-                    false => Reach::HereFirst,
+                    Carried::Out => Reach::Everywhere,
+                    Carried::OutUnasked => Reach::EverywhereUnasked,
+                    Carried::Not => Reach::HereFirst,
                 }
             }
         };
@@ -81,7 +85,8 @@ impl Store {
     pub(super) fn hear(&self, news: News<'_>) {
         let (Some(redis), News::Changed(name)) = (&self.redis, news) else {
             self.generations.begin_epoch();
-            return;
+            // What made Redis forget everything made it forget who is present.
+            return self.redis.iter().for_each(Redis::beat_now);
         };
         match redis.names().read(name) {
             Some(Named::Response(hash)) => {

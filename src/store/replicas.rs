@@ -7,13 +7,18 @@
 use super::Store;
 use super::redis::{Redis, random_id};
 use ::redis::{Pipeline, Value};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The questions that were heard last, so that the end of a question's key is not taken for a question.
+/// What is remembered of the others.
 #[derive(Default)]
-pub(super) struct Asked(Mutex<VecDeque<String>>);
+pub(super) struct Asked {
+    /// The questions that were heard last, so that the end of a question's key is not taken for a question.
+    heard: Mutex<VecDeque<String>>,
+    /// Since when replicas on the list have given no sign of life.
+    gone: Mutex<HashMap<String, Instant>>,
+}
 
 /// How a question to all replicas ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +34,7 @@ pub struct Answers {
 impl Asked {
     /// Whether it was heard before; if not, it is from now on.
     pub(super) fn is_known(&self, id: &str) -> bool {
-        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         if heard.iter().any(|known| known == id) {
             return true;
         }
@@ -54,7 +59,7 @@ impl Store {
         let Some(redis) = &self.redis else { return answers };
         let mut pause = PAUSE_MIN;
         loop {
-            if let Some((present, answered)) = present(redis, question).await {
+            if let Some((present, answered)) = self.present(redis, question).await {
                 answers.replicas = present.union(&answered).count().max(1);
                 answers.answered = answered.len().max(1);
                 if present.is_subset(&answered) {
@@ -74,7 +79,7 @@ impl Store {
 
     /// How many replicas are present, this one included; `None` if Redis cannot say.
     pub async fn replicas(&self) -> Option<usize> {
-        let (present, _) = present(self.redis.as_ref()?, "none").await?;
+        let (present, _) = self.present(self.redis.as_ref()?, "none").await?;
         Some(present.len().max(1))
     }
 
@@ -84,41 +89,54 @@ impl Store {
         self.tasks.spawn(async move {
             let answers = redis.names().answers(&question);
             let mut pipeline = Pipeline::new();
-            pipeline.cmd("SADD").arg(&answers).arg(redis.id()).ignore();
+            pipeline.cmd("SADD").arg(&answers).arg(redis.presence()).ignore();
             pipeline.cmd("PEXPIRE").arg(&answers).arg(ANSWERS_KEPT.as_millis() as u64).ignore();
-            redis.run::<()>(pipeline).await;
+            redis.run::<()>(pipeline.atomic().clone()).await;
         });
     }
-}
 
-/// Who gives signs of life, and who has answered; this replica is always among both.
-async fn present(redis: &Redis, question: &str) -> Option<(HashSet<String>, HashSet<String>)> {
-    let names = redis.names();
-    let mut pipeline = Pipeline::new();
-    pipeline.cmd("SMEMBERS").arg(names.replicas());
-    pipeline.cmd("SMEMBERS").arg(names.answers(question));
-    let (known, mut answered): (HashSet<String>, HashSet<String>) = redis.run(pipeline).await?;
-    answered.insert(redis.id().to_owned());
-    let silent: Vec<&String> = known.iter().filter(|id| !answered.contains(*id)).collect();
-    let mut present = answered.clone();
-    if !silent.is_empty() {
+    /// Who gives signs of life, and who has answered; this replica is always among both.
+    async fn present(&self, redis: &Redis, question: &str) -> Option<(HashSet<String>, HashSet<String>)> {
+        let names = redis.names();
         let mut pipeline = Pipeline::new();
-        pipeline.cmd("MGET").arg(silent.iter().map(|id| names.replica(id)).collect::<Vec<_>>());
-        let (signs,): (Vec<Value>,) = redis.run(pipeline).await?;
-        let mut gone = Vec::new();
-        for (id, sign) in silent.into_iter().zip(signs) {
-            match sign {
-                Value::Nil => gone.push(id),
-                _ => drop(present.insert(id.clone())),
-            }
-        }
-        if !gone.is_empty() {
+        pipeline.cmd("SMEMBERS").arg(names.replicas());
+        pipeline.cmd("SMEMBERS").arg(names.answers(question));
+        let (known, mut answered): (HashSet<String>, HashSet<String>) = redis.run(pipeline).await?;
+        answered.insert(redis.presence());
+        let silent: Vec<&String> = known.iter().filter(|id| !answered.contains(*id)).collect();
+        let mut present = answered.clone();
+        if !silent.is_empty() {
             let mut pipeline = Pipeline::new();
-            pipeline.cmd("SREM").arg(names.replicas()).arg(gone).ignore();
+            pipeline.cmd("MGET").arg(silent.iter().map(|id| names.replica(id)).collect::<Vec<_>>());
+            let (signs,): (Vec<Value>,) = redis.run(pipeline).await?;
+            let (here, gone): (Vec<_>, Vec<_>) = silent.into_iter().zip(signs).partition(|(_, sign)| *sign != Value::Nil);
+            present.extend(here.into_iter().map(|(id, _)| id.clone()));
+            self.strike(redis, gone.into_iter().map(|(id, _)| id.clone()).collect()).await;
+        }
+        Some((present, answered))
+    }
+
+    /// Strikes those off the list that have been gone for long: one that comes back just now must not be struck after it has come.
+    async fn strike(&self, redis: &Redis, gone: HashSet<String>) {
+        let now = Instant::now();
+        let long_gone: Vec<String> = {
+            let mut since = self.asked.gone.lock().unwrap_or_else(PoisonError::into_inner);
+            since.retain(|id, _| gone.contains(id));
+            gone.into_iter().filter(|id| now.duration_since(*since.entry(id.clone()).or_insert(now)) > GONE_FOR).collect()
+        };
+        if !long_gone.is_empty() {
+            let mut pipeline = Pipeline::new();
+            pipeline.cmd("SREM").arg(redis.names().replicas()).arg(long_gone).ignore();
             redis.run::<()>(pipeline).await;
         }
     }
-    Some((present, answered))
+
+    /// Takes this replica off the list of those that are present, when it ends.
+    pub async fn leave(&self) {
+        if let Some(redis) = &self.redis {
+            redis.leave().await;
+        }
+    }
 }
 
 /// So many questions are remembered.
@@ -127,6 +145,9 @@ const ASKED_MAX: usize = 256;
 /// The pauses between looks at the answers.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(16);
+
+/// Who was gone for so long is struck off the list.
+const GONE_FOR: Duration = Duration::from_secs(60);
 
 /// How long answers lie in Redis.
 const ANSWERS_KEPT: Duration = Duration::from_secs(30);

@@ -94,7 +94,7 @@ impl Store {
     }
 
     /// Sees to it that the generations of these scopes are known, and makes those that are missing.
-    pub(super) async fn prepare(&self, redis: &Redis, names: &[ScopeName], keep: Duration, budget: &mut Budget) {
+    pub(super) async fn prepare(&self, redis: &Redis, names: &[ScopeName], budget: &mut Budget) {
         let cells: Vec<Arc<Cell>> = names.iter().map(|name| self.generations.cell(*name)).collect();
         let reading = Reading { redis, since: self.trusted_since(redis) };
         for _ in 0..ROUNDS_MAX {
@@ -107,9 +107,8 @@ impl Store {
                 return;
             }
             let names: Vec<String> = missing.iter().map(|noted| redis.names().generation(noted.cell.name())).collect();
-            let kept_for = outliving(keep);
-            let kept_until = Instant::now() + kept_for;
-            let made = budget.spend(async |deadline| redis.create_generations(&names, kept_for, deadline).await).await;
+            let kept_until = Instant::now() + GENERATION_KEPT_MIN;
+            let made = budget.spend(async |deadline| redis.create_generations(&names, GENERATION_KEPT_MIN, deadline).await).await;
             let Ok(made) = made else { return };
             for (noted, (generation, is_ours)) in missing.iter().zip(made) {
                 self.generations.learn(noted, generation);
@@ -156,29 +155,32 @@ impl Store {
         let keep = response.keep_for(now, self.options.keep_stale);
         let Some(generations) = response.held.values().filter(|_| !keep.is_zero()) else { return false };
         let value = record::encode(response, &generations);
-        if value.len() > redis.options().value_bytes_max {
-            return false;
-        }
         let selection = &response.head.selection;
         let own = redis.names().response(&response.key, None);
         let mut values = Vec::with_capacity(2);
-        if selection.is_empty() {
+        let is_small = value.len() <= redis.options().value_bytes_max;
+        if is_small && selection.is_empty() {
             values.push((own, value, keep));
-        } else {
+        } else if is_small {
             let names: Vec<HeaderName> = selection.names().cloned().collect();
             let varies = record::encode_varies(&response.key, &names);
             values.push((own, varies, keep.max(VARIES_KEPT_MIN)));
             values.push((redis.names().response(&response.key, Some(selection)), value, keep));
         }
-        // The generations outlive what depends on them.
+        // The generations outlive what depends on them, here and in Redis.
         let (now, kept_for) = (Instant::now(), outliving(keep));
-        let short: Vec<Arc<Cell>> = response.held.cells().filter(|cell| !cell.is_kept_until(now + keep)).collect();
-        let names: Vec<String> = short.iter().map(|cell| redis.names().generation(cell.name())).collect();
-        let is_written = redis.write(values, &names, kept_for).await;
-        if is_written {
-            short.iter().for_each(|cell| cell.note_kept_until(now + kept_for));
+        let short = response.held.cells().filter(|cell| !cell.is_kept_until(now + keep));
+        let short = self.generations.to_read_again(short, self.generations.epoch());
+        let names: Vec<String> = short.iter().map(|noted| redis.names().generation(noted.cell.name())).collect();
+        if values.is_empty() && names.is_empty() {
+            return false;
         }
-        is_written
+        let Some(now_there) = redis.write(values, &names, kept_for).await else { return false };
+        for (noted, generation) in short.iter().zip(now_there) {
+            noted.cell.note_kept_until(now + kept_for);
+            self.generations.learn(noted, generation);
+        }
+        is_small
     }
 
     async fn read(
@@ -254,6 +256,8 @@ impl Store {
         // Those that only the response names, and those of which there was news meanwhile.
         for _ in 0..ROUNDS_MAX {
             let unknown = self.generations.to_read(held.cells(), reading.since);
+            // Another request may have read them meanwhile.
+            held = Held::of_record(&self.generations, &generations);
             if unknown.is_empty() {
                 break;
             }
@@ -323,8 +327,12 @@ fn outliving(keep: Duration) -> Duration {
     keep + keep / 4 + GENERATION_MARGIN
 }
 
-/// A generation is there while its first response is fetched, and ends after the last.
+/// A generation ends after the last that depends on it.
 const GENERATION_MARGIN: Duration = Duration::from_secs(60);
+
+/// It is made for so long: while its first response is fetched. When that is stored, it is kept for longer; but whoever asks for
+/// what does not exist leaves it behind for no longer than this.
+const GENERATION_KEPT_MIN: Duration = Duration::from_secs(120);
 
 /// News that come while generations are read have them read again, so often at most.
 const ROUNDS_MAX: usize = 3;

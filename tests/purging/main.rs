@@ -8,6 +8,7 @@ mod here;
 mod history;
 mod interface;
 mod leases;
+mod races;
 mod replicas;
 mod tagged;
 mod troubles;

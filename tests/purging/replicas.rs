@@ -189,7 +189,7 @@ async fn what_ends_leaves_nothing_behind() {
     eventually("the responses have ended", async || redis.keys().await.is_empty()).await;
     for generation in redis.generations().await {
         let ttl_ms: i64 = redis.run(&format!("PTTL {generation}")).await;
-        assert!(ttl_ms <= 62_000, "{generation} outlives its responses by {ttl_ms} ms");
+        assert!(ttl_ms <= 120_000, "{generation} outlives its responses by {ttl_ms} ms");
     }
 }
 
@@ -207,5 +207,8 @@ async fn a_purge_is_a_handful_of_commands_and_never_a_scan() {
     for command in ["scan", "keys", "eval", "smembers", "unlink"] {
         assert!(!stats.contains(&format!("cmdstat_{command}:")), "{stats}");
     }
-    assert!(stats.contains("cmdstat_del:calls=1,"), "{stats}");
+    // The generation of the tags, and the watch that goes with it.
+    assert!(!stats.contains("cmdstat_del:"), "{stats}");
+    let sets = stats.lines().find_map(|line| line.strip_prefix("cmdstat_set:calls=")?.split(',').next()?.parse().ok());
+    assert!(sets.is_some_and(|sets: usize| sets <= 8), "{stats}");
 }

@@ -8,7 +8,7 @@ use sidecache::config::Config;
 use sidecache::store::WhenDown;
 
 /// A replica that reaches Redis through a relay.
-async fn behind(relay: &Relay, world: &World, when_down: WhenDown) -> World {
+pub(crate) async fn behind(relay: &Relay, world: &World, when_down: WhenDown) -> World {
     let url = relay.url();
     let adjust = |config: &mut Config| {
         customers(config);

@@ -1,10 +1,11 @@
 //! What is asked of Redis: each of these is one round trip.
 
-use super::purges::Order;
-use super::{CONCERNS_ALL, Redis, Refused, TOO_SLOW, Unavailable, WRITE_PAUSE, Writing, lock};
+use super::purges::{Carried, Order};
+use super::{CONCERNS_ALL, Redis, Refused, TOO_SLOW, Unavailable, WRITE_PAUSE, Writing, code, lock};
 use crate::store::generations::Generation;
 use bytes::Bytes;
-use redis::{Pipeline, Value};
+use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, RedisResult, Value};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -76,17 +77,18 @@ impl Redis {
         Ok(made.collect())
     }
 
-    /// Writes values, each with its time to live, and keeps generations for longer. Says whether Redis took them.
+    /// Writes values, each with its time to live, and keeps generations for longer. Says which generations there are then, if Redis
+    /// took it all.
     pub(in crate::store) async fn write(
         &self,
         values: Vec<(String, Vec<u8>, Duration)>,
         keep: &[String],
         kept_for: Duration,
-    ) -> bool {
+    ) -> Option<Vec<Option<Generation>>> {
         if self.writes_are_paused() {
-            return false;
+            return None;
         }
-        let mut pipeline = Pipeline::with_capacity(values.len() + keep.len() + 1);
+        let mut pipeline = Pipeline::with_capacity(values.len() + 2 * keep.len() + 1);
         let names: Vec<String> = values.iter().map(|(name, ..)| name.clone()).collect();
         // First, so that a generation does not end between the two.
         for name in keep {
@@ -95,15 +97,17 @@ impl Redis {
                 pipeline.arg("GT");
             }
             pipeline.ignore();
+            // Redis tells nobody of his own changes (NOLOOP), and a change by another just before this one then counts as one's own.
+            pipeline.cmd("GET").arg(name);
         }
         for (name, value, ttl) in values {
             pipeline.cmd("SET").arg(name).arg(value).arg("PX").arg(millis(ttl)).ignore();
         }
         self.tell(&mut pipeline, &names);
         self.shared.stats.redis.writes.inc();
-        let written = self.ask(self.options().write_timeout, async |link| pipeline.query_async::<()>(link).await).await;
+        let written = self.ask(self.options().write_timeout, async |link| pipeline.query_async::<Vec<Value>>(link).await).await;
         self.note_written(written.as_ref().map(|_| ()));
-        written.is_ok()
+        written.ok().map(|answers| answers.iter().map(generation).collect())
     }
 
     /// Whether Redis has refused so many writes that they are left alone for a moment.
@@ -126,23 +130,59 @@ impl Redis {
         }
     }
 
-    /// Carries out purges, and asks all replicas whether they have heard of it, where there is a question. Says whether Redis did it.
-    pub(in crate::store) async fn carry_out(&self, orders: &[Order], question: Option<&str>) -> bool {
-        let mut pipeline = self.pipeline_of(orders);
+    /// Carries out purges, and asks all replicas whether they have heard of it, where there is a question.
+    pub(in crate::store) async fn carry_out(&self, orders: &[Order], question: Option<&str>) -> Carried {
+        let Some(link) = self.shared.link.load_full() else { return Carried::Not };
+        self.shared.stats.redis.writes.inc();
+        // A purge needs no free place: it waits for nobody's reading.
+        let limit = self.options().write_timeout;
+        match self.ask_over(link, limit, async |link| self.order(link, orders, question).await).await {
+            Ok(true) => Carried::Out,
+            Ok(false) => Carried::OutUnasked,
+            Err(_) => Carried::Not,
+        }
+    }
+
+    /// Carries out purges over a connection, and says whether the question was asked, where there is one.
+    pub(super) async fn order(
+        &self,
+        link: &mut MultiplexedConnection,
+        orders: &[Order],
+        question: Option<&str>,
+    ) -> RedisResult<bool> {
+        let (soft, mut replaced): (Vec<&Order>, Vec<&Order>) = orders.iter().partition(|order| order.is_soft());
+        if !soft.is_empty() {
+            match softening(&soft).query_async::<()>(link).await {
+                Ok(()) => {}
+                // Redis is full, say. What cannot be made stale is purged.
+                Err(error) if code(&error).is_some() => replaced.extend(soft),
+                Err(error) => return Err(error),
+            }
+        }
+        let mut pipeline = Pipeline::with_capacity(replaced.len() + 2);
+        for order in &replaced {
+            let new = Generation::new().to_octets();
+            pipeline.cmd("SET").arg(order.name()).arg(&new[..]).arg("PX").arg(millis(REPLACED_KEPT));
+        }
         let mut names: Vec<String> = orders.iter().map(|order| order.name().to_owned()).collect();
         if let Some(id) = question {
             let name = self.names().question(id);
-            pipeline.cmd("SET").arg(&name).arg(&self.shared.id).arg("PX").arg(millis(QUESTION_KEPT)).ignore();
+            pipeline.cmd("SET").arg(&name).arg(&self.shared.id).arg("PX").arg(millis(QUESTION_KEPT));
             names.push(name);
         }
         self.tell(&mut pipeline, &names);
-        self.shared.stats.redis.writes.inc();
-        let asked = self.ask(self.options().write_timeout, async |link| pipeline.query_async::<()>(link).await).await;
-        if let Err(Refused { link: Some(link), .. }) = &asked {
-            // Whether it was done is not known. What Redis has is not to be trusted until it was.
-            self.open(link, "a purge was not confirmed");
+        let answers: Vec<RedisResult<Value>> = pipeline.ignore_errors().query_async(link).await?;
+        let is_refused = |answer: &RedisResult<Value>| answer.is_err();
+        let refused: Vec<&str> =
+            replaced.iter().zip(&answers).filter(|(_, answer)| is_refused(answer)).map(|(order, _)| order.name()).collect();
+        if refused.is_empty() {
+            return Ok(!answers.iter().any(is_refused));
         }
-        asked.is_ok()
+        // A Redis that is full lets go all the same; and a missing generation is as good as a replaced one. The question came too early.
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("DEL").arg(refused).ignore();
+        self.tell(&mut pipeline, &names);
+        pipeline.query_async::<()>(link).await.map(|()| question.is_none())
     }
 
     /// Deletes one key, and tells of it where nobody else does.
@@ -157,27 +197,6 @@ impl Redis {
     pub(in crate::store) async fn run<T: redis::FromRedisValue>(&self, pipeline: Pipeline) -> Option<T> {
         self.shared.stats.redis.writes.inc();
         self.ask(self.options().write_timeout, async |link| pipeline.query_async::<T>(link).await).await.ok()
-    }
-
-    /// The commands that carry out purges.
-    pub(super) fn pipeline_of(&self, orders: &[Order]) -> Pipeline {
-        let mut pipeline = Pipeline::with_capacity(2 * orders.len() + 2);
-        let deleted: Vec<&str> = orders.iter().filter(|order| !order.is_soft()).map(Order::name).collect();
-        if !deleted.is_empty() {
-            // Missing is as good as replaced: the next fetch makes a new one. And it is allowed when Redis is full.
-            pipeline.cmd("DEL").arg(deleted).ignore();
-        }
-        for order in orders.iter().filter(|order| order.is_soft()) {
-            let new = Generation::new().to_octets();
-            let kept_ms = millis(SOFTENED_KEPT_MIN);
-            // Where there is none, nothing is usable that depends on it; but SETRANGE would make a value without an expiry.
-            pipeline.cmd("SET").arg(order.name()).arg(&new[..]).arg("NX").arg("PX").arg(kept_ms).ignore();
-            pipeline.cmd("SETRANGE").arg(order.name()).arg(16).arg(&new[16..]).ignore();
-        }
-        if orders.iter().any(Order::is_soft) {
-            pipeline.atomic();
-        }
-        pipeline
     }
 
     /// Where replicas cannot follow what happens, they are told.
@@ -214,6 +233,19 @@ impl Redis {
     }
 }
 
+/// The commands that replace the soft halves of generations.
+fn softening(orders: &[&Order]) -> Pipeline {
+    let mut pipeline = Pipeline::with_capacity(2 * orders.len());
+    for order in orders {
+        let new = Generation::new().to_octets();
+        // Where there is none, nothing is usable that depends on it; but SETRANGE would make a value without an expiry.
+        pipeline.cmd("SET").arg(order.name()).arg(&new[..]).arg("NX").arg("PX").arg(millis(REPLACED_KEPT)).ignore();
+        pipeline.cmd("SETRANGE").arg(order.name()).arg(16).arg(&new[16..]).ignore();
+    }
+    pipeline.atomic();
+    pipeline
+}
+
 fn generation(value: &Value) -> Option<Generation> {
     match value {
         Value::BulkString(octets) => Generation::from_octets(octets),
@@ -228,5 +260,5 @@ fn millis(duration: Duration) -> u64 {
 /// How long a question is there; who has not heard of it by then is not asked any more.
 const QUESTION_KEPT: Duration = Duration::from_secs(10);
 
-/// What a soft purge creates, where there was nothing to soften, ends soon.
-const SOFTENED_KEPT_MIN: Duration = Duration::from_secs(60);
+/// A generation that a purge has made ends soon, unless something is stored that depends on it.
+const REPLACED_KEPT: Duration = Duration::from_secs(120);

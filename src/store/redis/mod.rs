@@ -14,7 +14,7 @@ mod supervise;
 pub(super) use names::{Named, Names};
 pub use news::Hearing;
 pub(super) use news::{Listener, News};
-pub(super) use purges::Order;
+pub(super) use purges::{Carried, Order};
 pub(super) use supervise::supervise;
 
 use super::{RedisOptions, WhenDown};
@@ -23,7 +23,7 @@ use crate::rules::Scope;
 use crate::stats::Stats;
 use arc_swap::ArcSwapOption;
 use breaker::Breaker;
-use purges::Backlog;
+use purges::{Backlog, Recent};
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -40,8 +40,10 @@ pub(super) struct Redis {
 struct Shared {
     options: RedisOptions,
     names: Names,
-    /// What this process is to other replicas.
+    /// What this process is to other replicas on the channel.
     id: String,
+    /// What it is to them as one that is present: another name for each connection, since who was away has missed questions.
+    presence: Mutex<String>,
     stats: Arc<Stats>,
     clock: Clock,
     /// `None` is the open breaker.
@@ -53,6 +55,12 @@ struct Shared {
     state: Mutex<State>,
     /// Purges that Redis has not heard of. While there are any, there is no link.
     backlog: Mutex<Backlog>,
+    /// Purges that Redis has confirmed lately, in case that it forgets them.
+    recent: Mutex<Recent>,
+    /// Which server and which of its lives it was that was connected to last, as far as it tells.
+    server: Mutex<Option<String>>,
+    /// Asks for a sign of life at once.
+    beat: Notify,
     /// Until when nothing can have been missed, in milliseconds since `started`.
     hears_until: AtomicU64,
     started: Instant,
@@ -138,6 +146,10 @@ impl Redis {
             keys: AtomicU64::new(0),
             names: Names::new(&options.prefix),
             id: random_id(),
+            presence: Mutex::default(),
+            recent: Mutex::default(),
+            server: Mutex::default(),
+            beat: Notify::new(),
             options,
             stats,
             clock,
@@ -153,9 +165,14 @@ impl Redis {
         &self.shared.names
     }
 
-    /// What this process is to other replicas.
-    pub(super) fn id(&self) -> &str {
-        &self.shared.id
+    /// What this process is to other replicas, as one that is present.
+    pub(super) fn presence(&self) -> String {
+        lock(&self.shared.presence).clone()
+    }
+
+    /// Asks for a sign of life at once: others may have lost the last one.
+    pub(super) fn beat_now(&self) {
+        self.shared.beat.notify_one();
     }
 
     /// Whether it is being asked.
@@ -180,24 +197,31 @@ impl Redis {
         self.is_up() && self.millis(Instant::now()) < self.shared.hears_until.load(Ordering::Acquire)
     }
 
-    /// Carries out purges now, or keeps them until Redis is there, and before anything else is asked of it. Says whether it was now.
-    pub(super) async fn purge(&self, orders: &[Order], question: Option<&str>) -> bool {
-        for _ in 0..PURGE_ATTEMPTS_MAX {
-            if self.is_up() && self.carry_out(orders, question).await {
-                return true;
+    /// Carries out purges now, or keeps them until Redis is there, and before anything else is asked of it.
+    pub(super) async fn purge(&self, orders: &[Order], question: Option<&str>) -> Carried {
+        let everything = self.names().generation(Scope::All.name());
+        loop {
+            let link = self.shared.link.load_full();
+            if link.is_some() {
+                let carried = self.carry_out(orders, question).await;
+                if carried != Carried::Not {
+                    lock(&self.shared.recent).add(orders, &everything, Instant::now());
+                    return carried;
+                }
             }
-            let mut backlog = lock(&self.shared.backlog);
             // With the backlog locked, a connection that is made meanwhile is not used before it was looked at.
-            if !self.is_up() {
-                backlog.add(orders, &self.names().generation(Scope::All.name()));
-                return false;
+            let mut backlog = lock(&self.shared.backlog);
+            let present = self.shared.link.load_full();
+            let is_same = |link: &Arc<MultiplexedConnection>| present.as_ref().is_some_and(|present| Arc::ptr_eq(present, link));
+            if let Some(link) = link.filter(is_same) {
+                // Whether it was done is not known. What Redis has is not to be trusted until it was.
+                self.open(&link, "a purge was not confirmed");
+            } else if present.is_some() {
+                continue;
             }
+            backlog.add(orders, &everything);
+            return Carried::Not;
         }
-        if let Some(link) = self.shared.link.load_full() {
-            self.open(&link, "a purge was refused");
-        }
-        lock(&self.shared.backlog).add(orders, &self.names().generation(Scope::All.name()));
-        false
     }
 
     pub(super) fn state(&self) -> State {
@@ -223,6 +247,16 @@ impl Redis {
             shared.stats.redis.errors_busy.inc();
             return Err(unasked(Unavailable::Busy));
         };
+        self.ask_over(link, limit, command).await
+    }
+
+    /// Lets `command` use a connection for at most `limit`, whatever else is under way.
+    async fn ask_over<T, F>(&self, link: Arc<MultiplexedConnection>, limit: Duration, command: F) -> Result<T, Refused>
+    where
+        F: AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
+    {
+        let shared = &self.shared;
+        let unasked = |why| Refused { link: None, why, refusal: None };
         let mut connection = MultiplexedConnection::clone(&link);
         match tokio::time::timeout(limit, command(&mut connection)).await {
             Ok(Ok(answer)) => Ok(answer),
@@ -253,6 +287,7 @@ impl Redis {
     fn open(&self, link: &Arc<MultiplexedConnection>, why: &str) {
         let before = self.shared.link.compare_and_swap(link, None);
         if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, link)) {
+            self.shared.hears_until.store(0, Ordering::Release);
             self.note(false, Some(why));
             self.shared.broken.notify_one();
         }
@@ -309,9 +344,6 @@ const CONCERNS_ALL: &[&str] = &["NOAUTH", "WRONGPASS", "LOADING", "MASTERDOWN", 
 
 /// The error of a Redis that lives and is no help.
 const TOO_SLOW: &str = "no answer within the budget";
-
-/// A purge that finds Redis up and is refused nevertheless is tried again so often.
-const PURGE_ATTEMPTS_MAX: usize = 3;
 
 /// How long writes are left alone after Redis refused several in a row.
 const WRITE_PAUSE: Duration = Duration::from_secs(1);

@@ -1,10 +1,13 @@
 //! Purges, and those that Redis has not heard of yet: kept in their order, and carried out before Redis is used again.
 
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
 /// What becomes of one generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) enum Order {
-    /// It ends.
-    Delete(String),
+    /// It is replaced.
+    Replace(String),
     /// Its soft half is replaced.
     Soften(String),
 }
@@ -17,11 +20,44 @@ pub(super) struct Backlog {
     added: u64,
 }
 
+/// Purges that Redis has confirmed lately. A server that comes back from an older state of itself, or a replica of it that takes over
+/// before it has heard of everything, brings back what they ended; so they are carried out once more then.
+#[derive(Debug, Default)]
+pub(super) struct Recent(VecDeque<(Instant, Order)>);
+
+/// What came of purges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Carried {
+    /// Redis did it, and asked the replicas if they were to be asked.
+    Out,
+    /// Redis did it, and had no room for the question.
+    OutUnasked,
+    /// It is not known whether Redis did it.
+    Not,
+}
+
+impl Recent {
+    /// Keeps purges for a while. When they become too many, `everything` counts as purged in their stead.
+    pub(super) fn add(&mut self, orders: &[Order], everything: &str, now: Instant) {
+        self.0.retain(|(at, order)| now.duration_since(*at) < RECENT_KEPT && !orders.contains(order));
+        self.0.extend(orders.iter().map(|order| (now, order.clone())));
+        if self.0.len() > ORDERS_MAX {
+            self.0 = VecDeque::from([(now, Order::Replace(everything.to_owned()))]);
+        }
+    }
+
+    /// What may have been forgotten.
+    pub(super) fn orders(&self, now: Instant) -> Vec<Order> {
+        let recent = self.0.iter().filter(|(at, _)| now.duration_since(*at) < RECENT_KEPT);
+        recent.map(|(_, order)| order.clone()).collect()
+    }
+}
+
 impl Order {
     /// The name of the generation in Redis.
     pub(in crate::store) fn name(&self) -> &str {
         match self {
-            Order::Delete(name) | Order::Soften(name) => name,
+            Order::Replace(name) | Order::Soften(name) => name,
         }
     }
 
@@ -38,7 +74,7 @@ impl Backlog {
         self.orders.retain(|(_, order)| !orders.contains(order));
         self.orders.extend(orders.iter().map(|order| (self.added, order.clone())));
         if self.orders.len() > ORDERS_MAX {
-            self.orders = vec![(self.added, Order::Delete(everything.to_owned()))];
+            self.orders = vec![(self.added, Order::Replace(everything.to_owned()))];
         }
     }
 
@@ -64,12 +100,15 @@ impl Backlog {
 /// So many purges are kept one by one.
 const ORDERS_MAX: usize = 4096;
 
+/// How far back in time a server may fall without bringing purged responses back.
+const RECENT_KEPT: Duration = Duration::from_secs(600);
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn delete(name: &str) -> Order {
-        Order::Delete(name.to_owned())
+        Order::Replace(name.to_owned())
     }
 
     #[test]
@@ -85,6 +124,19 @@ mod tests {
         assert_eq!(orders, [delete("a"), delete("c")]);
         backlog.done(mark);
         assert!(backlog.is_empty());
+    }
+
+    #[test]
+    fn what_was_carried_out_is_known_for_a_while() {
+        let (mut recent, now) = (Recent::default(), Instant::now());
+        recent.add(&[delete("a"), delete("b")], "all", now);
+        recent.add(&[delete("a")], "all", now + Duration::from_secs(300));
+        assert_eq!(recent.orders(now + Duration::from_secs(599)), [delete("b"), delete("a")]);
+        assert_eq!(recent.orders(now + Duration::from_secs(601)), [delete("a")]);
+        for number in 0..=ORDERS_MAX {
+            recent.add(&[delete(&number.to_string())], "all", now);
+        }
+        assert_eq!(recent.orders(now)[0], delete("all"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::news::{self, Hearing, Listener, News};
 use super::{Redis, TOO_SLOW, Writing, code, describe, lock};
 use crate::rules::Scope;
+use crate::store::WhenDown;
 use futures_util::StreamExt;
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::io::tcp::TcpSettings;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
 /// A connection that is ready to be used.
@@ -53,8 +55,8 @@ pub(in crate::store) async fn supervise(redis: Redis, listener: Listener) {
         redis.note(false, Some(&ended));
         if said != Said::Lost {
             let fallback = match redis.options().when_down {
-                crate::store::WhenDown::PassThrough => "pass-through",
-                crate::store::WhenDown::Memory => "memory",
+                WhenDown::PassThrough => "pass-through",
+                WhenDown::Memory => "memory",
             };
             warn!(error = ended, fallback, "redis_connection_failed");
             said = Said::Lost;
@@ -93,8 +95,16 @@ async fn connect(redis: &Redis, listener: &Listener) -> RedisResult<Ready> {
     };
     match limited(ProtocolVersion::RESP3).await {
         // It lives, and does not know the third protocol, or does not permit it.
-        Err(error) if !error.is_io_error() => limited(ProtocolVersion::RESP2).await,
+        Err(error) if knows_no_hello(&error) => limited(ProtocolVersion::RESP2).await,
         connected => connected,
+    }
+}
+
+fn knows_no_hello(error: &redis::RedisError) -> bool {
+    match code(error).as_deref() {
+        Some("NOPROTO" | "NOPERM") => true,
+        Some("ERR") => error.detail().is_some_and(|detail| detail.to_ascii_lowercase().contains("unknown command")),
+        _ => false,
     }
 }
 
@@ -134,8 +144,35 @@ async fn handshake(redis: &Redis, info: redis::ConnectionInfo, listener: &Listen
 
     let (hearing, channel) = news::begin(redis, &client, &mut link, is_resp3).await?;
     redis.shared.must_tell.store(hearing == Hearing::Channel, Ordering::Relaxed);
+    begin_presence(redis, &mut link).await;
+    let server = server(&mut link).await;
+    let before = std::mem::replace(&mut *lock(&redis.shared.server), server.clone());
+    if before.is_none() || server.is_none() || before != server {
+        // It may be another one, or the same from an earlier time: what it had been told lately, it may not know.
+        let recent = lock(&redis.shared.recent).orders(Instant::now());
+        lock(&redis.shared.backlog).add(&recent, &redis.names().generation(Scope::All.name()));
+    }
     replay(redis, &mut link).await?;
     Ok(Ready { link, closed, hearing, channel })
+}
+
+/// Takes a new name among the replicas, and the old one off the list: who was away relies on nothing any more.
+async fn begin_presence(redis: &Redis, link: &mut MultiplexedConnection) {
+    let before = std::mem::replace(&mut *lock(&redis.shared.presence), super::random_id());
+    if !before.is_empty() {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("DEL").arg(redis.names().replica(&before)).cmd("SREM").arg(redis.names().replicas()).arg(&before);
+        let _ = pipeline.ignore_errors().query_async::<redis::Value>(link).await;
+    }
+}
+
+/// Which server it is, in which of its lives, and whose data it has; `None` if it doesn't tell.
+async fn server(link: &mut MultiplexedConnection) -> Option<String> {
+    let mut pipeline = Pipeline::new();
+    pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication");
+    let (server, replication): (String, String) = pipeline.query_async(link).await.ok()?;
+    let value = |info: &str, name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+    Some(value(&server, "run_id:")? + &value(&replication, "master_replid:")?)
 }
 
 /// Tells Redis of the purges that it has not heard of.
@@ -145,8 +182,10 @@ async fn replay(redis: &Redis, link: &mut MultiplexedConnection) -> RedisResult<
         if orders.is_empty() {
             return Ok(());
         }
-        redis.pipeline_of(&orders).query_async::<()>(link).await?;
-        lock(&redis.shared.backlog).done(mark);
+        redis.order(link, &orders, None).await?;
+        let mut backlog = lock(&redis.shared.backlog);
+        backlog.done(mark);
+        lock(&redis.shared.recent).add(&orders, &redis.names().generation(Scope::All.name()), Instant::now());
     }
 }
 
@@ -159,9 +198,10 @@ async fn serve(redis: &Redis, ready: Ready, listener: &Listener) -> String {
     *lock(&shared.writes) = Writing::default();
     // From here on all that changes is heard; what was known before counts no longer.
     listener(News::Anything);
-    if hearing != Hearing::Deaf {
-        redis.heard(Instant::now());
-    }
+    let listening = channel.map(|channel| tokio::spawn(listen(redis.clone(), link.clone(), channel, listener.clone())));
+    let _listening = listening.map(|listening| AbortOnDrop(listening.abort_handle()));
+    // Others must know of this replica before it relies on what it hears.
+    sign_of_life(redis, &link, hearing, 0).await;
     while !redis.publish(&link) {
         if let Err(error) = replay(redis, &mut MultiplexedConnection::clone(&link)).await {
             return describe(&error);
@@ -170,12 +210,16 @@ async fn serve(redis: &Redis, ready: Ready, listener: &Listener) -> String {
     shared.stats.redis.connects.inc();
     lock(&shared.state).hearing = Some(hearing);
     redis.note(true, None);
-    let listening = channel.map(|channel| tokio::spawn(listen(redis.clone(), link.clone(), channel, listener.clone())));
-    let ended = beat(redis, &link, &closed, hearing, listener).await;
-    if let Some(listening) = listening {
-        listening.abort();
+    beat(redis, &link, &closed, hearing, listener).await
+}
+
+/// Ends a task with the value that has its handle.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
-    ended
 }
 
 /// Gives signs of life, and watches for those of Redis, until the connection is given up.
@@ -187,10 +231,8 @@ async fn beat(
     listener: &Listener,
 ) -> String {
     let shared = &redis.shared;
-    let (mut beats, mut read_anew) = (0u64, Instant::now());
+    let (mut beats, mut read_anew, mut is_well) = (0u64, Instant::now(), true);
     loop {
-        let is_well = sign_of_life(redis, link, hearing, beats).await;
-        beats += 1;
         if hearing == Hearing::Channel && read_anew.elapsed() >= CHANNEL_TRUSTED {
             listener(News::Anything);
             read_anew = Instant::now();
@@ -199,71 +241,85 @@ async fn beat(
         tokio::select! {
             () = shared.broken.notified() => {}
             () = closed.notified() => redis.open(link, "the connection was closed"),
+            () = shared.beat.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
         if shared.link.load().is_none() {
             return lock(&shared.state).last_error.clone().unwrap_or_default();
         }
+        beats += 1;
+        is_well = sign_of_life(redis, link, hearing, beats).await;
     }
 }
 
-/// One sign of life: it keeps this replica among those whose answers others wait for, and shows that Redis answers.
+/// One sign of life: it keeps this replica among those whose answers others wait for, and shows that Redis answers. What this
+/// process has heard counts only as long as others know of it.
 async fn sign_of_life(redis: &Redis, link: &Arc<MultiplexedConnection>, hearing: Hearing, beats: u64) -> bool {
-    let (shared, names) = (&redis.shared, redis.names());
     let sent = Instant::now();
-    let heartbeat = redis.options().heartbeat;
-    let mut pipeline = Pipeline::new();
-    let kept_ms = (heartbeat * PRESENT_BEATS).as_millis() as u64;
-    pipeline.cmd("SET").arg(names.replica(&shared.id)).arg(1).arg("PX").arg(kept_ms).ignore();
-    // Every time: who took it for gone has struck it from the list.
-    pipeline.cmd("SADD").arg(names.replicas()).arg(&shared.id).ignore();
-    if hearing == Hearing::Channel {
-        let beat = format!("{} {BEAT}{}", shared.id, redis.millis(sent));
-        pipeline.cmd("PUBLISH").arg(names.channel()).arg(beat).ignore();
-    }
-    let counts = beats.is_multiple_of(COUNT_EVERY);
-    if counts {
-        pipeline.cmd("PEXPIRE").arg(names.replicas()).arg(REPLICAS_KEPT.as_millis() as u64).ignore();
-        pipeline.cmd("DBSIZE");
-    }
     let mut connection = MultiplexedConnection::clone(link);
-    let limit = redis.options().budget;
-    match tokio::time::timeout(limit, pipeline.query_async::<Vec<u64>>(&mut connection)).await {
-        Ok(Ok(keys)) => {
-            if let (true, Some(keys)) = (counts, keys.first()) {
-                shared.keys.store(*keys, Ordering::Relaxed);
+    let signed = async {
+        let is_known = sign(redis, &mut connection, beats).await?;
+        if is_known && hearing == Hearing::Channel {
+            // It is heard again over the channel, after all that was said there before.
+            let beat = format!("{} {BEAT}{}", redis.shared.id, redis.millis(sent));
+            redis::cmd("PUBLISH").arg(redis.names().channel()).arg(beat).query_async::<()>(&mut connection).await?;
+        }
+        RedisResult::Ok(is_known)
+    };
+    match tokio::time::timeout(redis.options().budget, signed).await {
+        Ok(Ok(is_known)) => {
+            if is_known && hearing == Hearing::Tracking {
+                redis.heard(sent);
             }
         }
-        Ok(Err(error)) if error.is_io_error() || error.is_unrecoverable_error() => {
-            redis.open(link, &describe(&error));
-            return false;
-        }
         Ok(Err(error)) => {
-            // A Redis that is full, or read-only, or forbids a part of it, answers all the same, and that is what was asked.
-            let code = code(&error).unwrap_or_default();
-            if code != "NOPERM" && super::CONCERNS_ALL.contains(&code.as_str()) {
+            // A Redis that is full, or forbids a part of it, answers all the same; it only is not relied on without asking.
+            let code = code(&error);
+            if code.as_deref().is_none_or(|code| code != "NOPERM" && super::CONCERNS_ALL.contains(&code)) {
                 redis.open(link, &describe(&error));
                 return false;
             }
         }
         Err(_) => {
-            if lock(&shared.reads).failed(Instant::now()) {
+            if lock(&redis.shared.reads).failed(Instant::now()) {
                 redis.open(link, TOO_SLOW);
             }
             return false;
         }
     }
-    lock(&shared.reads).succeeded();
-    if hearing == Hearing::Tracking {
-        redis.heard(sent);
-    }
+    lock(&redis.shared.reads).succeeded();
     true
+}
+
+/// Renews this replica's place among those that are present, and says whether it has one.
+async fn sign(redis: &Redis, link: &mut MultiplexedConnection, beats: u64) -> RedisResult<bool> {
+    let (names, id) = (redis.names(), redis.presence());
+    let kept_ms = redis.present_for().as_millis() as u64;
+    let counts = beats.is_multiple_of(COUNT_EVERY);
+    let mut pipeline = Pipeline::new();
+    // These two are permitted also when Redis is full.
+    pipeline.cmd("PEXPIRE").arg(names.replica(&id)).arg(kept_ms).cmd("SISMEMBER").arg(names.replicas()).arg(&id);
+    if counts {
+        pipeline.cmd("DBSIZE").cmd("PEXPIRE").arg(names.replicas()).arg(REPLICAS_KEPT.as_millis() as u64);
+    }
+    let answers: Vec<RedisResult<u64>> = pipeline.ignore_errors().query_async(link).await?;
+    if let (true, Some(Ok(keys))) = (counts, answers.get(2)) {
+        redis.shared.keys.store(*keys, Ordering::Relaxed);
+    }
+    if answers.iter().take(2).all(|answer| matches!(answer, Ok(1))) {
+        return Ok(true);
+    }
+    let mut pipeline = Pipeline::new();
+    pipeline.cmd("SET").arg(names.replica(&id)).arg(1).arg("PX").arg(kept_ms).ignore();
+    pipeline.cmd("SADD").arg(names.replicas()).arg(&id).ignore();
+    pipeline.cmd("PEXPIRE").arg(names.replicas()).arg(REPLICAS_KEPT.as_millis() as u64).ignore();
+    pipeline.atomic().query_async::<()>(link).await.map(|()| true)
 }
 
 /// Listens to the channel until its connection ends, which is then the end of the other one too.
 async fn listen(redis: Redis, link: Arc<MultiplexedConnection>, mut channel: PubSub, listener: Listener) {
     let mut messages = channel.on_message();
-    let own = format!("{} {BEAT}", redis.id());
+    let own = format!("{} {BEAT}", redis.shared.id);
     while let Some(message) = messages.next().await {
         let octets = message.get_payload_bytes();
         // What was sent before its own sign of life was heard before it.
@@ -271,7 +327,7 @@ async fn listen(redis: Redis, link: Arc<MultiplexedConnection>, mut channel: Pub
             let sent = std::str::from_utf8(sent).ok().and_then(|sent| sent.parse().ok());
             redis.heard(redis.shared.started + Duration::from_millis(sent.unwrap_or_default()));
         } else {
-            news::told(octets, redis.id(), &listener);
+            news::told(octets, &redis.shared.id, &listener);
         }
     }
     redis.open(&link, "the channel was closed");
@@ -285,6 +341,25 @@ impl Redis {
             self.shared.link.store(Some(link.clone()));
         }
         backlog.is_empty()
+    }
+
+    /// For how long after its last sign of life this replica counts as present: longer than it relies on what it has heard, and where
+    /// memory goes on without Redis, longer than that.
+    fn present_for(&self) -> Duration {
+        let options = self.options();
+        let alone = match options.when_down {
+            WhenDown::Memory => options.memory_ttl_when_down + options.heartbeat * HEARD_BEATS,
+            WhenDown::PassThrough => Duration::ZERO,
+        };
+        (options.heartbeat * PRESENT_BEATS).max(alone)
+    }
+
+    /// Takes its name off the list, since it relies on nothing any more.
+    pub(in crate::store) async fn leave(&self) {
+        let (names, id) = (self.names(), self.presence());
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("DEL").arg(names.replica(&id)).ignore().cmd("SREM").arg(names.replicas()).arg(&id).ignore();
+        self.run::<()>(pipeline).await;
     }
 
     /// Takes note that all was heard which happened before `moment`.
