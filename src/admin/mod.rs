@@ -3,6 +3,8 @@
 //! | endpoint | what |
 //! |---|---|
 //! | `POST /admin/cache/purge` | purges: `{"tags": […]}`, `{"pattern": "customer:*"}`, `{"url": …}`, `{"route": …}`, `{"all": true}` |
+//! | `POST /admin/cache/erase` | the same, and deletes the octets at once, everywhere |
+//! | `GET /admin/cache/jobs` | purges by patterns that are looked for in the background, the newest first |
 //! | `GET`, `HEAD`, `PUT`, `DELETE /admin/cache/entries?url=…` | looks at, tests for, sets, deletes one stored response |
 //! | `GET /admin/cache/purges` | the latest purges, the newest first; `?n=100` for so many |
 //! | `GET /admin/cache/stats` | hits, misses, tiers, routes and the state of Redis, as JSON |
@@ -95,10 +97,12 @@ impl Admin {
             READYZ => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
             ENTRIES => self.entries(&parts, body, client).await,
             PURGES => self.purges(parts.uri.query().unwrap_or_default()).await,
-            PURGE => match auth::may_change(&parts.headers, client, self.token.as_deref()) {
+            JOBS => json(StatusCode::OK, &purge::jobs(self.proxy.store())),
+            PURGE | ERASE => match auth::may_change(&parts.headers, client, self.token.as_deref()) {
                 Err(refused) => refuse(refused),
                 Ok(caller) => match whole(body, BODY_BYTES_MAX).await {
                     Err(why) => json(StatusCode::BAD_REQUEST, &json!({ "error": why })),
+                    Ok(order) if path == ERASE => self.erase(Purge::read(&order, self.proxy.rules()), &caller).await,
                     Ok(order) => self.purge(Purge::read(&order, self.proxy.rules()), &caller).await,
                 },
             },
@@ -121,6 +125,17 @@ impl Admin {
                 let (proxy, caller) = (self.proxy.clone(), caller.clone());
                 let carried_out = self.tasks.finish(async move { purge.carry_out(&proxy, &caller).await }).await;
                 carried_out.map_or_else(internal, |(status, report)| json(status, &report))
+            }
+        }
+    }
+
+    async fn erase(&self, purge: Result<Purge, String>, caller: &Caller) -> Response<Body> {
+        match purge.and_then(Purge::into_erase) {
+            Err(why) => json(StatusCode::BAD_REQUEST, &json!({ "error": why })),
+            Ok(purge) => {
+                let erasing = purge::erase(purge, self.proxy.clone(), caller.clone());
+                let erased = self.tasks.finish(erasing).await;
+                erased.map_or_else(internal, |(status, report)| json(status, &report))
             }
         }
     }
@@ -211,8 +226,8 @@ impl Answer for Front {
 /// The methods of a path of ours.
 fn methods(path: &str) -> Option<&'static [Method]> {
     match path {
-        STATS | METRICS | HEALTHZ | READYZ | PURGES => Some(&[Method::GET]),
-        PURGE => Some(&[Method::POST]),
+        STATS | METRICS | HEALTHZ | READYZ | PURGES | JOBS => Some(&[Method::GET]),
+        PURGE | ERASE => Some(&[Method::POST]),
         ENTRIES => Some(&[Method::GET, Method::PUT, Method::DELETE]),
         _ => None,
     }
@@ -272,6 +287,8 @@ fn with_type(status: StatusCode, content_type: &'static str, body: impl Into<Byt
 }
 
 const ENTRIES: &str = "/admin/cache/entries";
+const ERASE: &str = "/admin/cache/erase";
+const JOBS: &str = "/admin/cache/jobs";
 const PURGE: &str = "/admin/cache/purge";
 const PURGES: &str = "/admin/cache/purges";
 const STATS: &str = "/admin/cache/stats";
@@ -279,7 +296,8 @@ const METRICS: &str = "/metrics";
 const HEALTHZ: &str = "/healthz";
 const READYZ: &str = "/readyz";
 
-const NOT_FOUND: &str = "there are /admin/cache/stats, /admin/cache/entries, /admin/cache/purge, /admin/cache/purges, /metrics, /healthz and /readyz\n";
+const NOT_FOUND: &str =
+    "there are /metrics, /healthz, /readyz, and of /admin/cache: stats, entries, purge, purges, erase and jobs\n";
 
 /// So many purges are shown, if nobody says how many.
 const PURGES_SHOWN: usize = 100;

@@ -3,11 +3,12 @@
 use super::auth::Caller;
 use crate::flow::Proxy;
 use crate::rules::{RuleSet, Scope};
-use crate::store::{Answers, Reach};
+use crate::store::{Answers, Job, Question, Reach, Store, Swept};
 use http::StatusCode;
 use http::uri::{PathAndQuery, Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 use tracing::info;
 
@@ -31,6 +32,8 @@ pub(super) struct Order {
 #[derive(Debug)]
 pub(super) struct Purge {
     scopes: Vec<Scope>,
+    /// A pattern that is no scope: the tags that match are looked for in the background.
+    pattern: Option<String>,
     soft: bool,
     wait: Option<Duration>,
     dry_run: bool,
@@ -59,8 +62,13 @@ impl Purge {
             }
             scopes.push(Scope::Tag(tag.clone()));
         }
+        let mut searched = None;
         if let Some(pattern) = &order.pattern {
-            scopes.push(Scope::of_tag_pattern(pattern).map_err(|error| error.to_string())?);
+            match Scope::of_tag_pattern(pattern) {
+                Ok(scope) => scopes.push(scope),
+                Err(error) if !pattern.contains('*') || pattern.len() > PATTERN_BYTES_MAX => return Err(error.to_string()),
+                Err(_) => searched = Some(pattern.clone()),
+            }
         }
         if let Some(url) = &order.url {
             let target = target_of(url).ok_or_else(|| format!("{url:?} is no URL, and no path that begins with a slash"))?;
@@ -77,14 +85,34 @@ impl Purge {
         if order.all {
             scopes.push(Scope::All);
         }
-        if scopes.is_empty() {
+        if scopes.is_empty() && searched.is_none() {
             return Err("nothing to purge: name \"tags\", a \"pattern\", a \"url\", a \"route\", or say \"all\": true".to_owned());
         }
         let wait_ms = order.wait_ms.or(order.wait.then_some(WAIT_MS));
         if wait_ms.is_some_and(|ms| ms > WAIT_MS_MAX) {
             return Err(format!("\"wait_ms\" is more than {WAIT_MS_MAX}"));
         }
-        Ok(Purge { scopes, soft: order.soft, wait: wait_ms.map(Duration::from_millis), dry_run: order.dry_run })
+        if searched.is_some() && (order.soft || order.wait || order.dry_run || !scopes.is_empty()) {
+            let why = "such a pattern is looked for in the background, so it stands alone, without \"soft\", \"wait\" and \"dry_run\"; \
+                       a `*` at the end, behind a colon, is done at once: \"customer:*\"";
+            return Err(why.to_owned());
+        }
+        Ok(Purge {
+            scopes,
+            pattern: searched,
+            soft: order.soft,
+            wait: wait_ms.map(Duration::from_millis),
+            dry_run: order.dry_run,
+        })
+    }
+
+    /// The same order for erasing, if it can be erased.
+    pub(super) fn into_erase(self) -> Result<Purge, String> {
+        match (&self.pattern, self.soft, self.dry_run) {
+            (Some(_), ..) => Err("only what has a scope can be erased: tags, \"customer:*\", a url, a route, all".to_owned()),
+            (None, true, _) | (None, _, true) => Err("\"soft\" and \"dry_run\" have no meaning here".to_owned()),
+            (None, false, false) => Ok(self),
+        }
     }
 
     /// What it purges.
@@ -96,20 +124,30 @@ impl Purge {
     pub(super) async fn carry_out(&self, proxy: &Proxy, caller: &Caller) -> (StatusCode, Value) {
         let begun = Instant::now();
         let store = proxy.store();
+        if let Some(pattern) = &self.pattern {
+            let job = store.purge_by_pattern(pattern);
+            info!(pattern, job = job.id, by = caller.name, from = %caller.address, "purge_began");
+            let report = json!({ "scopes": [format!("tags {pattern}")], "job": job.id });
+            note(proxy, caller, &report);
+            return (StatusCode::ACCEPTED, report);
+        }
         let shown: Vec<String> = self.scopes.iter().map(Scope::to_string).collect();
         if self.dry_run {
             let (responses, bytes) = store.in_memory_under(&self.scopes);
             let would = json!({ "scopes": shown, "soft": self.soft, "dry_run": true, "in_memory": { "responses": responses, "bytes": bytes } });
             return (StatusCode::OK, would);
         }
-        let question = self.wait.and_then(|_| store.question());
-        let reach = store.purge(&self.scopes, self.soft, question.as_deref()).await;
+        let question = self.wait.map(|_| Question::heard());
+        let reach = store.purge(&self.scopes, self.soft, question.as_ref()).await;
         let answers = match (self.wait, question, reach) {
             (Some(limit), Some(question), Reach::Everywhere) => Some(store.answers(&question, limit).await),
-            (Some(_), _, Reach::EverywhereUnasked) => {
-                store.replicas().await.map(|replicas| Answers { replicas: replicas.max(2), answered: 1, after: begun.elapsed() })
-            }
-            (Some(_), _, Reach::Here) => Some(Answers { replicas: 1, answered: 1, after: begun.elapsed() }),
+            (Some(_), _, Reach::EverywhereUnasked) => store.replicas().await.map(|replicas| Answers {
+                replicas: replicas.max(2),
+                answered: 1,
+                found: 0,
+                after: begun.elapsed(),
+            }),
+            (Some(_), _, Reach::Here) => Some(Answers { replicas: 1, answered: 1, found: 0, after: begun.elapsed() }),
             _ => None,
         };
         let is_complete = reach != Reach::HereFirst && answers.is_none_or(|answers| answers.answered == answers.replicas);
@@ -119,20 +157,74 @@ impl Purge {
             "reach": reach.as_str(),
             "took_ms": millis(begun.elapsed()),
         });
-        if let Some(Answers { replicas, answered, after }) = answers {
+        if let Some(Answers { replicas, answered, after, .. }) = answers {
             report["replicas"] = json!({ "present": replicas, "answered": answered, "after_ms": millis(after) });
         }
         info!(
             scopes = shown.join(", "), soft = self.soft, reach = reach.as_str(), by = caller.name, from = %caller.address,
             took_ms = millis(begun.elapsed()), "purged"
         );
-        let mut record = report.clone();
-        record["at"] = json!(proxy.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()));
-        record["by"] = json!(caller.name);
-        record["from"] = json!(caller.address.to_string());
-        store.note_purge(record.to_string());
+        note(proxy, caller, &report);
         (if is_complete { StatusCode::OK } else { StatusCode::ACCEPTED }, report)
     }
+}
+
+/// Erases: purges, and deletes the octets at once, here, in Redis and on all replicas. The report is for those who must show that it was
+/// done: 200 if all of it was, 202 if a part of it is not known to be.
+pub(super) async fn erase(purge: Purge, proxy: Arc<Proxy>, caller: Caller) -> (StatusCode, Value) {
+    let begun = Instant::now();
+    let shown: Vec<String> = purge.scopes.iter().map(Scope::to_string).collect();
+    let erased = proxy.store().erase(&purge.scopes, purge.wait.unwrap_or(Duration::from_millis(WAIT_MS))).await;
+    let has_redis = proxy.store().has_redis();
+    let is_complete = match erased.answers {
+        Some(answers) => erased.redis.is_some() && answers.answered == answers.replicas,
+        None => !has_redis,
+    };
+    let swept = |swept: Swept| json!({ "responses": swept.responses, "bytes": swept.bytes });
+    let mut report = json!({
+        "erased": shown,
+        "complete": is_complete,
+        "reach": erased.reach.as_str(),
+        "memory": swept(erased.memory),
+        "redis": if has_redis { erased.redis.map(swept) } else { None },
+        "took_ms": millis(begun.elapsed()),
+    });
+    if let Some(Answers { replicas, answered, found, after }) = erased.answers {
+        report["replicas"] = json!({ "present": replicas, "answered": answered, "responses": found, "after_ms": millis(after) });
+    }
+    note(&proxy, &caller, &report);
+    info!(erased = shown.join(", "), is_complete, by = caller.name, from = %caller.address, took_ms = millis(begun.elapsed()), "erased");
+    (if is_complete { StatusCode::OK } else { StatusCode::ACCEPTED }, report)
+}
+
+/// The latest purges by patterns, the newest first.
+pub(super) fn jobs(store: &Store) -> Value {
+    let job = |job: Arc<Job>| {
+        let progress = job.progress();
+        json!({
+            "id": job.id,
+            "pattern": job.pattern,
+            "began": job.began.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            "looked_at": progress.looked_at,
+            "tags_purged": progress.tags,
+            "status": match (progress.is_over, &progress.error) {
+                (false, _) => "running",
+                (true, None) => "done",
+                (true, Some(_)) => "failed",
+            },
+            "error": progress.error,
+        })
+    };
+    json!({ "jobs": store.jobs().into_iter().map(job).collect::<Vec<_>>() })
+}
+
+/// Writes into the list of the latest purges who did it, and when.
+fn note(proxy: &Proxy, caller: &Caller, report: &Value) {
+    let mut record = report.clone();
+    record["at"] = json!(proxy.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()));
+    record["by"] = json!(caller.name);
+    record["from"] = json!(caller.address.to_string());
+    proxy.store().note_purge(record.to_string());
 }
 
 /// Path and query of a URL; its scheme and host do not count, since what is stored under every `Host` is purged.
@@ -153,6 +245,9 @@ fn millis(duration: Duration) -> f64 {
 
 /// As many tags as fit into the head of a request elsewhere.
 const TAGS_BYTES_MAX: usize = 16 << 10;
+
+/// Longer than any tag.
+const PATTERN_BYTES_MAX: usize = 1024;
 
 /// How long a purge waits for other replicas by default: longer than one that is gone counts as present.
 const WAIT_MS: u64 = 10_000;
@@ -193,7 +288,9 @@ mod tests {
         check("{}", "nothing to purge");
         check(r#"{"tag": "x"}"#, "unknown field `tag`");
         check(r#"{"tags": ["customer:*"]}"#, "pattern");
-        check(r#"{"pattern": "*"}"#, "customer:*");
+        check(r#"{"pattern": ""}"#, "customer:*");
+        check(r#"{"pattern": "a*b", "soft": true}"#, "stands alone");
+        check(r#"{"pattern": "*", "tags": ["a"]}"#, "stands alone");
         check(r#"{"url": "c/42"}"#, "no path");
         check(r#"{"url": "/c/../42"}"#, "a dot segment");
         check(r#"{"route": "nope"}"#, "there are: customer");

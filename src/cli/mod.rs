@@ -40,6 +40,10 @@ enum Command {
     Purge(remote::PurgeArgs),
     /// Show the latest purges: what, when, by whom, and how they ended.
     Purges(remote::PurgesArgs),
+    /// Purge by tag, and delete the stored octets at once, from memory and Redis, on all replicas; prints a record of it.
+    Erase(remote::EraseArgs),
+    /// Show purges by patterns that are looked for in the background.
+    Jobs(remote::StatsArgs),
     /// Look at, test for, set or delete what is stored for one URL.
     Entry(remote::EntryArgs),
     /// Show the statistics of a running sidecache.
@@ -119,6 +123,8 @@ pub fn main() -> ExitCode {
         Some(Command::Demo(args)) => demo::run(args),
         Some(Command::Health(HealthArgs { probe, settings })) => health::run(probe, &settings.apply(sources)),
         Some(Command::Purge(args)) => remote::purge(&args, &sources),
+        Some(Command::Erase(args)) => remote::erase(&args, &sources),
+        Some(Command::Jobs(args)) => remote::jobs(&args, &sources),
         Some(Command::Purges(args)) => remote::purges(&args, &sources),
         Some(Command::Entry(args)) => remote::entry(args, &sources),
         Some(Command::Stats(args)) => remote::stats(&args, &sources),

@@ -30,7 +30,7 @@ pub(super) struct PurgeArgs {
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
 
-    /// What carries a tag that begins so: `customer:*`.
+    /// What carries a tag that begins so: `customer:*`. Other patterns, such as `*:risk`, are looked for in the background.
     #[arg(long, value_name = "PATTERN")]
     pattern: Option<String>,
 
@@ -61,6 +61,16 @@ pub(super) struct PurgeArgs {
     /// Say what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
+
+    #[command(flatten)]
+    place: Where,
+}
+
+#[derive(clap::Args)]
+pub(super) struct EraseArgs {
+    /// What carries this tag. May stand several times.
+    #[arg(long = "tag", value_name = "TAG", required = true)]
+    tags: Vec<String>,
 
     #[command(flatten)]
     place: Where,
@@ -178,6 +188,17 @@ pub(super) fn purge(args: &PurgeArgs, sources: &Sources) -> ExitCode {
     }
     let body = Bytes::from(order.to_string());
     ended(Remote::find(&args.place, sources).and_then(|it| it.ask(Method::POST, "/admin/cache/purge", "application/json", body)))
+}
+
+/// Erases. The exit codes are those of purges.
+pub(super) fn erase(args: &EraseArgs, sources: &Sources) -> ExitCode {
+    let body = Bytes::from(json!({ "tags": args.tags }).to_string());
+    ended(Remote::find(&args.place, sources).and_then(|it| it.ask(Method::POST, "/admin/cache/erase", "application/json", body)))
+}
+
+/// Shows the purges that are looked for in the background.
+pub(super) fn jobs(args: &StatsArgs, sources: &Sources) -> ExitCode {
+    get(&args.place, "/admin/cache/jobs", sources)
 }
 
 /// Shows the latest purges.

@@ -20,6 +20,8 @@ pub enum Scope {
     Target(String),
     /// A path with every query.
     Path(String),
+    /// What is being fetched, and not stored yet.
+    Fetches,
 }
 
 /// What a fetch watches, since it does not know yet which tags its response will name: a purge of a tag ends the watch of that tag too,
@@ -28,8 +30,8 @@ pub mod watch {
     use super::{ScopeName, named};
     use std::sync::LazyLock;
 
-    /// How many watches there are. A tag has one of them, and the last one.
-    pub const COUNT: usize = 17;
+    /// How many watches there are. A tag has one of the first ones, and the common one.
+    pub const COUNT: usize = 18;
 
     /// The names of all watches.
     pub static NAMES: LazyLock<[ScopeName; COUNT]> =
@@ -37,11 +39,14 @@ pub mod watch {
 
     /// The watch of a tag, by its place among the names.
     pub fn of_tag(tag: &str) -> usize {
-        named(b't', tag).0 as usize % (COUNT - 1)
+        named(b't', tag).0 as usize % COMMON
     }
 
     /// The watch that all tags have in common.
-    pub const COMMON: usize = COUNT - 1;
+    pub const COMMON: usize = COUNT - 2;
+
+    /// The watch of every fetch, whatever its tags, until its response is stored.
+    pub const FETCHES: usize = COUNT - 1;
 }
 
 /// The hash by which a scope is known. A tag such as `customer:42` is personal data; its hash may stand in a key of Redis.
@@ -93,6 +98,7 @@ impl Scope {
             Scope::TagsUnder(prefix) => (b'u', prefix.as_str()),
             Scope::Target(target) => (b'q', target.as_str()),
             Scope::Path(path) => (b'p', path.as_str()),
+            Scope::Fetches => return watch::NAMES[watch::FETCHES],
         };
         named(kind, text)
     }
@@ -104,7 +110,7 @@ impl Scope {
         match self {
             Scope::Tag(tag) => Some(watch::NAMES[watch::of_tag(tag)]),
             Scope::TagsUnder(_) => Some(watch::NAMES[watch::COMMON]),
-            Scope::All | Scope::Route(_) | Scope::Target(_) | Scope::Path(_) => None,
+            Scope::All | Scope::Route(_) | Scope::Target(_) | Scope::Path(_) | Scope::Fetches => None,
         }
     }
 }
@@ -118,6 +124,7 @@ impl fmt::Display for Scope {
             Scope::TagsUnder(prefix) => write!(f, "tags {prefix}*"),
             Scope::Target(target) => write!(f, "url {target}"),
             Scope::Path(path) => write!(f, "url {path} with every query"),
+            Scope::Fetches => f.write_str("what is being fetched"),
         }
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Generations {
     often: Cache<ScopeName, Arc<Cell>>,
     /// Counts the times in which nothing can have been missed.
     epoch: AtomicU64,
+    /// Counts the times in which something may have been missed.
+    gaps: AtomicU64,
     /// The values lie in Redis; otherwise what is here is all there is.
     are_shared: bool,
 }
@@ -105,6 +107,7 @@ impl Generations {
             cells: Default::default(),
             often: Cache::new(if are_shared { OFTEN_MAX } else { 0 }),
             epoch: AtomicU64::new(UNREAD + 1),
+            gaps: AtomicU64::new(0),
             are_shared,
         }
     }
@@ -217,7 +220,18 @@ impl Generations {
         }
     }
 
-    /// Takes note that changes may have been missed: what is known must be read again before it is relied on. Gives the new epoch.
+    /// Takes note that changes may have been missed.
+    pub(super) fn note_gap(&self) {
+        self.gaps.fetch_add(1, Ordering::AcqRel);
+        self.begin_epoch();
+    }
+
+    /// How often something may have been missed.
+    pub(super) fn gaps(&self) -> u64 {
+        self.gaps.load(Ordering::Acquire)
+    }
+
+    /// From now on, what is known must be read again before it is relied on. Gives the new epoch.
     pub(super) fn begin_epoch(&self) -> u64 {
         self.epoch.fetch_add(1, Ordering::AcqRel) + 1
     }

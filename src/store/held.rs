@@ -9,6 +9,8 @@ use std::sync::atomic::Ordering;
 #[derive(Clone)]
 pub struct Held {
     dependencies: Arc<[Dependency]>,
+    /// What counts until the response is stored.
+    until_stored: Option<UntilStored>,
     epoch: u64,
 }
 
@@ -16,6 +18,14 @@ pub struct Held {
 struct Dependency {
     cell: Arc<Cell>,
     stamp: u64,
+}
+
+/// A dependency that is not read anew for a response's sake: any news of it, or that news may have been missed, counts as a purge.
+#[derive(Clone)]
+struct UntilStored {
+    dependency: Dependency,
+    news: u64,
+    gaps: u64,
 }
 
 /// What had been heard of some cells at one moment.
@@ -61,12 +71,17 @@ impl Generations {
             let cell = self.cell(name);
             Dependency { stamp: cell.stamp.load(Ordering::Acquire), cell }
         });
-        Held { dependencies: dependencies.collect(), epoch: self.epoch() }
+        Held { dependencies: dependencies.collect(), until_stored: None, epoch: self.epoch() }
     }
 
     /// How what depends on these generations stands, if what was read since this epoch began counts.
     pub(super) fn standing(&self, held: &Held, since: u64) -> Standing {
-        held.dependencies.iter().map(|dependency| dependency.standing(since)).max().unwrap_or(Standing::Broken)
+        let all = held.dependencies.iter().map(|dependency| dependency.standing(since)).max().unwrap_or(Standing::Broken);
+        let is_ended = |until: &UntilStored| {
+            let news = until.dependency.cell.lock().news;
+            until.dependency.standing(since) == Standing::Broken || news != until.news || self.gaps() != until.gaps
+        };
+        if held.until_stored.as_ref().is_some_and(is_ended) { Standing::Broken } else { all }
     }
 
     /// Whether a soft purge has come that is known of, also where nothing is verified.
@@ -115,23 +130,37 @@ impl Held {
             drop(known);
             Dependency { cell, stamp }
         });
-        Held { dependencies: dependencies.collect(), epoch: generations.epoch() }
+        Held { dependencies: dependencies.collect(), until_stored: None, epoch: generations.epoch() }
     }
 
     /// Depends on nothing that ever holds.
     pub(super) fn broken() -> Held {
-        Held { dependencies: Arc::default(), epoch: 0 }
+        Held { dependencies: Arc::default(), until_stored: None, epoch: 0 }
     }
 
     /// Depends on others as well.
     pub(super) fn and(&self, others: &Held) -> Held {
         let dependencies = self.dependencies.iter().chain(others.dependencies.iter()).cloned().collect();
-        Held { dependencies, epoch: self.epoch }
+        Held { dependencies, until_stored: self.until_stored.clone(), epoch: self.epoch }
     }
 
     /// Depends on some of these alone, by their places.
     pub(super) fn only(&self, places: impl IntoIterator<Item = usize>) -> Held {
-        Held { dependencies: places.into_iter().map(|place| self.dependencies[place].clone()).collect(), epoch: self.epoch }
+        let dependencies = places.into_iter().map(|place| self.dependencies[place].clone()).collect();
+        Held { dependencies, until_stored: None, epoch: self.epoch }
+    }
+
+    /// Depends on one of these as well, by its place, until the response is stored.
+    pub(super) fn until_stored(self, others: &Held, place: usize, generations: &Generations) -> Held {
+        let gaps = generations.gaps();
+        let dependency = others.dependencies[place].clone();
+        let news = dependency.cell.lock().news;
+        Held { until_stored: Some(UntilStored { dependency, news, gaps }), ..self }
+    }
+
+    /// What a stored response depends on.
+    pub(super) fn stored(self) -> Held {
+        Held { until_stored: None, ..self }
     }
 
     /// The cells it depends on.

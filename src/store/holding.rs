@@ -32,7 +32,8 @@ impl Store {
         let number = scopes.names.len();
         let names: Vec<ScopeName> = scopes.names.iter().chain(watch::NAMES.iter()).copied().collect();
         let both = self.hold_all(&names, budget).await;
-        (both.only(0..number), Watch { held: both.only(number..names.len()), mark: self.mark() })
+        let held = both.only(0..number).until_stored(&both, number + watch::FETCHES, &self.generations);
+        (held, Watch { held: both.only(number..names.len()), mark: self.mark() })
     }
 
     /// Depends on the scopes of tags too, of which a response tells that was fetched meanwhile. If one of them may have been purged

@@ -12,6 +12,7 @@
 //! | `record` | the value of a key in Redis |
 //! | `purge` | purging, and hearing of purges |
 //! | `journal` | the latest purges |
+//! | `sweep` | looking at everything, to erase, and to purge by patterns |
 //! | `replicas` | what replicas ask one another |
 //! | `lease` | one fetch for all replicas |
 //! | `options` | how the tiers are set up |
@@ -31,6 +32,7 @@ mod redis;
 mod replicas;
 mod response;
 mod shared;
+mod sweep;
 
 pub use self::redis::{Hearing, State as RedisState};
 pub use held::{Held, Standing};
@@ -38,9 +40,10 @@ pub use holding::{Watch, WatchMark, watches_of};
 pub use lease::{Competed, ReplicaLease, Waited};
 pub use options::{MemoryOptions, Options, RedisOptions, WhenDown};
 pub use purge::Reach;
-pub use replicas::Answers;
+pub use replicas::{Answers, Question};
 pub use response::StoredResponse;
 pub use shared::Budget;
+pub use sweep::{Erased, Job, Swept};
 
 use self::redis::{Listener, Redis};
 use crate::clock::Clock;
@@ -57,6 +60,7 @@ use quick_cache::sync::Cache;
 use replicas::Asked;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use sweep::Jobs;
 
 /// The owner of all stored responses.
 pub struct Store {
@@ -75,6 +79,7 @@ pub struct Store {
     /// Questions of other replicas.
     asked: Asked,
     journal: Journal,
+    jobs: Jobs,
     stats: Arc<Stats>,
     tasks: Tasks,
     clock: Clock,
@@ -168,6 +173,7 @@ impl Store {
             waiting: Waiting::default(),
             asked: Asked::default(),
             journal: Journal::default(),
+            jobs: Jobs::default(),
             options,
             stats,
             tasks,
@@ -257,9 +263,11 @@ impl Store {
     /// A lease is given back when Redis has the response, or when it is known that it won't.
     pub fn insert(self: &Arc<Store>, response: StoredResponse, lease: Option<ReplicaLease>) -> Arc<StoredResponse> {
         let now = self.clock.now();
-        let response = Arc::new(response);
+        let kept = self.would_keep(&response.held, now);
+        let held = response.held.clone().stored();
+        let response = Arc::new(StoredResponse { held, ..response });
         self.note_varies(&response.key, &response.head.selection);
-        if self.would_keep(&response.held, now).is_err() {
+        if kept.is_err() {
             return response;
         }
         // A slow body may end after a later fetch of the same was stored; the later one stays.

@@ -7,8 +7,10 @@ use super::Store;
 use super::held::Standing;
 use super::lease::Waited;
 use super::redis::{Carried, Named, News, Order, Redis};
+use super::replicas::Question;
 use crate::rules::{Scope, ScopeName};
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// How far a purge has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +41,7 @@ impl Store {
     ///
     /// With a question, all replicas are asked whether they have heard of it. Must not be given up half-way: then Redis would know of
     /// the purge, and this process would not.
-    pub async fn purge(&self, scopes: &[Scope], soft: bool, question: Option<&str>) -> Reach {
+    pub async fn purge(&self, scopes: &[Scope], soft: bool, question: Option<&Question>) -> Reach {
         // The watches first: here, one name after the other is ended, and who sees the end of a tag must see that of its watch.
         let watches = scopes.iter().filter_map(Scope::watch);
         let mut names: Vec<ScopeName> = watches.chain(scopes.iter().map(Scope::name)).collect();
@@ -52,9 +54,10 @@ impl Store {
                     (name, true) => Order::Soften(name),
                     (name, false) => Order::Replace(name),
                 };
-                if let Some(id) = question {
-                    self.asked.is_known(id);
+                if let Some(question) = question {
+                    self.asked.is_known(question.id());
                 }
+                let question = question.map(|question| (question.id(), question.task()));
                 match redis.purge(&names.iter().map(order).collect::<Vec<_>>(), question).await {
                     Carried::Out => Reach::Everywhere,
                     Carried::OutUnasked => Reach::EverywhereUnasked,
@@ -82,9 +85,9 @@ impl Store {
     }
 
     /// Takes note of what has changed in Redis.
-    pub(super) fn hear(&self, news: News<'_>) {
+    pub(super) fn hear(self: &Arc<Store>, news: News<'_>) {
         let (Some(redis), News::Changed(name)) = (&self.redis, news) else {
-            self.generations.begin_epoch();
+            self.generations.note_gap();
             // What made Redis forget everything made it forget who is present.
             return self.redis.iter().for_each(Redis::beat_now);
         };

@@ -135,6 +135,33 @@ pub(super) fn decode(value: Bytes) -> Result<Record, RecordError> {
     }
 }
 
+/// What a response belongs to.
+#[derive(Debug, PartialEq)]
+pub(super) struct Belonging {
+    pub(super) scopes: Vec<ScopeName>,
+    pub(super) tags: Vec<String>,
+}
+
+/// Reads from the beginning of a value what it belongs to; `None` if it is no response. The checksum is not looked at: it is of the
+/// whole. An error says that the beginning is too short, or the value malformed.
+pub(super) fn belonging(beginning: Bytes) -> Result<Option<Belonging>, RecordError> {
+    let mut input = Reader(beginning);
+    if input.0.get(..4) != Some(&[MAGIC, &[VERSION, KIND_RESPONSE]].concat()) {
+        return Ok(None);
+    }
+    input.0.advance(CHECKED_FROM.min(input.0.len()));
+    input.long()?;
+    // Status, two times, lifetime and its source.
+    input.octets(2 + 8 + 8 + 8 + 1)?;
+    for _ in 0..input.u16()? {
+        input.short()?;
+        input.octet()?;
+        input.long()?;
+    }
+    let generations = input.generations()?;
+    Ok(Some(Belonging { scopes: generations.into_iter().map(|(name, _)| name).collect(), tags: input.tags()? }))
+}
+
 fn decode_response(key: CacheKey, mut input: Reader) -> Result<Recorded, RecordError> {
     let status = StatusCode::from_u16(input.u16()?).map_err(|_| RecordError::Malformed)?;
     let times = Times { requested: input.time()?, received: input.time()? };
@@ -148,15 +175,8 @@ fn decode_response(key: CacheKey, mut input: Reader) -> Result<Recorded, RecordE
         let value = input.long()?;
         selection.push((name, is_present.then(|| value.as_ref().into())));
     }
-    let mut generations = Vec::new();
-    for _ in 0..input.u16()? {
-        let name = ScopeName(input.0.try_get_u128().map_err(|_| RecordError::Malformed)?);
-        generations.push((name, Generation::from_octets(&input.octets(32)?).ok_or(RecordError::Malformed)?));
-    }
-    let mut tags = Vec::new();
-    for _ in 0..input.u16()? {
-        tags.push(String::from_utf8(input.short()?.into()).map_err(|_| RecordError::Malformed)?);
-    }
+    let generations = input.generations()?;
+    let tags = input.tags()?;
     let number = input.u16()?;
     // A field takes at least six octets, so a lying number can't make this large.
     let mut fields = HeaderMap::with_capacity(usize::from(number).min(input.0.len() / 6));
@@ -233,6 +253,23 @@ impl Reader {
         self.octets(length as usize)
     }
 
+    fn generations(&mut self) -> Result<Vec<(ScopeName, Generation)>, RecordError> {
+        let mut generations = Vec::new();
+        for _ in 0..self.u16()? {
+            let name = ScopeName(self.0.try_get_u128().map_err(|_| RecordError::Malformed)?);
+            generations.push((name, Generation::from_octets(&self.octets(32)?).ok_or(RecordError::Malformed)?));
+        }
+        Ok(generations)
+    }
+
+    fn tags(&mut self) -> Result<Vec<String>, RecordError> {
+        let mut tags = Vec::new();
+        for _ in 0..self.u16()? {
+            tags.push(String::from_utf8(self.short()?.into()).map_err(|_| RecordError::Malformed)?);
+        }
+        Ok(tags)
+    }
+
     fn name(&mut self) -> Result<HeaderName, RecordError> {
         HeaderName::from_bytes(&self.short()?).map_err(|_| RecordError::Malformed)
     }
@@ -286,6 +323,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_response_belongs_to_is_read_from_its_beginning() {
+        let (value, generations) = encoded();
+        let scopes = generations.iter().map(|(name, _)| *name).collect();
+        let expected = Belonging { scopes, tags: sample().tags };
+        assert_eq!(belonging(value.clone().into()), Ok(Some(expected)));
+        assert!(belonging(value[..100].to_vec().into()).is_err());
+        let of_names = encode_varies(&CacheKey::from_parts("key".into()), &[]);
+        for other in [&b""[..], b"SC", b"{}", &of_names] {
+            assert_eq!(belonging(other.to_vec().into()), Ok(None), "{other:?}");
+        }
+    }
+
+    #[test]
     fn the_names_survive_too() {
         let key = CacheKey::from_parts("key".into());
         let names = vec![http::header::ACCEPT, http::header::ORIGIN];
@@ -324,6 +374,7 @@ mod tests {
             let mut value = Writer::new(kind, 0);
             value.0.extend(&octets);
             let _ = decode(value.finish().into());
+            let _ = belonging(octets.clone().into());
             let _ = decode(octets.into());
         }
     }

@@ -8,7 +8,7 @@ use super::Store;
 use super::redis::{Redis, random_id};
 use ::redis::{Pipeline, Value};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What is remembered of the others.
@@ -20,6 +20,14 @@ pub(super) struct Asked {
     gone: Mutex<HashMap<String, Instant>>,
 }
 
+/// A question to all replicas.
+#[derive(Debug, Clone)]
+pub struct Question {
+    id: String,
+    /// What is to be done before it is answered.
+    task: String,
+}
+
 /// How a question to all replicas ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answers {
@@ -27,8 +35,35 @@ pub struct Answers {
     pub replicas: usize,
     /// How many have answered, this one included.
     pub answered: usize,
+    /// What the others have found, all together, where they were asked to look for something.
+    pub found: u64,
     /// How long that took.
     pub after: Duration,
+}
+
+impl Question {
+    /// Have you heard of all that came before?
+    pub fn heard() -> Question {
+        Question { id: format!("{PLAIN}{}", random_id()), task: HEARD.to_owned() }
+    }
+
+    /// Delete from your memory what no request can be given any more.
+    pub(super) fn sweep() -> Question {
+        Question { id: random_id(), task: SWEEP.to_owned() }
+    }
+
+    /// Purge the tags of what you have in memory that match a pattern.
+    pub(super) fn match_tags(pattern: &str) -> Question {
+        Question { id: random_id(), task: format!("{MATCH}{pattern}") }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn task(&self) -> &str {
+        &self.task
+    }
 }
 
 impl Asked {
@@ -47,22 +82,18 @@ impl Asked {
 }
 
 impl Store {
-    /// An identifier for a question.
-    pub fn question(&self) -> Option<String> {
-        self.redis.as_ref().map(|_| random_id())
-    }
-
     /// Waits until all replicas that are present have answered a question, for at most `limit`.
-    pub async fn answers(&self, question: &str, limit: Duration) -> Answers {
+    pub async fn answers(&self, question: &Question, limit: Duration) -> Answers {
         let begun = Instant::now();
-        let mut answers = Answers { replicas: 1, answered: 1, after: Duration::ZERO };
+        let mut answers = Answers { replicas: 1, answered: 1, found: 0, after: Duration::ZERO };
         let Some(redis) = &self.redis else { return answers };
         let mut pause = PAUSE_MIN;
         loop {
-            if let Some((present, answered)) = self.present(redis, question).await {
-                answers.replicas = present.union(&answered).count().max(1);
-                answers.answered = answered.len().max(1);
-                if present.is_subset(&answered) {
+            if let Some((present, answered)) = self.present(redis, &question.id).await {
+                answers.replicas = present.len();
+                answers.answered = answered.len();
+                answers.found = answered.values().sum();
+                if present.iter().all(|id| answered.contains_key(id)) {
                     break;
                 }
             }
@@ -83,28 +114,47 @@ impl Store {
         Some(present.len().max(1))
     }
 
-    /// Answers a question of another replica.
-    pub(super) fn answer(&self, question: String) {
+    /// Answers a question of another replica, after having done what it asks for.
+    pub(super) fn answer(self: &Arc<Store>, question: String) {
         let Some(redis) = self.redis.clone().filter(|_| !self.asked.is_known(&question)) else { return };
+        let store = self.clone();
         self.tasks.spawn(async move {
+            let task = match question.starts_with(PLAIN) {
+                true => Some(HEARD.to_owned()),
+                false => {
+                    let mut asked = Pipeline::new();
+                    asked.cmd("GET").arg(redis.names().question(&question));
+                    redis.run::<(Option<String>,)>(asked).await.and_then(|(task,)| task)
+                }
+            };
+            let found = match task.as_deref() {
+                Some(HEARD) => 0,
+                Some(SWEEP) => store.sweep_memory().await.responses,
+                Some(task) => match task.strip_prefix(MATCH) {
+                    Some(pattern) => store.purge_tags_in_memory(pattern).await,
+                    // A later version asks for something that this one cannot do, so it does not answer.
+                    None => return,
+                },
+                None => return,
+            };
             let answers = redis.names().answers(&question);
             let mut pipeline = Pipeline::new();
-            pipeline.cmd("SADD").arg(&answers).arg(redis.presence()).ignore();
+            pipeline.cmd("HSET").arg(&answers).arg(redis.presence()).arg(found).ignore();
             pipeline.cmd("PEXPIRE").arg(&answers).arg(ANSWERS_KEPT.as_millis() as u64).ignore();
             redis.run::<()>(pipeline.atomic().clone()).await;
         });
     }
 
     /// Who gives signs of life, and who has answered; this replica is always among both.
-    async fn present(&self, redis: &Redis, question: &str) -> Option<(HashSet<String>, HashSet<String>)> {
+    async fn present(&self, redis: &Redis, question: &str) -> Option<(HashSet<String>, HashMap<String, u64>)> {
         let names = redis.names();
         let mut pipeline = Pipeline::new();
         pipeline.cmd("SMEMBERS").arg(names.replicas());
-        pipeline.cmd("SMEMBERS").arg(names.answers(question));
-        let (known, mut answered): (HashSet<String>, HashSet<String>) = redis.run(pipeline).await?;
-        answered.insert(redis.presence());
-        let silent: Vec<&String> = known.iter().filter(|id| !answered.contains(*id)).collect();
-        let mut present = answered.clone();
+        pipeline.cmd("HGETALL").arg(names.answers(question));
+        let (known, mut answered): (HashSet<String>, HashMap<String, u64>) = redis.run(pipeline).await?;
+        answered.insert(redis.presence(), 0);
+        let silent: Vec<&String> = known.iter().filter(|id| !answered.contains_key(*id)).collect();
+        let mut present: HashSet<String> = answered.keys().cloned().collect();
         if !silent.is_empty() {
             let mut pipeline = Pipeline::new();
             pipeline.cmd("MGET").arg(silent.iter().map(|id| names.replica(id)).collect::<Vec<_>>());
@@ -138,6 +188,14 @@ impl Store {
         }
     }
 }
+
+/// The identifiers of questions that need not be read begin so.
+const PLAIN: char = 'h';
+
+/// What questions ask for.
+const HEARD: &str = "heard";
+const SWEEP: &str = "sweep";
+const MATCH: &str = "match ";
 
 /// So many questions are remembered.
 const ASKED_MAX: usize = 256;

@@ -10,6 +10,7 @@ mod interface;
 mod leases;
 mod races;
 mod replicas;
+mod sweeping;
 mod tagged;
 mod troubles;
 

@@ -131,7 +131,7 @@ impl Redis {
     }
 
     /// Carries out purges, and asks all replicas whether they have heard of it, where there is a question.
-    pub(in crate::store) async fn carry_out(&self, orders: &[Order], question: Option<&str>) -> Carried {
+    pub(in crate::store) async fn carry_out(&self, orders: &[Order], question: Option<(&str, &str)>) -> Carried {
         let Some(link) = self.shared.link.load_full() else { return Carried::Not };
         self.shared.stats.redis.writes.inc();
         // A purge needs no free place: it waits for nobody's reading.
@@ -148,7 +148,7 @@ impl Redis {
         &self,
         link: &mut MultiplexedConnection,
         orders: &[Order],
-        question: Option<&str>,
+        question: Option<(&str, &str)>,
     ) -> RedisResult<bool> {
         let (soft, mut replaced): (Vec<&Order>, Vec<&Order>) = orders.iter().partition(|order| order.is_soft());
         if !soft.is_empty() {
@@ -165,9 +165,9 @@ impl Redis {
             pipeline.cmd("SET").arg(order.name()).arg(&new[..]).arg("PX").arg(millis(REPLACED_KEPT));
         }
         let mut names: Vec<String> = orders.iter().map(|order| order.name().to_owned()).collect();
-        if let Some(id) = question {
+        if let Some((id, task)) = question {
             let name = self.names().question(id);
-            pipeline.cmd("SET").arg(&name).arg(&self.shared.id).arg("PX").arg(millis(QUESTION_KEPT));
+            pipeline.cmd("SET").arg(&name).arg(task).arg("PX").arg(millis(QUESTION_KEPT));
             names.push(name);
         }
         self.tell(&mut pipeline, &names);
@@ -191,6 +191,38 @@ impl Redis {
         pipeline.cmd("DEL").arg(name).ignore();
         self.tell(&mut pipeline, &[name.to_owned()]);
         self.run::<()>(pipeline).await;
+    }
+
+    /// Names some of the responses that there are, and where to go on; 0 is the end. For work in the background.
+    pub(in crate::store) async fn scan(&self, cursor: u64) -> Option<(u64, Vec<String>)> {
+        let mut pipeline = Pipeline::new();
+        let pattern = self.names().responses_pattern();
+        pipeline.cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
+        self.run::<((u64, Vec<String>),)>(pipeline).await.map(|(found,)| found)
+    }
+
+    /// Reads how values begin.
+    pub(in crate::store) async fn heads(&self, names: &[String], bytes: usize) -> Option<Vec<Bytes>> {
+        if names.is_empty() {
+            return Some(Vec::new());
+        }
+        let mut pipeline = Pipeline::with_capacity(names.len());
+        for name in names {
+            pipeline.cmd("GETRANGE").arg(name).arg(0).arg(bytes - 1);
+        }
+        let heads: Vec<RedisResult<Vec<u8>>> = self.run(pipeline.ignore_errors().clone()).await?;
+        Some(heads.into_iter().map(|head| head.unwrap_or_default().into()).collect())
+    }
+
+    /// Deletes keys, and says how many octets lay under them.
+    pub(in crate::store) async fn delete_all(&self, names: &[String]) -> Option<u64> {
+        let mut pipeline = Pipeline::with_capacity(names.len() + 2);
+        for name in names {
+            pipeline.cmd("STRLEN").arg(name);
+        }
+        pipeline.cmd("DEL").arg(names).ignore();
+        self.tell(&mut pipeline, names);
+        self.run::<Vec<u64>>(pipeline).await.map(|octets| octets.into_iter().sum())
     }
 
     /// Runs commands outside of any request's budget, such as those of the replicas among one another.
@@ -256,6 +288,9 @@ fn generation(value: &Value) -> Option<Generation> {
 fn millis(duration: Duration) -> u64 {
     (duration.as_millis() as u64).max(1)
 }
+
+/// About so many keys are looked at in one step.
+const SCAN_COUNT: usize = 500;
 
 /// How long a question is there; who has not heard of it by then is not asked any more.
 const QUESTION_KEPT: Duration = Duration::from_secs(10);

@@ -6,6 +6,7 @@
 
 mod breaker;
 mod commands;
+mod handshake;
 mod names;
 mod news;
 mod purges;
@@ -198,7 +199,7 @@ impl Redis {
     }
 
     /// Carries out purges now, or keeps them until Redis is there, and before anything else is asked of it.
-    pub(super) async fn purge(&self, orders: &[Order], question: Option<&str>) -> Carried {
+    pub(super) async fn purge(&self, orders: &[Order], question: Option<(&str, &str)>) -> Carried {
         let everything = self.names().generation(Scope::All.name());
         loop {
             let link = self.shared.link.load_full();

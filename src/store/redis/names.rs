@@ -44,6 +44,12 @@ impl Names {
         }
     }
 
+    /// What the names of responses match (the pattern of `SCAN`).
+    pub(in crate::store) fn responses_pattern(&self) -> String {
+        let literal = |sign| if matches!(sign, '*' | '?' | '[' | ']' | '\\') { format!("\\{sign}") } else { String::from(sign) };
+        format!("{}{{*", self.followed.chars().map(literal).collect::<String>())
+    }
+
     /// The generation of a scope.
     pub(in crate::store) fn generation(&self, name: ScopeName) -> String {
         format!("{}g:{name}", self.followed)

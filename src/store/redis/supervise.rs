@@ -1,28 +1,18 @@
 //! The one place that connects to Redis, finds out whether it is well, and says so once a change.
 
+use super::handshake::{Ready, connect, replay};
 use super::news::{self, Hearing, Listener, News};
 use super::{Redis, TOO_SLOW, Writing, code, describe, lock};
-use crate::rules::Scope;
 use crate::store::WhenDown;
 use futures_util::StreamExt;
 use redis::aio::{MultiplexedConnection, PubSub};
-use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisResult};
+use redis::{Pipeline, RedisResult};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
-
-/// A connection that is ready to be used.
-struct Ready {
-    link: MultiplexedConnection,
-    /// Rings when the connection is closed, also when nobody is using it.
-    closed: Arc<Notify>,
-    hearing: Hearing,
-    channel: Option<PubSub>,
-}
 
 /// Connects, and connects again, for as long as the process lives.
 ///
@@ -72,121 +62,6 @@ enum Said {
     Nothing,
     Connected,
     Lost,
-}
-
-/// Makes a connection that answers within the budget, or says why there is none.
-async fn connect(redis: &Redis, listener: &Listener) -> RedisResult<Ready> {
-    let options = redis.options();
-    let client = Client::open(options.url.as_str())?;
-    let tcp = TcpSettings::default()
-        .set_nodelay(true)
-        .set_keepalive(socket2::TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(5)));
-    // A partition without a reset: the kernel gives the connection up, instead of retransmitting into the void.
-    #[cfg(target_os = "linux")]
-    let tcp = tcp.set_user_timeout(Duration::from_secs(2));
-    let info = client.get_connection_info().clone().set_tcp_settings(tcp);
-    // A peer that takes the connection and then says nothing would hold the handshake for ever.
-    let limited = async |protocol| {
-        // Without the library's name: an account need not be permitted to say it.
-        let settings = info.redis_settings().clone().set_protocol(protocol).set_skip_set_lib_name();
-        let connecting = handshake(redis, info.clone().set_redis_settings(settings), listener);
-        let connected = tokio::time::timeout(options.connect_timeout, connecting).await;
-        connected.map_err(|_| (redis::ErrorKind::Io, "no answer to the handshake"))?
-    };
-    match limited(ProtocolVersion::RESP3).await {
-        // It lives, and does not know the third protocol, or does not permit it.
-        Err(error) if knows_no_hello(&error) => limited(ProtocolVersion::RESP2).await,
-        connected => connected,
-    }
-}
-
-fn knows_no_hello(error: &redis::RedisError) -> bool {
-    match code(error).as_deref() {
-        Some("NOPROTO" | "NOPERM") => true,
-        Some("ERR") => error.detail().is_some_and(|detail| detail.to_ascii_lowercase().contains("unknown command")),
-        _ => false,
-    }
-}
-
-/// Connects, finds out what the server can do, begins to hear of changes, and tells of the purges that it has not heard of.
-async fn handshake(redis: &Redis, info: redis::ConnectionInfo, listener: &Listener) -> RedisResult<Ready> {
-    let options = redis.options();
-    let is_resp3 = info.redis_settings().protocol() == ProtocolVersion::RESP3;
-    let client = Client::open(info)?;
-    let mut config = AsyncConnectionConfig::new()
-        // The budget is kept by the caller; a second limit here would only hide which one struck.
-        .set_response_timeout(None)
-        .set_connection_timeout(Some(options.connect_timeout))
-        .set_pipeline_buffer_size(options.commands_max);
-    let closed = Arc::new(Notify::new());
-    if is_resp3 {
-        let (listener, closed) = (listener.clone(), closed.clone());
-        config = config.set_push_sender(move |push: PushInfo| -> Result<(), std::convert::Infallible> {
-            news::pushed(&push, &listener);
-            if push.kind == PushKind::Disconnection {
-                closed.notify_one();
-            }
-            Ok(())
-        });
-    }
-    let mut link = client.get_multiplexed_async_connection_with_config(&config).await?;
-    // A server that is slower than the budget, or does not permit to read, is of no use to any request, so it is not used.
-    let mut reading = Pipeline::new();
-    let name = redis.names().generation(Scope::All.name());
-    reading.cmd("GETRANGE").arg(&name).arg(0).arg(0).ignore().cmd("MGET").arg(&name).ignore();
-    match tokio::time::timeout(options.budget, reading.query_async::<()>(&mut link)).await {
-        Ok(read) => read?,
-        Err(_) => return Err((redis::ErrorKind::Io, TOO_SLOW).into()),
-    };
-    let mut gt = redis::cmd("PEXPIRE");
-    gt.arg(redis.names().answers("none")).arg(1).arg("GT");
-    redis.shared.knows_gt.store(gt.query_async::<u64>(&mut link).await.is_ok(), Ordering::Relaxed);
-
-    let (hearing, channel) = news::begin(redis, &client, &mut link, is_resp3).await?;
-    redis.shared.must_tell.store(hearing == Hearing::Channel, Ordering::Relaxed);
-    begin_presence(redis, &mut link).await;
-    let server = server(&mut link).await;
-    let before = std::mem::replace(&mut *lock(&redis.shared.server), server.clone());
-    if before.is_none() || server.is_none() || before != server {
-        // It may be another one, or the same from an earlier time: what it had been told lately, it may not know.
-        let recent = lock(&redis.shared.recent).orders(Instant::now());
-        lock(&redis.shared.backlog).add(&recent, &redis.names().generation(Scope::All.name()));
-    }
-    replay(redis, &mut link).await?;
-    Ok(Ready { link, closed, hearing, channel })
-}
-
-/// Takes a new name among the replicas, and the old one off the list: who was away relies on nothing any more.
-async fn begin_presence(redis: &Redis, link: &mut MultiplexedConnection) {
-    let before = std::mem::replace(&mut *lock(&redis.shared.presence), super::random_id());
-    if !before.is_empty() {
-        let mut pipeline = Pipeline::new();
-        pipeline.cmd("DEL").arg(redis.names().replica(&before)).cmd("SREM").arg(redis.names().replicas()).arg(&before);
-        let _ = pipeline.ignore_errors().query_async::<redis::Value>(link).await;
-    }
-}
-
-/// Which server it is, in which of its lives, and whose data it has; `None` if it doesn't tell.
-async fn server(link: &mut MultiplexedConnection) -> Option<String> {
-    let mut pipeline = Pipeline::new();
-    pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication");
-    let (server, replication): (String, String) = pipeline.query_async(link).await.ok()?;
-    let value = |info: &str, name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
-    Some(value(&server, "run_id:")? + &value(&replication, "master_replid:")?)
-}
-
-/// Tells Redis of the purges that it has not heard of.
-async fn replay(redis: &Redis, link: &mut MultiplexedConnection) -> RedisResult<()> {
-    loop {
-        let (orders, mark) = lock(&redis.shared.backlog).orders();
-        if orders.is_empty() {
-            return Ok(());
-        }
-        redis.order(link, &orders, None).await?;
-        let mut backlog = lock(&redis.shared.backlog);
-        backlog.done(mark);
-        lock(&redis.shared.recent).add(&orders, &redis.names().generation(Scope::All.name()), Instant::now());
-    }
 }
 
 /// Lets requests use the connection until it breaks or answers too slowly; says what happened.

@@ -1,0 +1,292 @@
+//! Looking at everything, in the background: to delete what was purged, octet by octet, and to purge by patterns that no scope has.
+//!
+//! A purge makes unreachable; what it purged stays in memory and Redis until something takes its place or its time is over. Where
+//! it has to be gone (erasing a person's data), everything is looked at once, and what lies in the scopes is deleted. The same walk
+//! finds the tags that a pattern such as `customer:4*` matches. Nothing of it is on the path of a request.
+
+use super::held::Standing;
+use super::purge::Reach;
+use super::record;
+use super::redis::{Redis, random_id};
+use super::replicas::{Answers, Question};
+use super::{Store, StoredResponse};
+use crate::rules::{Scope, ScopeName};
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+/// What was found and deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Stored responses.
+    pub responses: u64,
+    /// Their octets.
+    pub bytes: u64,
+}
+
+/// What came of erasing.
+#[derive(Debug, Clone)]
+pub struct Erased {
+    /// How far the purge came that went before.
+    pub reach: Reach,
+    /// Deleted from the memory of this process.
+    pub memory: Swept,
+    /// Deleted from Redis; `None` if it could not be looked through to the end.
+    pub redis: Option<Swept>,
+    /// The other replicas, each of which has swept its memory when it answers; their numbers are in `found`.
+    pub answers: Option<Answers>,
+}
+
+/// A purge by a pattern, under way or over.
+#[derive(Debug)]
+pub struct Job {
+    /// What it is known by.
+    pub id: String,
+    /// The pattern.
+    pub pattern: String,
+    /// When it began.
+    pub began: SystemTime,
+    progress: Mutex<Progress>,
+}
+
+/// How far a job has come.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// Stored responses that were looked at, here and in Redis.
+    pub looked_at: u64,
+    /// Tags that match, and were purged.
+    pub tags: u64,
+    /// It is over.
+    pub is_over: bool,
+    /// Why it could not be done as a whole; it is to be asked for again then.
+    pub error: Option<String>,
+}
+
+/// The latest jobs.
+#[derive(Default)]
+pub(super) struct Jobs(Mutex<VecDeque<Arc<Job>>>);
+
+impl Job {
+    /// How far it has come.
+    pub fn progress(&self) -> Progress {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store {
+    /// Purges scopes and deletes what lies in them: from memory, from Redis, and from the memory of all replicas, whose answers are
+    /// waited for, for at most `limit`. Must not be given up half-way.
+    pub async fn erase(&self, scopes: &[Scope], limit: Duration) -> Erased {
+        let question = self.redis.as_ref().map(|_| Question::sweep());
+        let reach = self.purge(scopes, false, question.as_ref()).await;
+        let memory = self.sweep_memory().await;
+        let names: HashSet<ScopeName> = scopes.iter().map(Scope::name).collect();
+        let (redis, answers) = match (&self.redis, &question, reach) {
+            (Some(redis), Some(question), Reach::Everywhere) => {
+                let answers = self.answers(question, limit).await;
+                // What was about to be written when the purge came is there now.
+                tokio::time::sleep(redis.options().write_timeout).await;
+                (delete_from_redis(redis, &names).await, Some(answers))
+            }
+            (Some(redis), _, Reach::EverywhereUnasked) => (delete_from_redis(redis, &names).await, None),
+            (Some(_), ..) => (None, None),
+            (None, ..) => (Some(Swept::default()), None),
+        };
+        Erased { reach, memory, redis, answers }
+    }
+
+    /// Begins to purge what carries a tag that matches a pattern, in which `*` stands for anything.
+    pub fn purge_by_pattern(self: &Arc<Store>, pattern: &str) -> Arc<Job> {
+        let job =
+            Arc::new(Job { id: random_id(), pattern: pattern.to_owned(), began: self.clock.now(), progress: Mutex::default() });
+        let mut jobs = self.jobs.0.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.push_front(job.clone());
+        jobs.truncate(JOBS_MAX);
+        drop(jobs);
+        let (store, running) = (self.clone(), job.clone());
+        self.tasks.spawn(async move {
+            let ended = store.run(&running).await;
+            let mut progress = running.lock();
+            (progress.is_over, progress.error) = (true, ended.err());
+        });
+        job
+    }
+
+    /// The latest jobs, the newest first.
+    pub fn jobs(&self) -> Vec<Arc<Job>> {
+        self.jobs.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    async fn run(&self, job: &Job) -> Result<(), String> {
+        // What is being fetched now carries tags that nobody can find yet; so it is not stored.
+        let question = self.redis.as_ref().map(|_| Question::match_tags(&job.pattern));
+        let reach = self.purge(&[Scope::Fetches], false, question.as_ref()).await;
+        job.lock().tags += self.purge_tags_in_memory(&job.pattern).await;
+        job.lock().looked_at += self.memory.as_ref().map_or(0, |memory| memory.len() as u64);
+        let Some(redis) = &self.redis else { return Ok(()) };
+        let (Some(question), Reach::Everywhere) = (question, reach) else {
+            return Err("Redis could not be told; only the memory of this process was looked through".to_owned());
+        };
+        let answers = self.answers(&question, ANSWERS_WAITED).await;
+        tokio::time::sleep(redis.options().write_timeout).await;
+        let mut cursor = 0;
+        loop {
+            let (next, found) = look_into(redis, cursor).await.ok_or("Redis stopped to answer")?;
+            let tags = found.iter().flat_map(|(_, found)| &found.tags).filter(|tag| matches(&job.pattern, tag));
+            let tags: BTreeSet<&String> = tags.collect();
+            job.lock().looked_at += found.len() as u64;
+            if !tags.is_empty() {
+                let scopes: Vec<Scope> = tags.iter().map(|tag| Scope::Tag((*tag).clone())).collect();
+                if self.purge(&scopes, false, None).await == Reach::HereFirst {
+                    return Err("Redis stopped to answer".to_owned());
+                }
+                job.lock().tags += scopes.len() as u64;
+            }
+            if next == 0 {
+                break;
+            }
+            cursor = next;
+            tokio::time::sleep(STEP_PAUSE).await;
+        }
+        match answers.answered == answers.replicas {
+            true => Ok(()),
+            false => Err(format!("{} of {} replicas did not answer", answers.replicas - answers.answered, answers.replicas)),
+        }
+    }
+
+    /// Purges the tags of what memory holds that match a pattern, and says how many.
+    pub(super) async fn purge_tags_in_memory(&self, pattern: &str) -> u64 {
+        let responses = self.in_memory();
+        let tags: BTreeSet<&String> =
+            responses.iter().flat_map(|stored| &stored.tags).filter(|tag| matches(pattern, tag)).collect();
+        let scopes: Vec<Scope> = tags.into_iter().map(|tag| Scope::Tag(tag.clone())).collect();
+        for some in scopes.chunks(TAGS_AT_ONCE) {
+            self.purge(some, false, None).await;
+        }
+        scopes.len() as u64
+    }
+
+    /// Deletes from memory what no request can be given any more.
+    pub(super) async fn sweep_memory(&self) -> Swept {
+        let Some(memory) = &self.memory else { return Swept::default() };
+        let mut swept = Swept::default();
+        for stored in self.in_memory() {
+            let mut standing = self.generations.standing(&stored.held, self.generations.epoch());
+            if let (Standing::Doubted, Some(redis)) = (standing, &self.redis) {
+                standing = self.verify(redis, &stored.held, &mut self.budget()).await;
+            }
+            if standing == Standing::Broken {
+                memory.forget(&stored);
+                swept = swept.and(Swept { responses: 1, bytes: stored.weight() });
+            }
+        }
+        swept
+    }
+
+    fn in_memory(&self) -> Vec<Arc<StoredResponse>> {
+        self.memory.as_ref().map_or_else(Vec::new, |memory| memory.responses())
+    }
+}
+
+impl Swept {
+    fn and(self, other: Swept) -> Swept {
+        Swept { responses: self.responses + other.responses, bytes: self.bytes + other.bytes }
+    }
+}
+
+/// Deletes from Redis what lies in one of the scopes.
+async fn delete_from_redis(redis: &Redis, scopes: &HashSet<ScopeName>) -> Option<Swept> {
+    let (mut cursor, mut swept) = (0, Swept::default());
+    loop {
+        let (next, found) = look_into(redis, cursor).await?;
+        let concerned = found.into_iter().filter(|(_, found)| found.scopes.iter().any(|scope| scopes.contains(scope)));
+        let names: Vec<String> = concerned.map(|(name, _)| name).collect();
+        if !names.is_empty() {
+            let bytes = redis.delete_all(&names).await?;
+            swept = swept.and(Swept { responses: names.len() as u64, bytes });
+        }
+        if next == 0 {
+            return Some(swept);
+        }
+        cursor = next;
+        tokio::time::sleep(STEP_PAUSE).await;
+    }
+}
+
+/// Looks at some of the responses in Redis, and says where to go on; 0 is the end. Each that is there all the time is found.
+async fn look_into(redis: &Redis, cursor: u64) -> Option<(u64, Vec<(String, record::Belonging)>)> {
+    let (next, names) = redis.scan(cursor).await?;
+    let heads = redis.heads(&names, HEAD_BYTES).await?;
+    let mut found = Vec::with_capacity(names.len());
+    for (name, head) in names.into_iter().zip(heads) {
+        match record::belonging(head) {
+            Ok(Some(belonging)) => found.push((name, belonging)),
+            // A list of fields, or none of ours.
+            Ok(None) => {}
+            // It begins with more than usual: a long URL, many tags.
+            Err(_) => {
+                let whole = redis.heads(std::slice::from_ref(&name), redis.options().value_bytes_max).await?.pop()?;
+                if let Ok(Some(belonging)) = record::belonging(whole) {
+                    found.push((name, belonging));
+                }
+            }
+        }
+    }
+    Some((next, found))
+}
+
+/// Whether a tag matches a pattern in which `*` stands for anything, also for nothing.
+fn matches(pattern: &str, tag: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = tag.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    for part in parts {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+/// So many octets of a value say, mostly, what it belongs to.
+const HEAD_BYTES: usize = 4096;
+
+/// Between two steps of a walk, requests go first.
+const STEP_PAUSE: Duration = Duration::from_millis(1);
+
+/// So many tags are purged in one command.
+const TAGS_AT_ONCE: usize = 256;
+
+/// So many jobs are remembered.
+const JOBS_MAX: usize = 100;
+
+/// How long a job waits for the other replicas.
+const ANSWERS_WAITED: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_anything() {
+        let check = |pattern: &str, tag: &str, expected: bool| assert_eq!(matches(pattern, tag), expected, "{pattern} {tag}");
+        check("customer:4*", "customer:42", true);
+        check("customer:4*", "customer:4", true);
+        check("customer:4*", "customer:52", false);
+        check("*:risk", "customer:42:risk", true);
+        check("*:risk", "customer:42:risks", false);
+        check("a*c*e", "abcde", true);
+        check("a*c*e", "ace", true);
+        check("a*c*e", "aec", false);
+        check("a*a", "a", false);
+        check("*", "", true);
+        check("abc", "abc", true);
+        check("abc", "abcd", false);
+        check("*b*", "abc", true);
+    }
+}
