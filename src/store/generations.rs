@@ -180,6 +180,10 @@ impl Generations {
             return;
         }
         let value = read.map_or(Value::Missing, Value::Is);
+        if value != known.value {
+            // Other readings that are under way may be older than this one. If they are newer, there will be news.
+            known.news += 1;
+        }
         match (known.value, value) {
             (before, now) if before == now => {}
             (Value::Is(before), Value::Is(now)) if before.hard == now.hard => cell.count(SOFT),
@@ -292,3 +296,259 @@ const CELLS_MIN: usize = 64;
 /// So many generations are kept known although nothing in memory depends on them: without a memory tier, a hit in Redis then
 /// needs to read only the value.
 const OFTEN_MAX: usize = 16_384;
+
+#[cfg(test)]
+mod tests {
+    use super::super::held::{Held, Standing};
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    /// A Redis as the generations see it, and what it has yet to tell its replicas.
+    #[derive(Default)]
+    struct World {
+        redis: HashMap<ScopeName, Generation>,
+        replicas: Vec<Replica>,
+        /// Every purge, hard or soft, and how much each replica had heard when it was done.
+        purges: Vec<(ScopeName, bool)>,
+    }
+
+    struct Replica {
+        generations: Generations,
+        /// What it will hear next; `None` is that anything may have changed. Each with the number of purges that were done before.
+        news: VecDeque<(Option<ScopeName>, usize)>,
+        /// Purges that it has heard of, or made.
+        heard: usize,
+        responses: Vec<Response>,
+        /// A reading under way: what was noted before, and what Redis had.
+        reading: Option<Vec<(Noted, Option<Generation>)>>,
+    }
+
+    struct Response {
+        held: Held,
+        scopes: Vec<ScopeName>,
+        /// The purges that came before its fetch began.
+        after: usize,
+        /// Something that it depends on was evicted, flushed or never made.
+        may_be_lost: bool,
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Fetch { replica: usize, scopes: Vec<u8> },
+        Purge { replica: usize, scope: u8, soft: bool },
+        Hear { replica: usize },
+        Evict { scope: u8 },
+        Flush,
+        Reconnect { replica: usize },
+        BeginReading { replica: usize, scopes: Vec<u8> },
+        EndReading { replica: usize },
+    }
+
+    impl World {
+        fn new() -> World {
+            let replica = || Replica {
+                generations: Generations::new(true),
+                news: VecDeque::new(),
+                heard: 0,
+                responses: Vec::new(),
+                reading: None,
+            };
+            World { replicas: vec![replica(), replica()], ..World::default() }
+        }
+
+        fn tell(&mut self, but: Option<usize>, news: Option<ScopeName>) {
+            let done = self.purges.len();
+            for (index, replica) in self.replicas.iter_mut().enumerate().filter(|(index, _)| Some(*index) != but) {
+                let _ = index;
+                replica.news.push_back((news, done));
+            }
+        }
+
+        /// Reads what is not known currently, and makes what is missing, as before a fetch.
+        fn prepare(&mut self, replica: usize, scopes: &[ScopeName]) {
+            for _ in 0..2 {
+                let generations = &self.replicas[replica].generations;
+                let cells: Vec<_> = scopes.iter().map(|scope| generations.cell(*scope)).collect();
+                for noted in generations.to_read(cells.iter().cloned(), generations.epoch()) {
+                    generations.learn(&noted, self.redis.get(&noted.cell.name()).copied());
+                }
+                let missing = generations.missing(cells.iter().cloned(), generations.epoch());
+                let mut made = Vec::new();
+                for noted in missing {
+                    let name = noted.cell.name();
+                    if let std::collections::hash_map::Entry::Vacant(vacant) = self.redis.entry(name) {
+                        vacant.insert(Generation::new());
+                        made.push(name);
+                    }
+                    generations.learn(&noted, self.redis.get(&name).copied());
+                }
+                made.into_iter().for_each(|name| self.tell(Some(replica), Some(name)));
+            }
+        }
+
+        fn step(&mut self, step: &Step) {
+            let named = |scopes: &[u8]| scopes.iter().map(|scope| ScopeName((*scope).into())).collect::<Vec<_>>();
+            match step {
+                Step::Fetch { replica, scopes } => {
+                    let scopes = named(scopes);
+                    self.prepare(*replica, &scopes);
+                    let after = self.purges.len();
+                    let it = &mut self.replicas[*replica];
+                    let held = it.generations.hold(scopes.iter().copied());
+                    // What Redis did not confirm is not stored. What is outdated already, because news are on their way, is lost later.
+                    if let Some(values) = held.values() {
+                        let may_be_lost = values.iter().any(|(name, value)| self.redis.get(name) != Some(value));
+                        it.responses.push(Response { held, scopes, after, may_be_lost });
+                    }
+                }
+                Step::Purge { replica, scope, soft } => {
+                    let name = ScopeName((*scope).into());
+                    let new = Generation::new();
+                    let hard = self.redis.get(&name).filter(|_| *soft).map_or(new.hard, |before| before.hard);
+                    self.redis.insert(name, Generation { hard, soft: new.soft });
+                    self.purges.push((name, *soft));
+                    self.tell(Some(*replica), Some(name));
+                    let it = &mut self.replicas[*replica];
+                    it.generations.replace(name, *soft);
+                    // It knows of its own purge; of those before it by others only what it has heard.
+                    if it.news.is_empty() {
+                        it.heard = self.purges.len();
+                    } else {
+                        it.news.push_back((Some(name), self.purges.len()));
+                    }
+                }
+                Step::Hear { replica } => {
+                    let it = &mut self.replicas[*replica];
+                    if let Some((news, done)) = it.news.pop_front() {
+                        match news {
+                            Some(name) => it.generations.doubt(name),
+                            None => it.generations.note_gap(),
+                        }
+                        it.heard = it.heard.max(done);
+                    }
+                }
+                Step::Evict { scope } => {
+                    let name = ScopeName((*scope).into());
+                    if self.redis.remove(&name).is_some() {
+                        self.lose(|response| response.scopes.contains(&name));
+                        self.tell(None, Some(name));
+                    }
+                }
+                Step::Flush => {
+                    self.redis.clear();
+                    self.lose(|_| true);
+                    self.tell(None, None);
+                }
+                Step::Reconnect { replica } => {
+                    let done = self.purges.len();
+                    let it = &mut self.replicas[*replica];
+                    it.news.clear();
+                    it.reading = None;
+                    it.generations.note_gap();
+                    it.heard = done;
+                }
+                Step::BeginReading { replica, scopes } => {
+                    let generations = &self.replicas[*replica].generations;
+                    let cells: Vec<_> = named(scopes).into_iter().map(|scope| generations.cell(scope)).collect();
+                    let noted = generations.to_read(cells, generations.epoch());
+                    let read = noted.into_iter().map(|noted| {
+                        let value = self.redis.get(&noted.cell.name()).copied();
+                        (noted, value)
+                    });
+                    let read = read.collect();
+                    self.replicas[*replica].reading = Some(read);
+                }
+                Step::EndReading { replica } => {
+                    let it = &mut self.replicas[*replica];
+                    for (noted, value) in it.reading.take().unwrap_or_default() {
+                        it.generations.learn(&noted, value);
+                    }
+                }
+            }
+        }
+
+        fn lose(&mut self, which: impl Fn(&Response) -> bool) {
+            let responses = self.replicas.iter_mut().flat_map(|replica| &mut replica.responses);
+            responses.filter(|response| which(response)).for_each(|response| response.may_be_lost = true);
+        }
+
+        /// Nothing is used that was purged by a purge which this replica has heard of.
+        fn check_exact(&self) {
+            for replica in &self.replicas {
+                for response in &replica.responses {
+                    let standing = replica.generations.standing(&response.held, replica.generations.epoch());
+                    let purges = &self.purges[response.after.min(replica.heard)..replica.heard];
+                    let concerned = |soft: bool| purges.iter().any(|(name, of)| *of == soft && response.scopes.contains(name));
+                    assert!(standing > Standing::Softened || !concerned(false), "used although it was purged");
+                    assert!(standing > Standing::Holds || !concerned(true), "fresh although it was softened");
+                }
+            }
+        }
+
+        /// When everything was heard and read, exactly what was purged or lost is not used any more.
+        fn check_complete(&mut self) {
+            for replica in 0..self.replicas.len() {
+                while !self.replicas[replica].news.is_empty() {
+                    self.step(&Step::Hear { replica });
+                }
+                let it = &self.replicas[replica];
+                for response in &it.responses {
+                    for noted in it.generations.to_read(response.held.cells(), it.generations.epoch()) {
+                        it.generations.learn(&noted, self.redis.get(&noted.cell.name()).copied());
+                    }
+                    let standing = it.generations.standing(&response.held, it.generations.epoch());
+                    let since = &self.purges[response.after..];
+                    let concerned = |soft: bool| since.iter().any(|(name, of)| *of == soft && response.scopes.contains(name));
+                    match (concerned(false), concerned(true)) {
+                        (true, _) => assert_eq!(standing, Standing::Broken),
+                        _ if response.may_be_lost => assert_ne!(standing, Standing::Unverified),
+                        (false, true) => assert_eq!(standing, Standing::Softened),
+                        (false, false) => assert_eq!(standing, Standing::Holds),
+                    }
+                }
+            }
+        }
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let scopes = || proptest::collection::vec(0u8..4, 1..3);
+        let step = prop_oneof![
+            4 => (0usize..2, scopes()).prop_map(|(replica, scopes)| Step::Fetch { replica, scopes }),
+            3 => (0usize..2, 0u8..4, any::<bool>()).prop_map(|(replica, scope, soft)| Step::Purge { replica, scope, soft }),
+            6 => (0usize..2).prop_map(|replica| Step::Hear { replica }),
+            1 => (0u8..4).prop_map(|scope| Step::Evict { scope }),
+            1 => Just(Step::Flush),
+            1 => (0usize..2).prop_map(|replica| Step::Reconnect { replica }),
+            3 => (0usize..2, scopes()).prop_map(|(replica, scopes)| Step::BeginReading { replica, scopes }),
+            3 => (0usize..2).prop_map(|replica| Step::EndReading { replica }),
+        ];
+        proptest::collection::vec(step, 1..60)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn whatever_happens_nothing_is_used_that_was_purged_and_all_else_is(steps in steps()) {
+            let mut world = World::new();
+            for step in &steps {
+                world.step(step);
+                world.check_exact();
+            }
+            world.check_complete();
+        }
+    }
+
+    #[test]
+    fn cells_that_nothing_depends_on_are_forgotten() {
+        let generations = Generations::new(false);
+        let kept: Vec<Held> = (0..1_000).map(|name| generations.hold([ScopeName(name)])).collect();
+        for name in 0..200_000 {
+            generations.hold([ScopeName(1_000 + name)]);
+        }
+        let known: usize = generations.cells.iter().map(|cells| cells.lock().unwrap().len()).sum();
+        assert!(known < 3 * kept.len() + SHARDS * CELLS_MIN * 2, "{known}");
+        assert!(kept.iter().all(|held| generations.standing(held, generations.epoch()) == Standing::Holds));
+    }
+}
