@@ -11,9 +11,13 @@ use crate::semantics::StoredHead;
 use crate::store::{self, Held, StoredResponse, WatchMark};
 use ahash::RandomState;
 use quick_cache::sync::Cache;
+#[cfg(feature = "shuttle")]
+use shuttle::sync::{Mutex, MutexGuard, atomic::AtomicUsize};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, PoisonError};
+#[cfg(not(feature = "shuttle"))]
+use std::sync::{Mutex, MutexGuard, atomic::AtomicUsize};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
@@ -213,7 +217,51 @@ impl Drop for Following {
 /// Of so many keys it is remembered that their responses could not be stored.
 const UNSTORABLE_MAX: usize = 16_384;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "shuttle"))]
+mod interleavings {
+    use super::*;
+    use shuttle::{future, thread};
+
+    /// Requests join and leave, and their leaders land or give up: everybody hears of it, nobody waits for ever, nothing is left over.
+    #[test]
+    fn whoever_follows_hears_how_it_ended() {
+        let scenario = |lands: bool| {
+            let collapser = Collapser::new(10, Duration::from_secs(10), Clock::movable());
+            let key = CacheKey::from_parts("a".into());
+            let asking: Vec<_> = (0..3)
+                .map(|_| {
+                    let (collapser, key) = (collapser.clone(), key.clone());
+                    thread::spawn(move || match collapser.join((key.hash(), 0), &key, None) {
+                        Joined::Leader(lease) => {
+                            thread::yield_now();
+                            if lands {
+                                lease.land(Landing::Unshared);
+                            }
+                        }
+                        Joined::Follower(mut following) => {
+                            let landed = future::block_on(following.landed(&WatchMark::default()));
+                            assert_eq!(matches!(landed, Landed::With(_)), lands);
+                        }
+                        Joined::Alone => panic!("there is room"),
+                    })
+                })
+                .collect();
+            asking.into_iter().for_each(|asking| asking.join().unwrap());
+            assert_eq!(collapser.under_way(), 0);
+        };
+        explore(move || scenario(true), 10_000);
+        explore(move || scenario(false), 10_000);
+    }
+
+    /// Runs a scenario in so many random orders, with stacks that are large enough for what is made on them.
+    fn explore(scenario: impl Fn() + Send + Sync + 'static, orders: usize) {
+        let mut config = shuttle::Config::new();
+        config.stack_size = 1 << 20;
+        shuttle::Runner::new(shuttle::scheduler::RandomScheduler::new(orders), config).run(scenario);
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
 mod tests {
     use super::*;
 

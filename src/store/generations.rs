@@ -16,9 +16,13 @@
 use crate::rules::ScopeName;
 use ahash::RandomState;
 use quick_cache::sync::Cache;
+#[cfg(feature = "shuttle")]
+use shuttle::sync::{Mutex, MutexGuard, atomic::AtomicU64};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, Weak};
+#[cfg(not(feature = "shuttle"))]
+use std::sync::{Mutex, MutexGuard, atomic::AtomicU64};
 use std::time::Instant;
 
 /// The generation of a scope. Random, so that no value ever comes back, whatever Redis forgets.
@@ -297,7 +301,81 @@ const CELLS_MIN: usize = 64;
 /// needs to read only the value.
 const OFTEN_MAX: usize = 16_384;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "shuttle"))]
+mod interleavings {
+    use super::super::held::Standing;
+    use super::*;
+    use shuttle::thread;
+
+    /// A generation is read for a fetch while another replica purges: whatever the order, what was held from before does not hold.
+    #[test]
+    fn a_purge_between_reading_and_holding_is_never_missed() {
+        let scenario = || {
+            let generations = Arc::new(Generations::new(true));
+            let redis = Arc::new(Mutex::new(Generation::new()));
+            let name = ScopeName(1);
+            let fetching = {
+                let (generations, redis) = (generations.clone(), redis.clone());
+                thread::spawn(move || {
+                    for noted in generations.to_read([generations.cell(name)], generations.epoch()) {
+                        let read = *redis.lock().unwrap();
+                        generations.learn(&noted, Some(read));
+                    }
+                    let held = generations.hold([name]);
+                    let value = held.values().map(|values| values[0].1);
+                    (held, value)
+                })
+            };
+            let purging = {
+                let (generations, redis) = (generations.clone(), redis.clone());
+                thread::spawn(move || {
+                    *redis.lock().unwrap() = Generation::new();
+                    generations.doubt(name);
+                })
+            };
+            let (held, value) = fetching.join().unwrap();
+            purging.join().unwrap();
+            let standing = generations.standing(&held, generations.epoch());
+            let is_present = value == Some(*redis.lock().unwrap());
+            assert!(is_present || standing > Standing::Softened, "{standing:?}");
+        };
+        explore(scenario, 20_000);
+    }
+
+    /// A purge here, while two requests use what depends on it: who began after its end never finds that it holds.
+    #[test]
+    fn what_is_replaced_here_holds_for_nobody_who_comes_after() {
+        let scenario = || {
+            let generations = Arc::new(Generations::new(false));
+            let name = ScopeName(1);
+            let held = generations.hold([name]);
+            let is_done = Arc::new(shuttle::sync::atomic::AtomicBool::new(false));
+            let using: Vec<_> = (0..2)
+                .map(|_| {
+                    let (generations, held, is_done) = (generations.clone(), held.clone(), is_done.clone());
+                    thread::spawn(move || {
+                        let was_done = is_done.load(Ordering::SeqCst);
+                        let standing = generations.standing(&held, generations.epoch());
+                        assert!(!was_done || standing == Standing::Broken);
+                    })
+                })
+                .collect();
+            generations.replace(name, false);
+            is_done.store(true, Ordering::SeqCst);
+            using.into_iter().for_each(|using| using.join().unwrap());
+        };
+        explore(scenario, 20_000);
+    }
+
+    /// Runs a scenario in so many random orders, with stacks that are large enough for what is made on them.
+    fn explore(scenario: impl Fn() + Send + Sync + 'static, orders: usize) {
+        let mut config = shuttle::Config::new();
+        config.stack_size = 1 << 20;
+        shuttle::Runner::new(shuttle::scheduler::RandomScheduler::new(orders), config).run(scenario);
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
 mod tests {
     use super::super::held::{Held, Standing};
     use super::*;

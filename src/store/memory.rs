@@ -9,8 +9,12 @@ use http::HeaderMap;
 use prometheus::IntCounter;
 use quick_cache::sync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+#[cfg(feature = "shuttle")]
+use shuttle::sync::{Mutex, MutexGuard, atomic::AtomicU64};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+#[cfg(not(feature = "shuttle"))]
+use std::sync::{Mutex, MutexGuard, atomic::AtomicU64};
 
 /// The memory tier.
 pub(super) struct Memory {
@@ -63,7 +67,7 @@ impl Memory {
             cache: Cache::with_options(options, ByOctets, RandomState::new(), NameEvicted),
             evictions,
             inserting: Mutex::new(()),
-            news: [const { AtomicU64::new(0) }; NEWS],
+            news: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 
@@ -240,7 +244,54 @@ const NEWS: usize = 256;
 /// How many variants of one key are kept; the ones not stored for longest go first.
 const VARIANTS_MAX: usize = 64;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "shuttle"))]
+mod interleavings {
+    use super::super::tests::response;
+    use super::*;
+    use shuttle::thread;
+
+    /// A value is read from Redis and put into memory while another replica replaces it: the old one is never taken for checked.
+    #[test]
+    fn a_value_read_before_its_replacement_and_put_in_after_it_does_not_survive() {
+        let scenario = || {
+            let memory = Arc::new(Memory::new(1 << 20, IntCounter::new("evictions", "for tests").unwrap()));
+            let redis = Arc::new(Mutex::new("old"));
+            let hash = CacheKey::from_parts("k".into()).hash();
+            let reading = {
+                let (memory, redis) = (memory.clone(), redis.clone());
+                thread::spawn(move || {
+                    let news = memory.news(hash);
+                    let read = *redis.lock().unwrap();
+                    let stored = Arc::new(response("k", read, &[], &HeaderMap::new()));
+                    memory.insert_read(stored.clone(), news, 1);
+                    memory.confirm(&stored, news, 1);
+                })
+            };
+            let replacing = {
+                let (memory, redis) = (memory.clone(), redis.clone());
+                thread::spawn(move || {
+                    *redis.lock().unwrap() = "new";
+                    memory.doubt(hash);
+                })
+            };
+            reading.join().unwrap();
+            replacing.join().unwrap();
+            if let Found::Response(stored, checked) = memory.lookup(&CacheKey::from_parts("k".into()), &HeaderMap::new()) {
+                assert!(checked == DOUBTED || stored.body == "new");
+            }
+        };
+        explore(scenario, 20_000);
+    }
+
+    /// Runs a scenario in so many random orders, with stacks that are large enough for what is made on them.
+    fn explore(scenario: impl Fn() + Send + Sync + 'static, orders: usize) {
+        let mut config = shuttle::Config::new();
+        config.stack_size = 1 << 20;
+        shuttle::Runner::new(shuttle::scheduler::RandomScheduler::new(orders), config).run(scenario);
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
 mod tests {
     use super::super::tests::response;
     use super::*;
