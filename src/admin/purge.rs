@@ -23,6 +23,7 @@ pub(super) struct Order {
     route: Option<String>,
     all: bool,
     soft: bool,
+    refresh: bool,
     wait: bool,
     wait_ms: Option<u64>,
     dry_run: bool,
@@ -35,6 +36,8 @@ pub(super) struct Purge {
     /// A pattern that is no scope: the tags that match are looked for in the background.
     pattern: Option<String>,
     soft: bool,
+    /// What was popular is fetched again.
+    refresh: bool,
     wait: Option<Duration>,
     dry_run: bool,
 }
@@ -92,8 +95,8 @@ impl Purge {
         if wait_ms.is_some_and(|ms| ms > WAIT_MS_MAX) {
             return Err(format!("\"wait_ms\" is more than {WAIT_MS_MAX}"));
         }
-        if searched.is_some() && (order.soft || order.wait || order.dry_run || !scopes.is_empty()) {
-            let why = "such a pattern is looked for in the background, so it stands alone, without \"soft\", \"wait\" and \"dry_run\"; \
+        if searched.is_some() && (order.soft || order.refresh || order.wait || order.dry_run || !scopes.is_empty()) {
+            let why = "such a pattern is looked for in the background, so it stands alone, without \"soft\", \"refresh\", \"wait\" and \"dry_run\"; \
                        a `*` at the end, behind a colon, is done at once: \"customer:*\"";
             return Err(why.to_owned());
         }
@@ -101,6 +104,7 @@ impl Purge {
             scopes,
             pattern: searched,
             soft: order.soft,
+            refresh: order.refresh,
             wait: wait_ms.map(Duration::from_millis),
             dry_run: order.dry_run,
         })
@@ -108,9 +112,9 @@ impl Purge {
 
     /// The same order for erasing, if it can be erased.
     pub(super) fn into_erase(self) -> Result<Purge, String> {
-        match (&self.pattern, self.soft, self.dry_run) {
+        match (&self.pattern, self.soft || self.refresh, self.dry_run) {
             (Some(_), ..) => Err("only what has a scope can be erased: tags, \"customer:*\", a url, a route, all".to_owned()),
-            (None, true, _) | (None, _, true) => Err("\"soft\" and \"dry_run\" have no meaning here".to_owned()),
+            (None, true, _) | (None, _, true) => Err("\"soft\", \"refresh\" and \"dry_run\" have no meaning here".to_owned()),
             (None, false, false) => Ok(self),
         }
     }
@@ -121,7 +125,7 @@ impl Purge {
     }
 
     /// Carries it out, and tells what came of it: 200 if it is done as it was asked for, 202 if a part of it is still to come.
-    pub(super) async fn carry_out(&self, proxy: &Proxy, caller: &Caller) -> (StatusCode, Value) {
+    pub(super) async fn carry_out(&self, proxy: &Arc<Proxy>, caller: &Caller) -> (StatusCode, Value) {
         let begun = Instant::now();
         let store = proxy.store();
         if let Some(pattern) = &self.pattern {
@@ -138,6 +142,10 @@ impl Purge {
             return (StatusCode::OK, would);
         }
         let question = self.wait.map(|_| Question::heard());
+        let popular = match self.refresh {
+            true => store.popular_under(&self.scopes, REFRESHED_MAX),
+            false => Vec::new(),
+        };
         let reach = store.purge(&self.scopes, self.soft, question.as_ref()).await;
         let answers = match (self.wait, question, reach) {
             (Some(limit), Some(question), Reach::Everywhere) => Some(store.answers(&question, limit).await),
@@ -157,6 +165,11 @@ impl Purge {
             "reach": reach.as_str(),
             "took_ms": millis(begun.elapsed()),
         });
+        if self.refresh {
+            report["refreshing"] = json!(popular.len());
+            let proxy = proxy.clone();
+            tokio::spawn(async move { proxy.fetch_again(&popular).await });
+        }
         if let Some(Answers { replicas, answered, after, .. }) = answers {
             report["replicas"] = json!({ "present": replicas, "answered": answered, "after_ms": millis(after) });
         }
@@ -245,6 +258,9 @@ fn millis(duration: Duration) -> f64 {
 
 /// As many tags as fit into the head of a request elsewhere.
 const TAGS_BYTES_MAX: usize = 16 << 10;
+
+/// So many responses are fetched again after a purge: the most popular ones.
+const REFRESHED_MAX: usize = 1000;
 
 /// Longer than any tag.
 const PATTERN_BYTES_MAX: usize = 1024;

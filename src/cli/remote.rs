@@ -54,6 +54,10 @@ pub(super) struct PurgeArgs {
     #[arg(long)]
     soft: bool,
 
+    /// Fetch again, in the background, what was popular.
+    #[arg(long)]
+    refresh: bool,
+
     /// Wait until every replica has confirmed.
     #[arg(long)]
     wait: bool,

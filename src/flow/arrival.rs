@@ -1,7 +1,8 @@
 //! A request as it arrived, read once: what is refused, what the connection adds, what the origin will see as its target.
 
 use super::{Options, outgoing};
-use crate::rules::Forwarding;
+use crate::rules::{Forwarding, KeyedRequest};
+use crate::store::StoredResponse;
 use http::header::{CONNECTION, COOKIE, HOST, HeaderName, TE, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
@@ -9,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Who sent a request, as the listener knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +23,8 @@ pub struct Client {
 pub(super) struct Arrival {
     /// Its target in origin form, exactly one `Host` among its fields, and none of the fields that are of the connection.
     pub(super) parts: Parts,
-    pub(super) body: Incoming,
+    /// `None` for a request of our own.
+    pub(super) body: Option<Incoming>,
     pub(super) has_body: bool,
     /// The client said `TE: trailers`.
     pub(super) takes_trailers: bool,
@@ -96,7 +98,42 @@ impl Arrival {
         let forwarded_host = said(X_FORWARDED_HOST).filter(|host| parts.headers.get(HOST) != Some(host)).cloned();
         let forwarded_for = joined(&parts.headers, X_FORWARDED_FOR, b", ").filter(|_| is_trusted);
         let has_body = !body.is_end_stream();
-        Ok(Arrival { parts, has_body, body, takes_trailers, upgrade, client, is_trusted, scheme, forwarded_host, forwarded_for })
+        Ok(Arrival {
+            parts,
+            has_body,
+            body: Some(body),
+            takes_trailers,
+            upgrade,
+            client,
+            is_trusted,
+            scheme,
+            forwarded_host,
+            forwarded_for,
+        })
+    }
+
+    /// A request of our own: the one that a stored response was the answer to, as far as the key and the selecting fields tell.
+    pub(super) fn again(stored: &StoredResponse) -> Option<Arrival> {
+        let KeyedRequest { scheme, forwarded_host, mut fields, target } = stored.key.request()?;
+        for (name, value) in stored.head.selection.iter() {
+            if let Some(value) = value {
+                fields.insert(name, HeaderValue::from_bytes(value).ok()?);
+            }
+        }
+        let (mut parts, ()) = Request::builder().uri(target).body(()).ok()?.into_parts();
+        parts.headers = fields;
+        Some(Arrival {
+            parts,
+            body: None,
+            has_body: false,
+            takes_trailers: false,
+            upgrade: None,
+            client: Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST) },
+            is_trusted: false,
+            scheme: if scheme == "https" { "https" } else { "http" },
+            forwarded_host,
+            forwarded_for: None,
+        })
     }
 
     pub(super) fn forwarding(&self) -> Forwarding<'_> {

@@ -11,7 +11,7 @@ use super::plan::{self, Plan};
 use super::settle::Asked;
 use super::{Proxy, outgoing, respond};
 use crate::origin::RequestBody;
-use crate::rules::{Admitted, CacheKey};
+use crate::rules::{Admission, Admitted, CacheKey};
 use crate::semantics::directives::RequestDirectives;
 use crate::semantics::vary::Selection;
 use crate::semantics::{Forward, StoredHead, conditional};
@@ -21,7 +21,7 @@ use http::header::TRAILER;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use std::sync::Arc;
 use std::time::SystemTime;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// What a fetch is for.
 pub(super) struct Errand<'a> {
@@ -92,6 +92,29 @@ impl Proxy {
             // Nobody waits for the answer.
             let (answer, _) = oneshot::channel();
             self.begin(arrival, errand, Some(lease), answer);
+        }
+    }
+
+    /// Fetches stored responses anew, a few at a time, until all are there or the process drains. What credentials selected is left out.
+    pub async fn fetch_again(self: &Arc<Proxy>, stored: &[Arc<StoredResponse>]) {
+        let places = Arc::new(Semaphore::new(AGAIN_AT_ONCE));
+        for stored in stored {
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            if !self.tasks.is_ready() {
+                return;
+            }
+            let Some(arrival) = Arrival::again(stored) else { continue };
+            let Admission::Keyed(admitted) = self.admit(&arrival) else { continue };
+            let flight_key = self.flight_key(&admitted.key, &arrival.parts.headers);
+            let Joined::Leader(lease) = self.collapser.join(flight_key, &admitted.key, None) else { continue };
+            let asked = RequestDirectives::default();
+            let errand = Errand { admitted, asked: &asked, validating: None, budget: self.store.budget() };
+            let (answer, answered) = oneshot::channel();
+            self.begin(&arrival, errand, Some(lease), answer);
+            self.tasks.spawn(async move {
+                let _ = answered.await;
+                drop(place);
+            });
         }
     }
 
@@ -267,6 +290,9 @@ fn request_to_fill(arrival: &Arrival, admitted: &Admitted<'_>, validating: Optio
 fn content_length(head: &StoredHead) -> Option<u64> {
     head.fields.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok())
 }
+
+/// So many responses are fetched anew at once, so that the origin has room for requests.
+const AGAIN_AT_ONCE: usize = 8;
 
 /// A follower whose variant was another tries again, now that the selecting fields are known; this often at most.
 const JOINS_MAX: usize = 3;

@@ -20,7 +20,10 @@ impl Proxy {
             outgoing::remove_steering(&mut fields);
         }
         outgoing::to_origin(&mut fields, &arrival);
-        let mut request = Request::new(RequestBody::new(arrival.body, self.options.client_idle_timeout));
+        let mut request = Request::new(match arrival.body {
+            Some(body) => RequestBody::new(body, self.options.client_idle_timeout),
+            None => RequestBody::empty(),
+        });
         *request.method_mut() = arrival.parts.method;
         *request.uri_mut() = arrival.parts.uri;
         *request.headers_mut() = fields;

@@ -8,7 +8,8 @@ use super::route::{Route, Share};
 use crate::semantics::vary::Selection;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use http::{HeaderMap, HeaderName};
+use http::header::HOST;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 use std::fmt;
 
@@ -17,6 +18,19 @@ use std::fmt;
 pub struct CacheKey {
     hash: u128,
     parts: Bytes,
+}
+
+/// What a key says of the request that it was made from; enough to make the request anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyedRequest {
+    /// `http` or `https`.
+    pub scheme: String,
+    /// What a trusted proxy said in `X-Forwarded-Host`, where that was not `Host`.
+    pub forwarded_host: Option<HeaderValue>,
+    /// `Host`, and the fields that are in the key.
+    pub fields: HeaderMap,
+    /// Path and query.
+    pub target: String,
 }
 
 /// The secret that keeps credentials from being read out of keys.
@@ -68,6 +82,30 @@ impl CacheKey {
     /// The encoding of the parts, to be compared with that of a stored response.
     pub fn parts(&self) -> &Bytes {
         &self.parts
+    }
+
+    /// Reads the request back; `None` if credentials are part of the key, of which it holds a hash alone.
+    pub fn request(&self) -> Option<KeyedRequest> {
+        let mut input = self.parts.strip_prefix(&[FORMAT])?;
+        let scheme = String::from_utf8(pull(&mut input)?.to_vec()).ok()?;
+        let forwarded_host = pull(&mut input)?;
+        let forwarded_host = match forwarded_host.is_empty() {
+            true => None,
+            false => Some(HeaderValue::from_bytes(forwarded_host).ok()?),
+        };
+        let mut fields = HeaderMap::new();
+        fields.insert(HOST, HeaderValue::from_bytes(pull(&mut input)?).ok()?);
+        let target = String::from_utf8(pull(&mut input)?.to_vec()).ok()?;
+        // A field begins with the length of its name, whose first octet is zero; what follows the fields is a letter.
+        while input.first() == Some(&0) {
+            let name = HeaderName::from_bytes(pull(&mut input)?).ok()?;
+            let (count, rest) = input.split_first_chunk()?;
+            input = rest;
+            for _ in 0..u32::from_be_bytes(*count) {
+                fields.append(name.clone(), HeaderValue::from_bytes(pull(&mut input)?).ok()?);
+            }
+        }
+        matches!(input, b"r" | b"e").then_some(KeyedRequest { scheme, forwarded_host, fields, target })
     }
 
     /// The hash of one of the key's variants: of the key together with the selecting fields.
@@ -134,6 +172,14 @@ fn push(parts: &mut Vec<u8>, part: &[u8]) {
     parts.extend(part);
 }
 
+/// Takes a part off the front.
+fn pull<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, rest) = input.split_first_chunk()?;
+    let (part, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+    *input = rest;
+    Some(part)
+}
+
 fn hash(parts: &[u8]) -> u128 {
     let digest: [u8; 32] = Sha256::digest(parts).into();
     u128::from_be_bytes(*digest.first_chunk().expect("SHA-256 has 32 octets"))
@@ -189,6 +235,21 @@ mod tests {
             }
         }
         assert_eq!(key("a", "/x", &[], "1", Share::Everyone), key("a", "/x", &[], "2", Share::Everyone));
+    }
+
+    #[test]
+    fn the_request_can_be_read_back_where_no_credential_is_part_of_the_key() {
+        let request = |key: CacheKey| key.request();
+        for share in [Share::ByResponse, Share::Everyone] {
+            let keyed = request(key("h:8080", "/x?y", &["a", "", "b"], "1", share)).unwrap();
+            assert_eq!((keyed.scheme.as_str(), keyed.target.as_str(), keyed.forwarded_host), ("http", "/x?y", None));
+            assert_eq!(keyed.fields[HOST], "h:8080");
+            assert_eq!(keyed.fields.get_all("x-tenant").iter().collect::<Vec<_>>(), ["a", "", "b"]);
+        }
+        assert_eq!(request(key("h", "/x", &[], "1", Share::PerCredential(vec![http::header::COOKIE]))), None);
+        for broken in [&b""[..], b"\x01", b"\x01\0\0\0\x04http\0\0\0\xff", b"\x02r"] {
+            assert_eq!(request(CacheKey::from_parts(broken.to_vec().into())), None);
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod tags;
 mod target;
 
 pub use admit::{Admission, Admitted, Bypass, Forwarding, RuleSet};
-pub use key::{CacheKey, Secret};
+pub use key::{CacheKey, KeyedRequest, Secret};
 pub use pattern::{Pattern, PatternError};
 pub use route::{Caching, Collapse, Route, RouteConflict, Share, Unkeyed};
 pub use scope::{Scope, ScopeName, Scopes, TagPatternError, watch};

@@ -46,11 +46,20 @@ struct Kept {
     stored: Arc<StoredResponse>,
     /// The epoch in which nothing newer was in Redis, or `DOUBTED`. Written with `inserting` locked.
     checked: AtomicU64,
+    /// How often it was found. Responses that follow one another under a key begin anew.
+    found: AtomicU64,
 }
 
 impl Kept {
     fn new(stored: Arc<StoredResponse>, checked: u64) -> Kept {
-        Kept { stored, checked: AtomicU64::new(checked) }
+        Kept { stored, checked: AtomicU64::new(checked), found: AtomicU64::new(0) }
+    }
+
+    /// The same, in another set of variants.
+    fn again(&self) -> Kept {
+        let again = Kept::new(self.stored.clone(), self.checked.load(Ordering::Acquire));
+        again.found.store(self.found.load(Ordering::Relaxed), Ordering::Relaxed);
+        again
     }
 }
 
@@ -77,7 +86,10 @@ impl Memory {
             return Found::Nothing;
         };
         match variants.responses.iter().find(|kept| kept.stored.head.selection.matches(request)) {
-            Some(kept) => Found::Response(kept.stored.clone(), kept.checked.load(Ordering::Acquire)),
+            Some(kept) => {
+                kept.found.fetch_add(1, Ordering::Relaxed);
+                Found::Response(kept.stored.clone(), kept.checked.load(Ordering::Acquire))
+            }
             None => Found::OtherVariant(variants.responses[0].stored.head.selection.clone()),
         }
     }
@@ -145,7 +157,7 @@ impl Memory {
                 let selection = &kept.stored.head.selection;
                 selection != new && selection.names().eq(new.names())
             });
-            let others = others.map(|kept| Kept::new(kept.stored.clone(), kept.checked.load(Ordering::Acquire)));
+            let others = others.map(Kept::again);
             let others: Vec<_> = others.take(VARIANTS_MAX - 1).collect();
             responses.extend(others);
         }
@@ -163,7 +175,7 @@ impl Memory {
         let Some(variants) = self.cache.peek(&hash) else { return };
         let is_other = |kept: &&Kept| !Arc::ptr_eq(&kept.stored, stored);
         let others = variants.responses.iter().filter(is_other);
-        let others: Vec<_> = others.map(|kept| Kept::new(kept.stored.clone(), kept.checked.load(Ordering::Acquire))).collect();
+        let others: Vec<_> = others.map(Kept::again).collect();
         match others.len() {
             0 => drop(self.cache.remove(&hash)),
             number if number < variants.responses.len() => {
@@ -178,6 +190,12 @@ impl Memory {
     pub(super) fn clear(&self) {
         let _inserting = self.lock();
         self.cache.clear();
+    }
+
+    /// All responses, and how often each was found; for work in the background, since it looks at everything.
+    pub(super) fn found(&self) -> Vec<(Arc<StoredResponse>, u64)> {
+        let found = |kept: &Kept| (kept.stored.clone(), kept.found.load(Ordering::Relaxed));
+        self.cache.iter().flat_map(|(_, variants)| variants.responses.iter().map(found).collect::<Vec<_>>()).collect()
     }
 
     /// All responses; for work in the background, since it looks at everything.

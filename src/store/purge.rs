@@ -3,11 +3,11 @@
 //! A purge ends the generations of its scopes: in Redis, where other replicas hear of it, and then here. It is done when
 //! Redis has confirmed it. Where Redis cannot be asked, it is done here at once, and in Redis before that is used again.
 
-use super::Store;
 use super::held::Standing;
 use super::lease::Waited;
 use super::redis::{Carried, Named, News, Order, Redis};
 use super::replicas::Question;
+use super::{Store, StoredResponse};
 use crate::rules::{Scope, ScopeName};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -82,6 +82,17 @@ impl Store {
             responses.filter(|stored| self.generations.standing(&stored.held, self.generations.epoch()) < Standing::Broken);
         let concerned = concerned.filter(|stored| stored.held.cells().any(|cell| scopes.contains(&cell.name())));
         concerned.fold((0, 0), |(number, octets), stored| (number + 1, octets + stored.weight()))
+    }
+
+    /// What memory holds in these scopes, and was asked for again after it was stored: the most popular first, `number` at most. It
+    /// looks at everything.
+    pub fn popular_under(&self, scopes: &[Scope], number: usize) -> Vec<Arc<StoredResponse>> {
+        let scopes: Vec<ScopeName> = scopes.iter().map(Scope::name).collect();
+        let found = self.memory.iter().flat_map(|memory| memory.found());
+        let concerned = |stored: &StoredResponse| stored.held.cells().any(|cell| scopes.contains(&cell.name()));
+        let mut popular: Vec<_> = found.filter(|(stored, times)| *times > 0 && concerned(stored)).collect();
+        popular.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
+        popular.into_iter().take(number).map(|(stored, _)| stored).collect()
     }
 
     /// Takes note of what has changed in Redis.
