@@ -17,6 +17,8 @@ pub struct Stats {
     pub origin: OriginStats,
     /// What became of commands to Redis.
     pub redis: RedisStats,
+    /// Purges that this process was asked for.
+    pub purges: PurgeStats,
     /// Keys that memory dropped for room.
     pub memory_evictions: IntCounter,
     /// Gauges that are set when somebody looks.
@@ -97,6 +99,18 @@ pub struct RedisStats {
     pub breaker_open: IntGauge,
     /// Connections made.
     pub connects: IntCounter,
+    /// Purges that Redis has not heard of yet.
+    pub purges_pending: IntGauge,
+}
+
+/// The counters of purges, by how far they came at once.
+pub struct PurgeStats {
+    /// In this process, and there is no Redis.
+    pub here: IntCounter,
+    /// On all replicas.
+    pub everywhere: IntCounter,
+    /// In this process, since Redis could not be told yet.
+    pub here_first: IntCounter,
 }
 
 /// Gauges that are set when somebody looks.
@@ -172,6 +186,7 @@ impl Stats {
         let origin = counters(&registry, "sidecache_origin_requests_total", "Requests to the origin.", &["result"]);
         let commands = counters(&registry, "sidecache_redis_commands_total", "Commands sent to Redis.", &["kind"]);
         let errors = counters(&registry, "sidecache_redis_errors_total", "What went wrong with Redis.", &["kind"]);
+        let purges = counters(&registry, "sidecache_purges_total", "Purges that this process was asked for.", &["reach"]);
         let memory = IntGaugeVec::new(Opts::new("sidecache_memory_bytes", "Octets in memory, used and at most."), &["kind"]);
         let memory = registered(&registry, memory.expect("a valid name"));
         let rate = Opts::new("cache_hit_rate", "Percent of a tier's look-ups that hit.");
@@ -195,6 +210,12 @@ impl Stats {
                 errors_busy: errors.with_label_values(&["busy"]),
                 breaker_open: gauge(&registry, "sidecache_redis_breaker_open", "1 while Redis is not asked."),
                 connects: counter(&registry, "sidecache_redis_connects_total", "Connections to Redis that were made."),
+                purges_pending: gauge(&registry, "sidecache_redis_purges_pending", "Purges that Redis has not heard of yet."),
+            },
+            purges: PurgeStats {
+                here: purges.with_label_values(&["here"]),
+                everywhere: purges.with_label_values(&["everywhere"]),
+                here_first: purges.with_label_values(&["here-first"]),
             },
             memory_evictions: counter(&registry, "sidecache_memory_evictions_total", "Keys that memory dropped for room."),
             gauges: Gauges {

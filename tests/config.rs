@@ -321,12 +321,7 @@ fn unknown_keys_and_sections_are_problems_with_a_suggestion() {
     refused("[memory]\nflavour = 1", &["proxy.toml:2:1: [memory] flavour: there is no such key; [memory] has max_size"]);
     refused("[reddis]\nurl = 1", &["proxy.toml:1:2: [reddis]: there is no such section; did you mean [redis]?"]);
     refused("[[routes]]", &["proxy.toml:1:3: [routes]: there is no such section; did you mean [[route]]?"]);
-    refused(
-        "port = 1",
-        &[
-            "proxy.toml:1:1: [port]: there is no such section; the file has server, origin, cache, memory, redis, admin, log, route",
-        ],
-    );
+    refused("port = 1", &["proxy.toml:1:1: port: stands in no section; keys stand below the name of one, such as [cache]"]);
     refused(
         "[[route]]\nname = 'a'\nmatch = '/'\ntttl = 1\nquery.alow = []",
         &[
@@ -336,8 +331,7 @@ fn unknown_keys_and_sections_are_problems_with_a_suggestion() {
     );
     refused(
         "\"\\u001b[2J\" = 1\n[admin]\nlisten = \"off\"",
-        &["proxy.toml:1:1: [\\u{1b}[2J]: there is no such section; \
-        the file has server, origin, cache, memory, redis, admin, log, route"],
+        &["proxy.toml:1:1: \\u{1b}[2J: stands in no section; keys stand below the name of one, such as [cache]"],
     );
 }
 
@@ -577,6 +571,11 @@ fn errors_of_syntax_are_told_at_once_and_together_with_the_rest() {
             "proxy.toml:7:9: this is not TOML: string values must be quoted, expected literal string",
         ],
     );
+}
+
+#[test]
+fn a_header_that_is_no_toml_is_told_once() {
+    refused("[redis\nurl = 1", &["proxy.toml:1:7: this is not TOML: unclosed table, expected `]`"]);
 }
 
 #[test]

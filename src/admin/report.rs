@@ -53,6 +53,8 @@ pub(super) fn set_gauges(proxy: &Proxy) {
     gauges.memory_bytes.set(tiers.memory_bytes as i64);
     gauges.memory_bytes_max.set(tiers.memory_bytes_max as i64);
     gauges.memory_keys.set(tiers.memory_keys as i64);
+    let pending = tiers.redis.as_ref().map_or(0, |redis| redis.purges_pending);
+    proxy.stats().redis.purges_pending.set(pending as i64);
 }
 
 fn route(route: &RouteStats) -> Value {

@@ -183,7 +183,17 @@ impl<'r> Section<'r> {
                 None => format!("{} has {}", self.name.of_table(), self.asked.join(", ")),
             };
             let message = format!("there is no such {kind}; {meant}");
-            self.report.problem(&entry.key, self.name.of_key(key), message);
+            match (&self.name, &entry.value.kind) {
+                (Name::Section(_) | Name::Route(..) | Name::Query(..), _) => {
+                    self.report.problem(&entry.key, self.name.of_key(key), message);
+                }
+                // Outside of all sections, both may be what is left of a header that is no TOML.
+                (Name::Root, Kind::Table(_) | Kind::Array(_)) => self.report.absence(&entry.key, self.name.of_key(key), message),
+                (Name::Root, _) => {
+                    let message = "stands in no section; keys stand below the name of one, such as [cache]";
+                    self.report.absence(&entry.key, key.as_str(), message);
+                }
+            }
         }
     }
 

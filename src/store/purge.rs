@@ -65,6 +65,11 @@ impl Store {
                 }
             }
         };
+        match reach {
+            Reach::Here => self.stats.purges.here.inc(),
+            Reach::Everywhere | Reach::EverywhereUnasked => self.stats.purges.everywhere.inc(),
+            Reach::HereFirst => self.stats.purges.here_first.inc(),
+        }
         // After Redis: what was read from there before does not count any more, and what is read from now on is new.
         names.iter().for_each(|name| self.generations.replace(*name, soft));
         if let Some(memory) = self.memory.as_ref().filter(|_| !soft && scopes.contains(&Scope::All)) {

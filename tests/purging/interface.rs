@@ -85,6 +85,7 @@ async fn the_latest_purges_are_remembered() {
     let world = stored(None).await;
     world.purge(json!({ "tags": ["customer:1"] })).await;
     world.purge(json!({ "all": true, "soft": true })).await;
+    assert_eq!(world.metric("sidecache_purges_total{reach=\"here\"}").await, 2.0);
     let purges = async |query: &str| -> Value {
         serde_json::from_slice(&world.admin(&format!("/admin/cache/purges{query}")).await.body()).unwrap()
     };

@@ -95,6 +95,7 @@ async fn a_purge_without_redis_is_done_here_and_told_to_redis_before_it_is_used_
     got.status(202);
     assert!(got.text().contains("here-first"), "{got:?}");
     assert_ne!(worlds[1].stats().await["redis"]["purges_pending"], 0);
+    assert!(worlds[1].metric("sidecache_redis_purges_pending").await > 0.0);
     worlds[0].origin.has("/customer/1", "new");
     ask(&worlds[1], "/customer/1").await.is("new").says("stored");
     ask(&worlds[1], "/customer/1").await.is("new").hit("memory");
