@@ -189,7 +189,7 @@ impl Following {
     /// Whether a tag that the response names itself may have been purged between the beginning of the fetch and the moment of `mark`.
     fn is_outdated(&self, mark: &WatchMark) -> bool {
         let (Some(tags), Some((_, began))) = (self.flight.tags.get(), self.flight.began.get()) else { return false };
-        began.differs(mark, tags.iter().copied())
+        mark.has_news_since(began, tags.iter().copied())
     }
 
     /// Waits for the fetch to land, for a request that came when this had been heard of purges.

@@ -43,9 +43,9 @@ impl<const N: usize> Default for Mark<N> {
 }
 
 impl<const N: usize> Mark<N> {
-    /// Whether something was heard between two moments of one of these cells, or could have been missed.
-    pub fn differs(&self, other: &Mark<N>, cells: impl IntoIterator<Item = usize>) -> bool {
-        self.epoch != other.epoch || cells.into_iter().any(|cell| self.news[cell] != other.news[cell])
+    /// Whether something was heard since an earlier moment of one of these cells, or could have been missed.
+    pub fn has_news_since(&self, earlier: &Mark<N>, cells: impl IntoIterator<Item = usize>) -> bool {
+        self.epoch > earlier.epoch || cells.into_iter().any(|cell| self.news[cell] > earlier.news[cell])
     }
 }
 
@@ -91,7 +91,6 @@ impl Generations {
 
     /// What has been heard of these cells until now.
     pub(super) fn mark<const N: usize>(&self, cells: &[Arc<Cell>; N]) -> Mark<N> {
-        // The epoch first: one that begins meanwhile makes the mark differ.
         let epoch = self.epoch();
         Mark { epoch, news: std::array::from_fn(|index| cells[index].lock().news) }
     }

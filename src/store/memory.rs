@@ -87,7 +87,8 @@ impl Memory {
         };
         match variants.responses.iter().find(|kept| kept.stored.head.selection.matches(request)) {
             Some(kept) => {
-                kept.found.fetch_add(1, Ordering::Relaxed);
+                // Not an addition of its own: when two meet, one of them is not counted, which popularity can bear and a hit gains from.
+                kept.found.store(kept.found.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
                 Found::Response(kept.stored.clone(), kept.checked.load(Ordering::Acquire))
             }
             None => Found::OtherVariant(variants.responses[0].stored.head.selection.clone()),
