@@ -8,14 +8,13 @@ use std::time::UNIX_EPOCH;
 
 /// The state of the cache. The first six keys are what dashboards of in-application cache modules read.
 pub(super) async fn stats(proxy: &Proxy) -> Value {
-    let replicas = proxy.store().replicas().await;
+    let (replicas, in_redis) = (proxy.store().replicas().await, proxy.store().responses_in_redis().await);
     let (stats, tiers) = (proxy.stats(), proxy.store().snapshot());
     let sum = |of: fn(&RouteStats) -> u64| stats.routes().iter().map(of).sum::<u64>();
     let (hits, misses) = (sum(RouteStats::hits), sum(|route| route.misses.get()));
     let (memory_hits, memory_misses) = (sum(|route| route.hits_memory.get()), sum(|route| route.misses_memory.get()));
     let (redis_hits, redis_misses) = (sum(|route| route.hits_redis.get()), sum(|route| route.misses_redis.get()));
     // Redis holds what memory holds and more; where it can't be asked, memory is what there is.
-    let in_redis = tiers.redis.as_ref().filter(|redis| redis.is_up).map(|redis| redis.keys);
     json!({
         "enabled": proxy.options().enabled,
         "total_keys": in_redis.unwrap_or(0).max(tiers.memory_keys as u64),
@@ -34,8 +33,8 @@ pub(super) async fn stats(proxy: &Proxy) -> Value {
                 "largest_response_mb": mebibytes(tiers.memory_response_bytes_max),
                 "evictions": stats.memory_evictions.get(),
             },
-            "redis": tiers.redis.as_ref().map(|redis| json!({
-                "keys": redis.keys,
+            "redis": tiers.redis.as_ref().map(|_| json!({
+                "keys": in_redis,
                 "hits": redis_hits,
                 "misses": redis_misses,
                 "hit_rate": rounded(percent(redis_hits, redis_misses)),

@@ -5,8 +5,10 @@
 
 use super::held::Standing;
 use super::lease::Waited;
+use super::memory::Memory;
 use super::redis::{Carried, Named, News, Order, Redis};
 use super::replicas::Question;
+use super::sweep::delete_from_redis;
 use super::{Store, StoredResponse};
 use crate::rules::{Scope, ScopeName};
 use std::collections::HashSet;
@@ -41,7 +43,7 @@ impl Store {
     ///
     /// With a question, all replicas are asked whether they have heard of it. Must not be given up half-way: then Redis would know of
     /// the purge, and this process would not.
-    pub async fn purge(&self, scopes: &[Scope], soft: bool, question: Option<&Question>) -> Reach {
+    pub async fn purge(self: &Arc<Store>, scopes: &[Scope], soft: bool, question: Option<&Question>) -> Reach {
         // The watches first: here, one name after the other is ended, and who sees the end of a tag must see that of its watch.
         let watches = scopes.iter().filter_map(Scope::watch);
         let mut names: Vec<ScopeName> = watches.chain(scopes.iter().map(Scope::name)).collect();
@@ -72,9 +74,14 @@ impl Store {
         }
         // After Redis: what was read from there before does not count any more, and what is read from now on is new.
         names.iter().for_each(|name| self.generations.replace(*name, soft));
-        if let Some(memory) = self.memory.as_ref().filter(|_| !soft && scopes.contains(&Scope::All)) {
-            // Nothing there can be used any more; the rest goes as it is found.
-            memory.clear();
+        if !soft && scopes.contains(&Scope::All) {
+            // Nothing that is stored can be used any more. What other purges leave behind goes as it is found.
+            self.memory.iter().for_each(Memory::clear);
+            if let (Some(redis), Reach::Everywhere) = (self.redis.clone(), reach) {
+                self.tasks.spawn(async move {
+                    delete_from_redis(&redis, &[Scope::All.name()]).await;
+                });
+            }
         }
         reach
     }

@@ -138,7 +138,7 @@ pub(super) fn decode(value: Bytes) -> Result<Record, RecordError> {
 /// What a response belongs to.
 #[derive(Debug, PartialEq)]
 pub(super) struct Belonging {
-    pub(super) scopes: Vec<ScopeName>,
+    pub(super) generations: Vec<(ScopeName, Generation)>,
     pub(super) tags: Vec<String>,
 }
 
@@ -158,8 +158,7 @@ pub(super) fn belonging(beginning: Bytes) -> Result<Option<Belonging>, RecordErr
         input.octet()?;
         input.long()?;
     }
-    let generations = input.generations()?;
-    Ok(Some(Belonging { scopes: generations.into_iter().map(|(name, _)| name).collect(), tags: input.tags()? }))
+    Ok(Some(Belonging { generations: input.generations()?, tags: input.tags()? }))
 }
 
 fn decode_response(key: CacheKey, mut input: Reader) -> Result<Recorded, RecordError> {
@@ -325,8 +324,7 @@ mod tests {
     #[test]
     fn what_a_response_belongs_to_is_read_from_its_beginning() {
         let (value, generations) = encoded();
-        let scopes = generations.iter().map(|(name, _)| *name).collect();
-        let expected = Belonging { scopes, tags: sample().tags };
+        let expected = Belonging { generations, tags: sample().tags };
         assert_eq!(belonging(value.clone().into()), Ok(Some(expected)));
         assert!(belonging(value[..100].to_vec().into()).is_err());
         let of_names = encode_varies(&CacheKey::from_parts("key".into()), &[]);

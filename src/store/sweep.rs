@@ -4,6 +4,7 @@
 //! it has to be gone (erasing a person's data), everything is looked at once, and what lies in the scopes is deleted. The same walk
 //! finds the tags that a pattern such as `customer:4*` matches. Nothing of it is on the path of a request.
 
+use super::generations::Generation;
 use super::held::Standing;
 use super::purge::Reach;
 use super::record;
@@ -11,9 +12,9 @@ use super::redis::{Redis, random_id};
 use super::replicas::{Answers, Question};
 use super::{Store, StoredResponse};
 use crate::rules::{Scope, ScopeName};
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What was found and deleted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -62,9 +63,12 @@ pub struct Progress {
     pub error: Option<String>,
 }
 
-/// The latest jobs.
+/// The latest jobs, and when the responses in Redis were counted last.
 #[derive(Default)]
-pub(super) struct Jobs(Mutex<VecDeque<Arc<Job>>>);
+pub(super) struct Jobs {
+    latest: Mutex<VecDeque<Arc<Job>>>,
+    counted: Mutex<Option<(Instant, u64)>>,
+}
 
 impl Job {
     /// How far it has come.
@@ -80,11 +84,11 @@ impl Job {
 impl Store {
     /// Purges scopes and deletes what lies in them: from memory, from Redis, and from the memory of all replicas, whose answers are
     /// waited for, for at most `limit`. Must not be given up half-way.
-    pub async fn erase(&self, scopes: &[Scope], limit: Duration) -> Erased {
+    pub async fn erase(self: &Arc<Store>, scopes: &[Scope], limit: Duration) -> Erased {
         let question = self.redis.as_ref().map(|_| Question::sweep());
         let reach = self.purge(scopes, false, question.as_ref()).await;
         let memory = self.sweep_memory().await;
-        let names: HashSet<ScopeName> = scopes.iter().map(Scope::name).collect();
+        let names: Vec<ScopeName> = scopes.iter().map(Scope::name).collect();
         let (redis, answers) = match (&self.redis, &question, reach) {
             (Some(redis), Some(question), Reach::Everywhere) => {
                 let answers = self.answers(question, limit).await;
@@ -99,11 +103,23 @@ impl Store {
         Erased { reach, memory, redis, answers }
     }
 
+    /// About how many responses lie in Redis, as counted lately; `None` if it cannot say.
+    pub async fn responses_in_redis(&self) -> Option<u64> {
+        let redis = self.redis.as_ref().filter(|redis| redis.is_up())?;
+        let counted = *self.jobs.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, number)) = counted.filter(|(at, _)| at.elapsed() < COUNTED_FOR) {
+            return Some(number);
+        }
+        let number = redis.count_responses().await?;
+        *self.jobs.counted.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), number));
+        Some(number)
+    }
+
     /// Begins to purge what carries a tag that matches a pattern, in which `*` stands for anything.
     pub fn purge_by_pattern(self: &Arc<Store>, pattern: &str) -> Arc<Job> {
         let job =
             Arc::new(Job { id: random_id(), pattern: pattern.to_owned(), began: self.clock.now(), progress: Mutex::default() });
-        let mut jobs = self.jobs.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = self.jobs.latest.lock().unwrap_or_else(PoisonError::into_inner);
         jobs.push_front(job.clone());
         jobs.truncate(JOBS_MAX);
         drop(jobs);
@@ -118,10 +134,10 @@ impl Store {
 
     /// The latest jobs, the newest first.
     pub fn jobs(&self) -> Vec<Arc<Job>> {
-        self.jobs.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.jobs.latest.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    async fn run(&self, job: &Job) -> Result<(), String> {
+    async fn run(self: &Arc<Store>, job: &Job) -> Result<(), String> {
         // What is being fetched now carries tags that nobody can find yet; so it is not stored.
         let question = self.redis.as_ref().map(|_| Question::match_tags(&job.pattern));
         let reach = self.purge(&[Scope::Fetches], false, question.as_ref()).await;
@@ -159,7 +175,7 @@ impl Store {
     }
 
     /// Purges the tags of what memory holds that match a pattern, and says how many.
-    pub(super) async fn purge_tags_in_memory(&self, pattern: &str) -> u64 {
+    pub(super) async fn purge_tags_in_memory(self: &Arc<Store>, pattern: &str) -> u64 {
         let responses = self.in_memory();
         let tags: BTreeSet<&String> =
             responses.iter().flat_map(|stored| &stored.tags).filter(|tag| matches(pattern, tag)).collect();
@@ -198,13 +214,20 @@ impl Swept {
     }
 }
 
-/// Deletes from Redis what lies in one of the scopes.
-async fn delete_from_redis(redis: &Redis, scopes: &HashSet<ScopeName>) -> Option<Swept> {
+/// Deletes from Redis what lies in one of the scopes, and depends on another generation of it than the present one.
+pub(super) async fn delete_from_redis(redis: &Redis, scopes: &[ScopeName]) -> Option<Swept> {
     let (mut cursor, mut swept) = (0, Swept::default());
+    let names: Vec<String> = scopes.iter().map(|scope| redis.names().generation(*scope)).collect();
     loop {
         let (next, found) = look_into(redis, cursor).await?;
-        let concerned = found.into_iter().filter(|(_, found)| found.scopes.iter().any(|scope| scopes.contains(scope)));
-        let names: Vec<String> = concerned.map(|(name, _)| name).collect();
+        let deadline = Instant::now() + redis.options().write_timeout;
+        let present = redis.read(&[], &names, deadline).await.ok()?.generations;
+        let is_purged = |(scope, generation): &(ScopeName, Generation)| {
+            let at = scopes.iter().position(|purged| purged == scope);
+            at.is_some_and(|at| present[at].is_none_or(|present| present.hard != generation.hard))
+        };
+        let purged = found.into_iter().filter(|(_, found)| found.generations.iter().any(is_purged));
+        let names: Vec<String> = purged.map(|(name, _)| name).collect();
         if !names.is_empty() {
             let bytes = redis.delete_all(&names).await?;
             swept = swept.and(Swept { responses: names.len() as u64, bytes });
@@ -261,6 +284,9 @@ const STEP_PAUSE: Duration = Duration::from_millis(1);
 
 /// So many tags are purged in one command.
 const TAGS_AT_ONCE: usize = 256;
+
+/// Whoever looks at the statistics often does not have Redis count each time.
+const COUNTED_FOR: Duration = Duration::from_secs(2);
 
 /// So many jobs are remembered.
 const JOBS_MAX: usize = 100;

@@ -71,6 +71,23 @@ async fn a_purge_on_one_replica_is_one_on_all() {
 }
 
 #[tokio::test]
+async fn after_a_purge_of_everything_redis_has_room_again_and_keeps_what_is_new() {
+    let redis = RedisServer::start().await;
+    let worlds = replicas(&redis, 2).await;
+    for customer in 0..20 {
+        worlds[0].origin.has(&format!("/customer/{customer}"), "old");
+        ask(&worlds[0], &format!("/customer/{customer}")).await.says("stored");
+    }
+    redis.keys_become(20).await;
+    eventually("they are counted", async || worlds[1].stats().await["total_keys"] == 20).await;
+    worlds[1].purge(json!({ "all": true })).await;
+    ask(&worlds[0], "/customer/1").await.says("stored");
+    redis.keys_become(1).await;
+    ask(&worlds[1], "/customer/1").await.is("old").says("hit");
+    eventually("they are counted", async || worlds[1].stats().await["total_keys"] == 1).await;
+}
+
+#[tokio::test]
 async fn a_soft_purge_on_one_replica_is_one_on_all() {
     let redis = RedisServer::start().await;
     let worlds = replicas(&redis, 2).await;

@@ -1,5 +1,6 @@
 //! What is asked of Redis: each of these is one round trip.
 
+use super::names::Named;
 use super::purges::{Carried, Order};
 use super::{CONCERNS_ALL, Redis, Refused, TOO_SLOW, Unavailable, WRITE_PAUSE, Writing, code, lock};
 use crate::store::generations::Generation;
@@ -193,6 +194,20 @@ impl Redis {
         self.run::<()>(pipeline).await;
     }
 
+    /// About how many responses there are. All keys are counted, and of some of them how many are responses; where there are no more keys
+    /// than that, the number is exact.
+    pub(in crate::store) async fn count_responses(&self) -> Option<u64> {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("DBSIZE").cmd("SCAN").arg(0).arg("COUNT").arg(SAMPLE_COUNT);
+        let (all, (_, sample)): (u64, (u64, Vec<String>)) = self.run(pipeline).await?;
+        let is_response = |name: &&String| matches!(self.names().read(name.as_bytes()), Some(Named::Response(_)));
+        let responses = sample.iter().filter(is_response).count() as u64;
+        Some(match sample.len() as u64 {
+            0 => 0,
+            looked_at => (all.max(looked_at) * responses).div_ceil(looked_at),
+        })
+    }
+
     /// Names some of the responses that there are, and where to go on; 0 is the end. For work in the background.
     pub(in crate::store) async fn scan(&self, cursor: u64) -> Option<(u64, Vec<String>)> {
         let mut pipeline = Pipeline::new();
@@ -288,6 +303,9 @@ fn generation(value: &Value) -> Option<Generation> {
 fn millis(duration: Duration) -> u64 {
     (duration.as_millis() as u64).max(1)
 }
+
+/// Of so many keys it is looked at how many are responses.
+const SAMPLE_COUNT: usize = 1000;
 
 /// About so many keys are looked at in one step.
 const SCAN_COUNT: usize = 500;

@@ -69,8 +69,6 @@ struct Shared {
     must_tell: AtomicBool,
     /// Redis knows `PEXPIRE … GT`.
     knows_gt: AtomicBool,
-    /// Keys in Redis' database, as counted last.
-    keys: AtomicU64,
 }
 
 /// Whether writing makes sense: a Redis that is full or read-only still answers reads.
@@ -89,8 +87,6 @@ pub struct State {
     pub since: SystemTime,
     /// What went wrong last.
     pub last_error: Option<String>,
-    /// Keys in its database, as counted last.
-    pub keys: u64,
     /// Whether writes are paused, since Redis refused several in a row.
     pub writes_paused: bool,
     /// How this process hears of changes, while it is connected.
@@ -134,7 +130,6 @@ impl Redis {
                 is_up: false,
                 since: clock.now(),
                 last_error: None,
-                keys: 0,
                 writes_paused: false,
                 hearing: None,
                 purges_pending: 0,
@@ -144,7 +139,6 @@ impl Redis {
             started: Instant::now(),
             must_tell: AtomicBool::new(false),
             knows_gt: AtomicBool::new(false),
-            keys: AtomicU64::new(0),
             names: Names::new(&options.prefix),
             id: random_id(),
             presence: Mutex::default(),
@@ -227,7 +221,6 @@ impl Redis {
 
     pub(super) fn state(&self) -> State {
         State {
-            keys: self.shared.keys.load(Ordering::Relaxed),
             writes_paused: lock(&self.shared.writes).paused_until.is_some_and(|until| Instant::now() < until),
             purges_pending: lock(&self.shared.backlog).len(),
             ..lock(&self.shared.state).clone()

@@ -170,17 +170,13 @@ async fn sign_of_life(redis: &Redis, link: &Arc<MultiplexedConnection>, hearing:
 async fn sign(redis: &Redis, link: &mut MultiplexedConnection, beats: u64) -> RedisResult<bool> {
     let (names, id) = (redis.names(), redis.presence());
     let kept_ms = redis.present_for().as_millis() as u64;
-    let counts = beats.is_multiple_of(COUNT_EVERY);
     let mut pipeline = Pipeline::new();
     // These two are permitted also when Redis is full.
     pipeline.cmd("PEXPIRE").arg(names.replica(&id)).arg(kept_ms).cmd("SISMEMBER").arg(names.replicas()).arg(&id);
-    if counts {
-        pipeline.cmd("DBSIZE").cmd("PEXPIRE").arg(names.replicas()).arg(REPLICAS_KEPT.as_millis() as u64);
+    if beats.is_multiple_of(RENEW_EVERY) {
+        pipeline.cmd("PEXPIRE").arg(names.replicas()).arg(REPLICAS_KEPT.as_millis() as u64);
     }
     let answers: Vec<RedisResult<u64>> = pipeline.ignore_errors().query_async(link).await?;
-    if let (true, Some(Ok(keys))) = (counts, answers.get(2)) {
-        redis.shared.keys.store(*keys, Ordering::Relaxed);
-    }
     if answers.iter().take(2).all(|answer| matches!(answer, Ok(1))) {
         return Ok(true);
     }
@@ -262,8 +258,8 @@ const HEARD_BEATS: u32 = 3;
 /// For so many heartbeats a replica counts as present. More than the above: who is silent for so long relies on nothing any more.
 const PRESENT_BEATS: u32 = 4;
 
-/// Keys are counted, and the list of replicas is kept alive, every so many heartbeats.
-const COUNT_EVERY: u64 = 5;
+/// The list of replicas is kept alive every so many heartbeats.
+const RENEW_EVERY: u64 = 5;
 
 /// The list of replicas ends when none of them gave a sign of life for so long.
 const REPLICAS_KEPT: Duration = Duration::from_secs(3600);
