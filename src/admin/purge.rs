@@ -137,13 +137,13 @@ impl Purge {
         }
         let shown: Vec<String> = self.scopes.iter().map(Scope::to_string).collect();
         if self.dry_run {
-            let (responses, bytes) = store.in_memory_under(&self.scopes);
+            let (responses, bytes) = store.in_memory_under(&self.scopes).await;
             let would = json!({ "scopes": shown, "soft": self.soft, "dry_run": true, "in_memory": { "responses": responses, "bytes": bytes } });
             return (StatusCode::OK, would);
         }
         let question = self.wait.map(|_| Question::heard());
         let popular = match self.refresh {
-            true => store.popular_under(&self.scopes, REFRESHED_MAX),
+            true => store.popular_under(&self.scopes, REFRESHED_MAX).await,
             false => Vec::new(),
         };
         let reach = store.purge(&self.scopes, self.soft, question.as_ref()).await;

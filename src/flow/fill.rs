@@ -200,22 +200,28 @@ impl Proxy {
                 _ => None,
             }
         };
-        match self.store.compete(key, lease.variant()).await {
-            Competed::Alone => Among::Here(None),
-            // Who had the lease before may have stored something since we looked.
-            Competed::Won(replica_lease) => match find().await {
-                Some(stored) => Among::Elsewhere(stored),
-                None => Among::Here(Some(replica_lease)),
-            },
-            Competed::Lost(mut waiting) => loop {
-                let waited = waiting.next().await;
-                match find().await {
-                    Some(stored) => return Among::Elsewhere(stored),
-                    None if waited == Waited::Over => return Among::Here(None),
-                    None => {}
+        for _ in 0..COMPETED_MAX {
+            let mut waiting = match self.store.compete(key, lease.variant()).await {
+                Competed::Alone => return Among::Here(None),
+                // Who had the lease before may have stored something since we looked.
+                Competed::Won(replica_lease) => {
+                    return find().await.map_or(Among::Here(Some(replica_lease)), Among::Elsewhere);
                 }
-            },
+                Competed::Lost(waiting) => waiting,
+            };
+            loop {
+                let waited = waiting.next().await;
+                match (find().await, waited) {
+                    (Some(stored), _) => return Among::Elsewhere(stored),
+                    (None, Waited::Stored) => {}
+                    // It cannot be stored, so there is nothing to wait for.
+                    (None, Waited::GivenBack) => return Among::Here(None),
+                    // The owner is dead or slow; another one takes its place.
+                    (None, Waited::Expired) => break,
+                }
+            }
         }
+        Among::Here(None)
     }
 
     /// Takes in a body for all who read it, and stores it if it turns out whole and not too large.
@@ -301,6 +307,9 @@ pub(super) fn log_failure(error: &OriginError, route: &str) {
 
 /// How far the slowest reader of a body that is not stored may be behind.
 const WINDOW_BYTES: usize = 512 << 10;
+
+/// Whose owner of a lease died waits for one more.
+const COMPETED_MAX: usize = 2;
 
 /// So many tags a response may name itself.
 const TAGS_MAX: usize = 128;

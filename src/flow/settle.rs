@@ -63,7 +63,7 @@ pub(super) fn settle_confirmed(
     confirmation: &Got<'_>,
 ) -> (StoredHead, Result<(), NotStored>) {
     let times = confirmation.times;
-    let mut fields = conditional::freshen(&stored.fields, confirmation.fields);
+    let mut fields = conditional::freshen(&stored.fields, &detached(confirmation.fields));
     if !fields.contains_key(DATE) {
         fields.insert(DATE, date::format(times.received));
     }
@@ -116,9 +116,20 @@ fn policy(asked: &Asked, route: &Route) -> Policy {
     Policy { rule_ttl, overrides, strip_set_cookie: route.strip_set_cookie, shared }
 }
 
+/// Copies fields out of the buffer that they were read into. A value is a slice of it; kept for an hour, it would keep all of the buffer.
+fn detached(fields: &HeaderMap) -> HeaderMap {
+    let mut all = HeaderMap::with_capacity(fields.len() + 2);
+    for (name, value) in fields {
+        let mut copy = HeaderValue::from_bytes(value.as_bytes()).expect("the octets of a value make a value");
+        copy.set_sensitive(value.is_sensitive());
+        all.append(name.clone(), copy);
+    }
+    all
+}
+
 /// The fields that are stored: no hop-by-hop ones, and always a `Date` and, where the length is known, a `Content-Length`.
 fn stored_fields(got: &Got<'_>) -> HeaderMap {
-    let mut fields = got.fields.clone();
+    let mut fields = detached(got.fields);
     storage::strip(&mut fields);
     if !fields.contains_key(DATE) {
         fields.insert(DATE, date::format(got.times.received));
@@ -202,6 +213,14 @@ mod tests {
         check(&[("vary", "accept, x-forwarded-for")], Err("vary-any"));
         check(&[("content-type", "text/event-stream; charset=utf-8")], Err("event-stream"));
         check(&[("content-type", "text/event-stream"), ("cache-control", "max-age=5")], Ok(5));
+    }
+
+    #[test]
+    fn what_is_stored_does_not_hold_on_to_the_buffer_that_it_was_read_into() {
+        let list = fields(&[("etag", "\"1\""), ("cache-control", "max-age=60")]);
+        let copies = detached(&list);
+        assert_eq!(copies, list);
+        assert!(list.iter().zip(&copies).all(|((_, one), (_, other))| one.as_bytes().as_ptr() != other.as_bytes().as_ptr()));
     }
 
     #[test]

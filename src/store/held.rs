@@ -4,6 +4,7 @@ use super::generations::{Cell, DOUBTED, Generation, Generations, HALF_HARD, HARD
 use crate::rules::ScopeName;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// The generations that held at one moment, for the scopes of one response.
 #[derive(Clone)]
@@ -12,6 +13,7 @@ pub struct Held {
     /// What counts until the response is stored.
     until_stored: Option<UntilStored>,
     epoch: u64,
+    at: Instant,
 }
 
 #[derive(Clone)]
@@ -71,7 +73,7 @@ impl Generations {
             let cell = self.cell(name);
             Dependency { stamp: cell.stamp.load(Ordering::Acquire), cell }
         });
-        Held { dependencies: dependencies.collect(), until_stored: None, epoch: self.epoch() }
+        Held { dependencies: dependencies.collect(), until_stored: None, epoch: self.epoch(), at: Instant::now() }
     }
 
     /// How what depends on these generations stands, if what was read since this epoch began counts.
@@ -129,24 +131,24 @@ impl Held {
             drop(known);
             Dependency { cell, stamp }
         });
-        Held { dependencies: dependencies.collect(), until_stored: None, epoch: generations.epoch() }
+        Held { dependencies: dependencies.collect(), until_stored: None, epoch: generations.epoch(), at: Instant::now() }
     }
 
     /// Depends on nothing that ever holds.
     pub(super) fn broken() -> Held {
-        Held { dependencies: Arc::default(), until_stored: None, epoch: 0 }
+        Held { dependencies: Arc::default(), until_stored: None, epoch: 0, at: Instant::now() }
     }
 
     /// Depends on others as well.
     pub(super) fn and(&self, others: &Held) -> Held {
         let dependencies = self.dependencies.iter().chain(others.dependencies.iter()).cloned().collect();
-        Held { dependencies, until_stored: self.until_stored.clone(), epoch: self.epoch }
+        Held { dependencies, until_stored: self.until_stored.clone(), ..*self }
     }
 
     /// Depends on some of these alone, by their places.
     pub(super) fn only(&self, places: impl IntoIterator<Item = usize>) -> Held {
         let dependencies = places.into_iter().map(|place| self.dependencies[place].clone()).collect();
-        Held { dependencies, until_stored: None, epoch: self.epoch }
+        Held { dependencies, until_stored: None, ..*self }
     }
 
     /// Depends on one of these as well, by its place, until the response is stored.
@@ -184,6 +186,11 @@ impl Held {
     /// The epoch in which they held.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// How long ago it was that they held.
+    pub(super) fn age(&self) -> Duration {
+        self.at.elapsed()
     }
 
     /// About how many octets of memory it takes, with the cells that nobody else is likely to need.

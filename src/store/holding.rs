@@ -4,6 +4,7 @@
 use super::held::{Held, Mark, Standing};
 use super::{Budget, Store};
 use crate::rules::{ScopeName, Scopes, watch};
+use std::time::Duration;
 
 /// What a fetch watches that does not know yet which tags its response names.
 pub struct Watch {
@@ -74,11 +75,18 @@ impl Store {
     /// Whether generations that held when a fetch began still do, so that a request that comes later may share in it.
     pub async fn still_hold(&self, held: &Held, budget: &mut Budget) -> bool {
         let standing = match (self.generations.standing(held, self.generations.epoch()), &self.redis) {
-            // While Redis is away, nothing better can be known than that the fetch began in the same absence.
-            (Standing::Unverified, Some(redis)) if !redis.is_up() => return held.epoch() == self.generations.epoch(),
+            // While Redis is away, nobody tells of purges. A fetch that began in the same absence, and just now, is shared nevertheless,
+            // so that the origin does not meet the whole load at once.
+            (Standing::Unverified, Some(redis)) if !redis.is_up() => {
+                return held.epoch() == self.generations.epoch() && held.age() < SHARED_ALONE_MAX;
+            }
             (Standing::Unverified | Standing::Doubted, Some(redis)) => self.verify(redis, held, budget).await,
             (standing, _) => standing,
         };
         standing <= Standing::Softened
     }
 }
+
+/// While Redis is away, a fetch is shared with requests that come so soon after its beginning: for so long a purge elsewhere may go
+/// unnoticed by them.
+const SHARED_ALONE_MAX: Duration = Duration::from_millis(500);

@@ -48,6 +48,8 @@ pub enum Competed {
 /// A wait for what another replica fetches.
 pub struct WaitingFor {
     store: Arc<Store>,
+    /// The lease, in Redis.
+    name: String,
     hash: u128,
     heard: watch::Receiver<Heard>,
     deadline: Instant,
@@ -58,8 +60,10 @@ pub struct WaitingFor {
 pub enum Waited {
     /// Something was stored under the key; it may be what is waited for.
     Stored,
-    /// The lease ended; what is not there now will not come.
-    Over,
+    /// The lease was given back; what is not there now will not come.
+    GivenBack,
+    /// The lease lived to its end, or nothing is heard of it any more: its owner may be dead.
+    Expired,
 }
 
 impl Store {
@@ -68,8 +72,8 @@ impl Store {
         let Some(redis) = self.redis.clone().filter(Redis::is_up) else { return Competed::Alone };
         let lives = redis.options().lease;
         // Before the lease is asked for: nothing that is heard afterwards is missed.
-        let waiting = self.wait_for(key.hash(), lives);
         let (name, token) = (redis.names().lease(key.hash(), variant), random_id());
+        let waiting = self.wait_for(key.hash(), name.clone(), lives);
         let mut pipeline = Pipeline::new();
         pipeline.cmd("SET").arg(&name).arg(&token).arg("NX").arg("PX").arg(lives.as_millis() as u64);
         let taken = Instant::now();
@@ -86,16 +90,21 @@ impl Store {
         if let Some(waiting) = self.waiting.lock().get(&hash) {
             waiting.send_modify(|heard| match what {
                 Waited::Stored => heard.changes += 1,
-                Waited::Over => heard.endings += 1,
+                Waited::GivenBack | Waited::Expired => heard.endings += 1,
             });
         }
     }
 
-    fn wait_for(self: &Arc<Store>, hash: u128, limit: Duration) -> WaitingFor {
+    /// Wakes all who wait: what they wait for may have come or ended unheard.
+    pub(super) fn wake_all(&self) {
+        self.waiting.lock().values().for_each(|waiting| waiting.send_modify(|heard| heard.endings += 1));
+    }
+
+    fn wait_for(self: &Arc<Store>, hash: u128, name: String, limit: Duration) -> WaitingFor {
         let mut waiting = self.waiting.lock();
         let heard = waiting.entry(hash).or_insert_with(|| watch::Sender::new(Heard::default())).subscribe();
         drop(waiting);
-        WaitingFor { store: self.clone(), hash, heard, deadline: Instant::now() + limit }
+        WaitingFor { store: self.clone(), name, hash, heard, deadline: Instant::now() + limit }
     }
 }
 
@@ -108,12 +117,30 @@ impl Waiting {
 impl WaitingFor {
     /// Waits until there is a reason to look once more.
     pub async fn next(&mut self) -> Waited {
-        let before = *self.heard.borrow();
-        let heard = tokio::time::timeout_at(self.deadline.into(), self.heard.changed()).await;
-        match heard {
-            Ok(Ok(())) if self.heard.borrow_and_update().endings == before.endings => Waited::Stored,
-            _ => Waited::Over,
+        loop {
+            let before = *self.heard.borrow();
+            match tokio::time::timeout_at(self.deadline.into(), self.heard.changed()).await {
+                Ok(Ok(())) => {}
+                _ => return Waited::Expired,
+            }
+            if self.heard.borrow_and_update().endings == before.endings {
+                return Waited::Stored;
+            }
+            // That it was taken is told like its end.
+            match self.is_taken().await {
+                Some(true) => {}
+                Some(false) if Instant::now() + MARGIN < self.deadline => return Waited::GivenBack,
+                Some(false) | None => return Waited::Expired,
+            }
         }
+    }
+
+    /// Whether the lease is somebody's; `None` if Redis cannot say.
+    async fn is_taken(&self) -> Option<bool> {
+        let redis = self.store.redis.as_ref().filter(|redis| redis.is_up())?;
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("GET").arg(&self.name);
+        redis.run::<(Option<String>,)>(pipeline).await.map(|(owner,)| owner.is_some())
     }
 }
 

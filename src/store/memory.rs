@@ -187,24 +187,10 @@ impl Memory {
         }
     }
 
-    /// Forgets everything.
-    pub(super) fn clear(&self) {
-        let _inserting = self.lock();
-        self.cache.clear();
-    }
-
     /// All responses, and how often each was found; for work in the background, since it looks at everything.
     pub(super) fn found(&self) -> Vec<(Arc<StoredResponse>, u64)> {
         let found = |kept: &Kept| (kept.stored.clone(), kept.found.load(Ordering::Relaxed));
         self.cache.iter().flat_map(|(_, variants)| variants.responses.iter().map(found).collect::<Vec<_>>()).collect()
-    }
-
-    /// All responses; for work in the background, since it looks at everything.
-    pub(super) fn responses(&self) -> Vec<Arc<StoredResponse>> {
-        self.cache
-            .iter()
-            .flat_map(|(_, variants)| variants.responses.iter().map(|kept| kept.stored.clone()).collect::<Vec<_>>())
-            .collect()
     }
 
     /// How many keys it holds.

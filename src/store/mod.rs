@@ -186,6 +186,8 @@ impl Store {
                     store.hear(news);
                 }
             });
+            let pause = redis.options().heartbeat * 5;
+            store.tasks.spawn_until_stop(Store::watch_others(Arc::downgrade(&store), pause));
             store.tasks.spawn_until_stop(redis::supervise(redis, listener));
         }
         store

@@ -5,7 +5,6 @@
 
 use super::held::Standing;
 use super::lease::Waited;
-use super::memory::Memory;
 use super::redis::{Carried, Named, News, Order, Redis};
 use super::replicas::Question;
 use super::sweep::delete_from_redis;
@@ -13,6 +12,8 @@ use super::{Store, StoredResponse};
 use crate::rules::{Scope, ScopeName};
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// How far a purge has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +77,13 @@ impl Store {
         names.iter().for_each(|name| self.generations.replace(*name, soft));
         if !soft && scopes.contains(&Scope::All) {
             // Nothing that is stored can be used any more. What other purges leave behind goes as it is found.
-            self.memory.iter().for_each(Memory::clear);
+            let (store, (swept, is_swept)) = (self.clone(), oneshot::channel());
+            self.tasks.spawn(async move {
+                store.sweep_memory().await;
+                let _ = swept.send(());
+            });
+            // Where there is little, it is gone when the answer comes.
+            let _ = tokio::time::timeout(SWEPT_WAITED, is_swept).await;
             if let (Some(redis), Reach::Everywhere) = (self.redis.clone(), reach) {
                 self.tasks.spawn(async move {
                     delete_from_redis(&redis, &[Scope::All.name()]).await;
@@ -87,9 +94,9 @@ impl Store {
     }
 
     /// What memory holds that a purge of these scopes would concern: responses, and octets. It looks at everything.
-    pub fn in_memory_under(&self, scopes: &[Scope]) -> (usize, u64) {
+    pub async fn in_memory_under(self: &Arc<Store>, scopes: &[Scope]) -> (usize, u64) {
         let scopes: Vec<ScopeName> = scopes.iter().map(Scope::name).collect();
-        let responses = self.memory.iter().flat_map(|memory| memory.responses());
+        let responses = self.in_memory().await.into_iter().map(|(stored, _)| stored);
         let concerned =
             responses.filter(|stored| self.generations.standing(&stored.held, self.generations.epoch()) < Standing::Broken);
         let concerned = concerned.filter(|stored| stored.held.cells().any(|cell| scopes.contains(&cell.name())));
@@ -98,9 +105,9 @@ impl Store {
 
     /// What memory holds in these scopes, and was asked for again after it was stored: the most popular first, `number` at most. It
     /// looks at everything.
-    pub fn popular_under(&self, scopes: &[Scope], number: usize) -> Vec<Arc<StoredResponse>> {
+    pub async fn popular_under(self: &Arc<Store>, scopes: &[Scope], number: usize) -> Vec<Arc<StoredResponse>> {
         let scopes: Vec<ScopeName> = scopes.iter().map(Scope::name).collect();
-        let found = self.memory.iter().flat_map(|memory| memory.found());
+        let found = self.in_memory().await.into_iter();
         let concerned = |stored: &StoredResponse| stored.held.cells().any(|cell| scopes.contains(&cell.name()));
         let mut popular: Vec<_> = found.filter(|(stored, times)| *times > 0 && concerned(stored)).collect();
         popular.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
@@ -111,6 +118,7 @@ impl Store {
     pub(super) fn hear(self: &Arc<Store>, news: News<'_>) {
         let (Some(redis), News::Changed(name)) = (&self.redis, news) else {
             self.generations.note_gap();
+            self.wake_all();
             // What made Redis forget everything made it forget who is present.
             return self.redis.iter().for_each(Redis::beat_now);
         };
@@ -121,10 +129,16 @@ impl Store {
                 }
                 self.wake(hash, Waited::Stored);
             }
-            Some(Named::Lease(hash)) => self.wake(hash, Waited::Over),
-            Some(Named::Generation(name)) => self.generations.doubt(name),
+            Some(Named::Lease(hash)) => self.wake(hash, Waited::GivenBack),
+            Some(Named::Generation(name)) => {
+                self.generations.doubt(name);
+                redis.note_changed(&redis.names().generation(name));
+            }
             Some(Named::Question(id)) => self.answer(id),
             None => {}
         }
     }
 }
+
+/// How long a purge of everything waits until memory was swept.
+const SWEPT_WAITED: Duration = Duration::from_millis(20);

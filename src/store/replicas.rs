@@ -6,16 +6,18 @@
 
 use super::Store;
 use super::redis::{Redis, random_id};
-use ::redis::{Pipeline, Value};
+use ::redis::Pipeline;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// What is remembered of the others.
 #[derive(Default)]
 pub(super) struct Asked {
     /// The questions that were heard last, so that the end of a question's key is not taken for a question.
-    heard: Mutex<VecDeque<String>>,
+    heard: Mutex<(HashSet<String>, VecDeque<String>)>,
+    /// Until when replicas that gave a sign of life count as present, whatever becomes of it.
+    seen: Mutex<HashMap<String, Instant>>,
     /// Since when replicas on the list have given no sign of life.
     gone: Mutex<HashMap<String, Instant>>,
 }
@@ -67,15 +69,40 @@ impl Question {
 }
 
 impl Asked {
+    fn seen(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds those who count as present to `present`, and gives those who are gone.
+    fn sort_out(&self, signs: impl Iterator<Item = (String, Option<String>)>, present: &mut HashSet<String>) -> HashSet<String> {
+        let (mut seen, now, mut gone) = (self.seen(), Instant::now(), HashSet::new());
+        for (id, sign) in signs {
+            match sign.map(|sign| sign.parse().map(Duration::from_millis)) {
+                // It says for how long it counts.
+                Some(Ok(counts)) => {
+                    seen.insert(id.clone(), now + counts);
+                    present.insert(id);
+                }
+                None if seen.get(&id).is_some_and(|until| now < *until) => drop(present.insert(id)),
+                Some(Err(_)) | None => {
+                    seen.remove(&id);
+                    gone.insert(id);
+                }
+            }
+        }
+        gone
+    }
+
     /// Whether it was heard before; if not, it is from now on.
     pub(super) fn is_known(&self, id: &str) -> bool {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        if heard.iter().any(|known| known == id) {
+        let (known, in_order) = &mut *heard;
+        if !known.insert(id.to_owned()) {
             return true;
         }
-        heard.push_back(id.to_owned());
-        if heard.len() > ASKED_MAX {
-            heard.pop_front();
+        in_order.push_back(id.to_owned());
+        if let Some(oldest) = in_order.pop_front_if(|_| known.len() > ASKED_MAX) {
+            known.remove(&oldest);
         }
         false
     }
@@ -88,12 +115,16 @@ impl Store {
         let mut answers = Answers { replicas: 1, answered: 1, found: 0, after: Duration::ZERO };
         let Some(redis) = &self.redis else { return answers };
         let mut pause = PAUSE_MIN;
+        // Who comes later relies on nothing from before, and who goes relies on nothing any more.
+        let mut concerned: Option<HashSet<String>> = None;
         loop {
             if let Some((present, answered)) = self.present(redis, &question.id).await {
-                answers.replicas = present.len();
-                answers.answered = answered.len();
+                let concerned = concerned.get_or_insert_with(|| present.clone());
+                concerned.retain(|id| present.contains(id));
+                answers.replicas = concerned.len().max(1);
+                answers.answered = concerned.iter().filter(|id| answered.contains_key(*id)).count().max(1);
                 answers.found = answered.values().sum();
-                if present.iter().all(|id| answered.contains_key(id)) {
+                if answers.answered == answers.replicas {
                     break;
                 }
             }
@@ -145,23 +176,26 @@ impl Store {
         });
     }
 
-    /// Who gives signs of life, and who has answered; this replica is always among both.
+    /// Who is present, and who has answered; this replica is always among both.
+    ///
+    /// Present is who gives signs of life. Who was seen lately and gives none counts as present for as long as it may rely on what it
+    /// has heard, whatever Redis has forgotten of it; unless it has said farewell.
     async fn present(&self, redis: &Redis, question: &str) -> Option<(HashSet<String>, HashMap<String, u64>)> {
         let names = redis.names();
         let mut pipeline = Pipeline::new();
         pipeline.cmd("SMEMBERS").arg(names.replicas());
         pipeline.cmd("HGETALL").arg(names.answers(question));
-        let (known, mut answered): (HashSet<String>, HashMap<String, u64>) = redis.run(pipeline).await?;
+        let (mut known, mut answered): (HashSet<String>, HashMap<String, u64>) = redis.run(pipeline).await?;
         answered.insert(redis.presence(), 0);
-        let silent: Vec<&String> = known.iter().filter(|id| !answered.contains_key(*id)).collect();
+        known.extend(self.asked.seen().keys().cloned());
+        let silent: Vec<String> = known.into_iter().filter(|id| !answered.contains_key(id)).collect();
         let mut present: HashSet<String> = answered.keys().cloned().collect();
         if !silent.is_empty() {
             let mut pipeline = Pipeline::new();
             pipeline.cmd("MGET").arg(silent.iter().map(|id| names.replica(id)).collect::<Vec<_>>());
-            let (signs,): (Vec<Value>,) = redis.run(pipeline).await?;
-            let (here, gone): (Vec<_>, Vec<_>) = silent.into_iter().zip(signs).partition(|(_, sign)| *sign != Value::Nil);
-            present.extend(here.into_iter().map(|(id, _)| id.clone()));
-            self.strike(redis, gone.into_iter().map(|(id, _)| id.clone()).collect()).await;
+            let (signs,): (Vec<Option<String>>,) = redis.run(pipeline).await?;
+            let gone = self.asked.sort_out(silent.into_iter().zip(signs), &mut present);
+            self.strike(redis, gone).await;
         }
         Some((present, answered))
     }
@@ -178,6 +212,19 @@ impl Store {
             let mut pipeline = Pipeline::new();
             pipeline.cmd("SREM").arg(redis.names().replicas()).arg(long_gone).ignore();
             redis.run::<()>(pipeline).await;
+        }
+    }
+
+    /// Looks from time to time who is present, so that it is known also after Redis has forgotten it.
+    pub(super) async fn watch_others(store: Weak<Store>, pause: Duration) {
+        loop {
+            tokio::time::sleep(pause).await;
+            let Some(store) = store.upgrade() else { return };
+            let replicas = store.replicas().await;
+            if replicas.is_some_and(|replicas| replicas > WATCHED_MAX) {
+                // So many would cost Redis more than they are worth.
+                tokio::time::sleep(pause * 10).await;
+            }
         }
     }
 
@@ -198,11 +245,14 @@ const SWEEP: &str = "sweep";
 const MATCH: &str = "match ";
 
 /// So many questions are remembered.
-const ASKED_MAX: usize = 256;
+const ASKED_MAX: usize = 16_384;
 
 /// The pauses between looks at the answers.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(16);
+
+/// So many replicas watch one another.
+const WATCHED_MAX: usize = 200;
 
 /// Who was gone for so long is struck off the list.
 const GONE_FOR: Duration = Duration::from_secs(60);

@@ -6,6 +6,7 @@
 
 use super::generations::Generation;
 use super::held::Standing;
+use super::memory::Memory;
 use super::purge::Reach;
 use super::record;
 use super::redis::{Redis, random_id};
@@ -176,7 +177,7 @@ impl Store {
 
     /// Purges the tags of what memory holds that match a pattern, and says how many.
     pub(super) async fn purge_tags_in_memory(self: &Arc<Store>, pattern: &str) -> u64 {
-        let responses = self.in_memory();
+        let responses: Vec<_> = self.in_memory().await.into_iter().map(|(stored, _)| stored).collect();
         let tags: BTreeSet<&String> =
             responses.iter().flat_map(|stored| &stored.tags).filter(|tag| matches(pattern, tag)).collect();
         let scopes: Vec<Scope> = tags.into_iter().map(|tag| Scope::Tag(tag.clone())).collect();
@@ -187,10 +188,14 @@ impl Store {
     }
 
     /// Deletes from memory what no request can be given any more.
-    pub(super) async fn sweep_memory(&self) -> Swept {
+    pub(super) async fn sweep_memory(self: &Arc<Store>) -> Swept {
         let Some(memory) = &self.memory else { return Swept::default() };
         let mut swept = Swept::default();
-        for stored in self.in_memory() {
+        for (number, (stored, _)) in self.in_memory().await.into_iter().enumerate() {
+            if number % STEP == 0 {
+                // Requests go first.
+                tokio::task::yield_now().await;
+            }
             let mut standing = self.generations.standing(&stored.held, self.generations.epoch());
             if let (Standing::Doubted, Some(redis)) = (standing, &self.redis) {
                 standing = self.verify(redis, &stored.held, &mut self.budget()).await;
@@ -203,8 +208,11 @@ impl Store {
         swept
     }
 
-    fn in_memory(&self) -> Vec<Arc<StoredResponse>> {
-        self.memory.as_ref().map_or_else(Vec::new, |memory| memory.responses())
+    /// All that memory holds, and how often each was found; collected where no request waits for it.
+    pub(super) async fn in_memory(self: &Arc<Store>) -> Vec<(Arc<StoredResponse>, u64)> {
+        let store = self.clone();
+        let collected = tokio::task::spawn_blocking(move || store.memory.as_ref().map_or_else(Vec::new, Memory::found));
+        collected.await.unwrap_or_default()
     }
 }
 
@@ -278,6 +286,9 @@ fn matches(pattern: &str, tag: &str) -> bool {
 
 /// So many octets of a value say, mostly, what it belongs to.
 const HEAD_BYTES: usize = 4096;
+
+/// So many responses in memory are looked at in one step.
+const STEP: usize = 256;
 
 /// Between two steps of a walk, requests go first.
 const STEP_PAUSE: Duration = Duration::from_millis(1);

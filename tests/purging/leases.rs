@@ -73,6 +73,44 @@ async fn nobody_waits_longer_than_a_lease_for_one_whose_owner_does_not_come_back
 }
 
 #[tokio::test]
+async fn when_redis_goes_away_nobody_waits_any_more() {
+    let redis = RedisServer::start().await;
+    let worlds = replicas(&redis, 2, secs(12)).await;
+    let gate = Gate::closed();
+    worlds[0].origin.reply("/customer/1", Reply::new("late").behind(&gate));
+    let first = ask(&worlds[0], "/customer/1").spawn();
+    worlds[0].origin.arrived("/customer/1", 1).await;
+    worlds[0].origin.has("/customer/1", "one");
+    let second = ask(&worlds[1], "/customer/1").spawn();
+    let commands = "sidecache_redis_commands_total{kind=\"write\"}";
+    eventually("the second waits", async || worlds[1].metric(commands).await >= 1.0).await;
+    let begun = Instant::now();
+    redis.kill();
+    second.await.unwrap().is("one");
+    assert!(begun.elapsed() < secs(5), "it took {:?}", begun.elapsed());
+    gate.open();
+    first.await.unwrap().is("late");
+}
+
+#[tokio::test]
+async fn when_the_owner_of_a_lease_dies_one_other_takes_its_place() {
+    let redis = RedisServer::start().await;
+    let worlds = replicas(&redis, 3, millis(700)).await;
+    let (never, second) = (Gate::closed(), Gate::closed());
+    worlds[0].origin.reply("/customer/1", Reply::new("never").behind(&never));
+    worlds[0].origin.reply("/customer/1", Reply::new("one").behind(&second));
+    let _first = ask(&worlds[0], "/customer/1").spawn();
+    worlds[0].origin.arrived("/customer/1", 1).await;
+    let waiting: Vec<_> = (0..40).map(|number| ask(&worlds[1 + number % 2], "/customer/1").spawn()).collect();
+    worlds[0].origin.arrived("/customer/1", 2).await;
+    second.open();
+    for asked in waiting {
+        asked.await.unwrap().is("one");
+    }
+    assert_eq!(worlds[0].origin.count("/customer/1"), 2);
+}
+
+#[tokio::test]
 async fn without_redis_there_is_no_waiting() {
     let redis = RedisServer::start().await;
     let worlds = replicas(&redis, 2, secs(10)).await;

@@ -74,15 +74,17 @@ async fn one_s_own_write_does_not_hide_a_purge_by_another() {
 #[tokio::test]
 async fn a_server_that_comes_back_from_an_older_state_brings_nothing_back() {
     let redis = RedisServer::start().await;
-    let worlds = replicas(&redis, 2).await;
+    let mut worlds = replicas(&redis, 3).await;
     all_have(&worlds, TARGET, "old").await;
     redis.keys_become(1).await;
     redis.run::<()>("SAVE").await;
-    worlds[0].purge(order(false)).await;
-    worlds[0].origin.has(TARGET, "new");
+    // Who purges is not there any more when it matters; the others have heard of it.
+    let purger = worlds.remove(0);
+    purger.purge(order(false)).await;
+    purger.origin.has(TARGET, "new");
+    purger.sidecar.drain().await;
     redis.restart().await;
     assert_eq!(redis.keys().await.len(), 1, "what was purged is there again");
-    worlds[0].redis_is("connected").await;
     for world in &worlds {
         eventually("it is used", async || {
             let got = ask(world, TARGET).await;
@@ -152,8 +154,28 @@ async fn a_replica_that_goes_on_by_itself_is_not_taken_for_gone() {
     worlds[0].redis_is("degraded").await;
     // Longer than four heartbeats; but it may go on for minutes.
     sleep(secs(1)).await;
-    let (status, answer) = ordered(&worlds[1], json!({ "tags": ["customer:1"], "wait_ms": 100 })).await;
-    assert_eq!((status, &answer["replicas"]["present"]), (202, &json!(2)), "{answer}");
+    for has_forgotten in [false, true] {
+        let (status, answer) = ordered(&worlds[1], json!({ "tags": ["customer:1"], "wait_ms": 100 })).await;
+        assert_eq!((status, &answer["replicas"]["present"]), (202, &json!(2)), "{has_forgotten} {answer}");
+        // Redis forgets who is present; those who have seen it do not.
+        redis.run::<()>("FLUSHALL").await;
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_reconnects_while_others_wait_for_it_is_not_waited_for() {
+    let redis = RedisServer::start().await;
+    let relay = Relay::to(redis.address()).await;
+    let first = replicas(&redis, 1).await.remove(0);
+    let worlds = [behind(&relay, &first, WhenDown::PassThrough).await, first];
+    relay.enter(Phase::BlackHole);
+    let begun = std::time::Instant::now();
+    let waiting = worlds[1].ask_admin("POST", "/admin/cache/purge").body(order(false).to_string()).spawn();
+    sleep(millis(100)).await;
+    relay.enter(Phase::Refuse);
+    relay.enter(Phase::Relay);
+    waiting.await.unwrap().status(200);
+    assert!(begun.elapsed() < secs(8), "it took {:?}", begun.elapsed());
 }
 
 #[tokio::test]

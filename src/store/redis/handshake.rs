@@ -1,6 +1,7 @@
 //! How a connection is made, and made ready: what the server can do, how changes are heard of, and what it must be told first.
 
 use super::news::{self, Hearing, Listener};
+use super::supervise::FAREWELL;
 use super::{Redis, TOO_SLOW, code, lock, random_id};
 use crate::rules::{Scope, watch};
 use crate::store::generations::Generation;
@@ -97,8 +98,9 @@ async fn handshake(redis: &Redis, info: redis::ConnectionInfo, listener: &Listen
     let before = std::mem::replace(&mut *lock(&redis.shared.server), server.clone());
     if before.is_none() || server.is_none() || before != server {
         // It may be another one, or the same from an earlier time: what it had been told lately, it may not know.
-        let recent = lock(&redis.shared.recent).orders(Instant::now());
-        lock(&redis.shared.backlog).add(&recent, &redis.names().generation(Scope::All.name()));
+        let everything = redis.names().generation(Scope::All.name());
+        let recent = lock(&redis.shared.recent).orders(&everything, Instant::now());
+        lock(&redis.shared.backlog).add(&recent, &everything);
     }
     replay(redis, &mut link).await?;
     Ok(Ready { link, closed, hearing, channel })
@@ -109,7 +111,9 @@ async fn begin_presence(redis: &Redis, link: &mut MultiplexedConnection) {
     let before = std::mem::replace(&mut *lock(&redis.shared.presence), random_id());
     if !before.is_empty() {
         let mut pipeline = Pipeline::new();
-        pipeline.cmd("DEL").arg(redis.names().replica(&before)).cmd("SREM").arg(redis.names().replicas()).arg(&before);
+        let kept_ms = redis.present_for().as_millis() as u64;
+        pipeline.cmd("SET").arg(redis.names().replica(&before)).arg(FAREWELL).arg("PX").arg(kept_ms);
+        pipeline.cmd("SREM").arg(redis.names().replicas()).arg(&before);
         let _ = pipeline.ignore_errors().query_async::<redis::Value>(link).await;
     }
 }
@@ -148,9 +152,8 @@ pub(super) async fn replay(redis: &Redis, link: &mut MultiplexedConnection) -> R
             return Ok(());
         }
         redis.order(link, &orders, None).await?;
-        let mut backlog = lock(&redis.shared.backlog);
-        backlog.done(mark);
-        lock(&redis.shared.recent).add(&orders, &redis.names().generation(Scope::All.name()), Instant::now());
+        lock(&redis.shared.backlog).done(mark);
+        orders.iter().for_each(|order| redis.note_changed(order.name()));
     }
 }
 

@@ -56,7 +56,7 @@ struct Shared {
     state: Mutex<State>,
     /// Purges that Redis has not heard of. While there are any, there is no link.
     backlog: Mutex<Backlog>,
-    /// Purges that Redis has confirmed lately, in case that it forgets them.
+    /// Generations that have changed lately, in case that Redis forgets it.
     recent: Mutex<Recent>,
     /// Which server and which of its lives it was that was connected to last, as far as it tells.
     server: Mutex<Option<String>>,
@@ -192,6 +192,11 @@ impl Redis {
         self.is_up() && self.millis(Instant::now()) < self.shared.hears_until.load(Ordering::Acquire)
     }
 
+    /// Remembers that a generation has changed, in case that the server forgets it.
+    pub(super) fn note_changed(&self, name: &str) {
+        lock(&self.shared.recent).add(name, Instant::now());
+    }
+
     /// Carries out purges now, or keeps them until Redis is there, and before anything else is asked of it.
     pub(super) async fn purge(&self, orders: &[Order], question: Option<(&str, &str)>) -> Carried {
         let everything = self.names().generation(Scope::All.name());
@@ -200,7 +205,7 @@ impl Redis {
             if link.is_some() {
                 let carried = self.carry_out(orders, question).await;
                 if carried != Carried::Not {
-                    lock(&self.shared.recent).add(orders, &everything, Instant::now());
+                    orders.iter().for_each(|order| self.note_changed(order.name()));
                     return carried;
                 }
             }

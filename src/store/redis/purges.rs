@@ -1,6 +1,6 @@
 //! Purges, and those that Redis has not heard of yet: kept in their order, and carried out before Redis is used again.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// What becomes of one generation.
@@ -20,10 +20,14 @@ pub(super) struct Backlog {
     added: u64,
 }
 
-/// Purges that Redis has confirmed lately. A server that comes back from an older state of itself, or a replica of it that takes over
-/// before it has heard of everything, brings back what they ended; so they are carried out once more then.
+/// Generations that have changed lately, by one's own purges or as others told. A server that comes back from an older state of itself,
+/// or a replica of it that takes over before it has heard of everything, brings back what was purged; so they are replaced once more then.
 #[derive(Debug, Default)]
-pub(super) struct Recent(VecDeque<(Instant, Order)>);
+pub(super) struct Recent {
+    changed: HashMap<String, Instant>,
+    /// So many have changed that all counts as changed.
+    everything: Option<Instant>,
+}
 
 /// What came of purges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,19 +41,27 @@ pub(in crate::store) enum Carried {
 }
 
 impl Recent {
-    /// Keeps purges for a while. When they become too many, `everything` counts as purged in their stead.
-    pub(super) fn add(&mut self, orders: &[Order], everything: &str, now: Instant) {
-        self.0.retain(|(at, order)| now.duration_since(*at) < RECENT_KEPT && !orders.contains(order));
-        self.0.extend(orders.iter().map(|order| (now, order.clone())));
-        if self.0.len() > ORDERS_MAX {
-            self.0 = VecDeque::from([(now, Order::Replace(everything.to_owned()))]);
+    /// Remembers that a generation has changed.
+    pub(super) fn add(&mut self, name: &str, now: Instant) {
+        if self.everything.is_some_and(|at| now.duration_since(at) < RECENT_KEPT / 2) {
+            return;
+        }
+        self.changed.insert(name.to_owned(), now);
+        if self.changed.len() > RECENT_MAX {
+            self.changed.retain(|_, at| now.duration_since(*at) < RECENT_KEPT);
+            if self.changed.len() > RECENT_MAX / 2 {
+                self.changed.clear();
+                self.everything = Some(now);
+            }
         }
     }
 
-    /// What may have been forgotten.
-    pub(super) fn orders(&self, now: Instant) -> Vec<Order> {
-        let recent = self.0.iter().filter(|(at, _)| now.duration_since(*at) < RECENT_KEPT);
-        recent.map(|(_, order)| order.clone()).collect()
+    /// What may have been forgotten; `everything` is the name of the generation on which all depends.
+    pub(super) fn orders(&self, everything: &str, now: Instant) -> Vec<Order> {
+        let recent = |at: &Instant| now.duration_since(*at) < RECENT_KEPT;
+        let changed = self.changed.iter().filter(|(_, at)| recent(at)).map(|(name, _)| name.as_str());
+        let all = self.everything.as_ref().filter(|at| recent(at)).map(|_| everything);
+        changed.chain(all).map(|name| Order::Replace(name.to_owned())).collect()
     }
 }
 
@@ -100,6 +112,9 @@ impl Backlog {
 /// So many purges are kept one by one.
 const ORDERS_MAX: usize = 4096;
 
+/// So many changed generations are remembered one by one.
+const RECENT_MAX: usize = 16_384;
+
 /// How far back in time a server may fall without bringing purged responses back.
 const RECENT_KEPT: Duration = Duration::from_secs(600);
 
@@ -127,16 +142,19 @@ mod tests {
     }
 
     #[test]
-    fn what_was_carried_out_is_known_for_a_while() {
+    fn what_has_changed_is_known_for_a_while() {
         let (mut recent, now) = (Recent::default(), Instant::now());
-        recent.add(&[delete("a"), delete("b")], "all", now);
-        recent.add(&[delete("a")], "all", now + Duration::from_secs(300));
-        assert_eq!(recent.orders(now + Duration::from_secs(599)), [delete("b"), delete("a")]);
-        assert_eq!(recent.orders(now + Duration::from_secs(601)), [delete("a")]);
-        for number in 0..=ORDERS_MAX {
-            recent.add(&[delete(&number.to_string())], "all", now);
-        }
-        assert_eq!(recent.orders(now)[0], delete("all"));
+        let later = |seconds| now + Duration::from_secs(seconds);
+        recent.add("a", now);
+        recent.add("b", now);
+        recent.add("a", later(300));
+        assert_eq!(recent.orders("all", later(599)).len(), 2);
+        assert_eq!(recent.orders("all", later(601)), [delete("a")]);
+        (0..=RECENT_MAX).for_each(|number| recent.add(&number.to_string(), later(400)));
+        assert_eq!(recent.orders("all", later(400)), [delete("all")]);
+        recent.add("late", later(800));
+        assert_eq!(recent.orders("all", later(800)).len(), 2);
+        assert_eq!(recent.orders("all", later(1100)), [delete("late")]);
     }
 
     #[test]

@@ -181,7 +181,7 @@ async fn sign(redis: &Redis, link: &mut MultiplexedConnection, beats: u64) -> Re
         return Ok(true);
     }
     let mut pipeline = Pipeline::new();
-    pipeline.cmd("SET").arg(names.replica(&id)).arg(1).arg("PX").arg(kept_ms).ignore();
+    pipeline.cmd("SET").arg(names.replica(&id)).arg(kept_ms).arg("PX").arg(kept_ms).ignore();
     pipeline.cmd("SADD").arg(names.replicas()).arg(&id).ignore();
     pipeline.cmd("PEXPIRE").arg(names.replicas()).arg(REPLICAS_KEPT.as_millis() as u64).ignore();
     pipeline.atomic().query_async::<()>(link).await.map(|()| true)
@@ -216,7 +216,7 @@ impl Redis {
 
     /// For how long after its last sign of life this replica counts as present: longer than it relies on what it has heard, and where
     /// memory goes on without Redis, longer than that.
-    fn present_for(&self) -> Duration {
+    pub(super) fn present_for(&self) -> Duration {
         let options = self.options();
         let alone = match options.when_down {
             WhenDown::Memory => options.memory_ttl_when_down + options.heartbeat * HEARD_BEATS,
@@ -229,7 +229,9 @@ impl Redis {
     pub(in crate::store) async fn leave(&self) {
         let (names, id) = (self.names(), self.presence());
         let mut pipeline = Pipeline::new();
-        pipeline.cmd("DEL").arg(names.replica(&id)).ignore().cmd("SREM").arg(names.replicas()).arg(&id).ignore();
+        let kept_ms = self.present_for().as_millis() as u64;
+        pipeline.cmd("SET").arg(names.replica(&id)).arg(FAREWELL).arg("PX").arg(kept_ms).ignore();
+        pipeline.cmd("SREM").arg(names.replicas()).arg(&id).ignore();
         self.run::<()>(pipeline).await;
     }
 
@@ -257,6 +259,9 @@ const HEARD_BEATS: u32 = 3;
 
 /// For so many heartbeats a replica counts as present. More than the above: who is silent for so long relies on nothing any more.
 const PRESENT_BEATS: u32 = 4;
+
+/// The sign of a replica that is gone for good.
+pub(super) const FAREWELL: &str = "farewell";
 
 /// The list of replicas is kept alive every so many heartbeats.
 const RENEW_EVERY: u64 = 5;
