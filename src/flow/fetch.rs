@@ -146,7 +146,9 @@ impl Proxy {
             return None;
         }
         match self.plan(arrival, asked, admitted, found, now) {
-            Plan::Serve(tier, stored) => Some(respond::hit(&arrival.parts.method, fields, tier, &stored, now)),
+            Plan::Serve(tier, stored) => {
+                Some(respond::hit(&arrival.parts.method, fields, tier, &stored, stored.head.ttl(now), now))
+            }
             _ => None,
         }
     }

@@ -180,10 +180,10 @@ impl Proxy {
         let plan = self.plan(&arrival, &asked, &admitted, found, now);
         let errand = |validating| Errand { admitted, asked: &asked, validating, budget };
         let (response, outcome) = match plan {
-            Plan::Serve(tier, stored) => respond::hit(method, fields, tier, &stored, now),
+            Plan::Serve(tier, stored) => respond::hit(method, fields, tier, &stored, stored.head.ttl(now), now),
             Plan::ServeAndRefresh(tier, stored) => {
                 self.refresh(&arrival, errand(stored.head.has_validator().then(|| stored.clone())));
-                respond::hit_softened(method, fields, tier, &stored, now)
+                respond::hit(method, fields, tier, &stored, NO_LONGER_FRESH, now)
             }
             Plan::Validate(stored, why) => self.fetch(&arrival, errand(Some(stored)), why, now).await,
             Plan::Fetch(why) => self.fetch(&arrival, errand(None), why, now).await,
@@ -243,6 +243,9 @@ impl Proxy {
         }
     }
 }
+
+/// The seconds that a response stays fresh which a soft purge has made stale: until the purge, whenever that was, it was.
+const NO_LONGER_FRESH: i64 = 0;
 
 /// RFC 9211 §2.2 has words for two kinds of going past the cache.
 fn forward_of(why: &Bypass) -> Forward {

@@ -13,26 +13,16 @@ use http::header::{AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETR
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use std::time::SystemTime;
 
-/// A hit: a response made of a stored one, and what is to be said about it.
+/// A hit: a response made of a stored one, and what is to be said about it: for how many seconds it stays fresh.
 pub(super) fn hit(
     method: &Method,
     request: &HeaderMap,
     tier: Tier,
     stored: &StoredResponse,
+    ttl: i64,
     now: SystemTime,
 ) -> (Response<Body>, Outcome) {
-    (from_store(method, request, stored, now), Outcome::hit(tier, stored.head.ttl(now)))
-}
-
-/// The same for a stored response that a soft purge has made stale: it has been fresh until now.
-pub(super) fn hit_softened(
-    method: &Method,
-    request: &HeaderMap,
-    tier: Tier,
-    stored: &StoredResponse,
-    now: SystemTime,
-) -> (Response<Body>, Outcome) {
-    (from_store(method, request, stored, now), Outcome::hit(tier, 0))
+    (from_store(method, request, stored, now), Outcome::hit(tier, ttl))
 }
 
 /// A response made of a stored one (§4), or the 304 that the client's condition asks for (§4.3.2).
