@@ -39,7 +39,7 @@ pub mod watch {
 
     /// The watch of a tag, by its place among the names.
     pub fn of_tag(tag: &str) -> usize {
-        named(b't', tag).0 as usize % COMMON
+        (named(b't', tag).0 >> 64) as usize % COMMON
     }
 
     /// The watch that all tags have in common.
@@ -168,9 +168,21 @@ impl Scopes {
 /// So many colons of a tag make prefixes that can be purged.
 const COLONS_MAX: usize = 8;
 
+impl ScopeName {
+    /// Whether many responses lie in it whatever they are about: everything, a route, a beginning of tags, a watch.
+    pub fn is_shared(self) -> bool {
+        self.0 & SHARED != 0
+    }
+}
+
+/// The bit of a name that says so.
+const SHARED: u128 = 1;
+
 fn named(kind: u8, text: &str) -> ScopeName {
     let digest: [u8; 32] = Sha256::new().chain_update([kind]).chain_update(text.as_bytes()).finalize().into();
-    ScopeName(u128::from_be_bytes(*digest.first_chunk().expect("SHA-256 has 32 octets")))
+    let hash = u128::from_be_bytes(*digest.first_chunk().expect("SHA-256 has 32 octets"));
+    let shared = if matches!(kind, b'a' | b'r' | b'u' | b'w') { SHARED } else { 0 };
+    ScopeName(hash & !SHARED | shared)
 }
 
 impl fmt::Display for ScopeName {
@@ -218,6 +230,16 @@ mod tests {
         assert!(!lies_in(Scope::Target("/c/42".into())) && !lies_in(Scope::Route("eu:vip".into())));
         assert_eq!(scopes.tags, ["eu:customer:42", "eu:vip"]);
         assert_eq!(scopes.names.len(), 8);
+    }
+
+    #[test]
+    fn a_name_tells_whether_many_share_it() {
+        for scope in [Scope::All, Scope::Route("r".into()), Scope::TagsUnder("a:".into()), Scope::Fetches] {
+            assert!(scope.name().is_shared(), "{scope}");
+        }
+        for scope in [Scope::Tag("a:b".into()), Scope::Target("/a".into()), Scope::Path("/a".into())] {
+            assert!(!scope.name().is_shared(), "{scope}");
+        }
     }
 
     #[test]

@@ -63,6 +63,19 @@ pub(super) struct Known {
     pub(super) news: u64,
     /// Redis keeps it until then, at least.
     kept_until: Option<Instant>,
+    /// It was made here, for a response that was not stored yet: nothing else is known to depend on it.
+    is_new: bool,
+}
+
+/// What is to be done about the time that Redis keeps a generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeping {
+    /// Nothing.
+    Right,
+    /// It ends before what depends on it.
+    Lengthen,
+    /// It was made for longer than its only response lasts.
+    Shorten,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -139,7 +152,7 @@ impl Generations {
             }
         }
         let verified = if self.are_shared { UNREAD } else { self.epoch() };
-        let known = Known { value: Value::Unknown, news: 0, kept_until: None };
+        let known = Known { value: Value::Unknown, news: 0, kept_until: None, is_new: false };
         let cell =
             Arc::new(Cell { name, stamp: AtomicU64::new(0), verified: AtomicU64::new(verified), known: Mutex::new(known) });
         cells.insert(name, Arc::downgrade(&cell));
@@ -250,7 +263,7 @@ impl Generations {
     }
 
     fn lock(&self, name: ScopeName) -> MutexGuard<'_, HashMap<ScopeName, Weak<Cell>, RandomState>> {
-        self.cells[name.0 as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+        self.cells[(name.0 >> 64) as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -259,14 +272,27 @@ impl Cell {
         self.name
     }
 
-    /// Whether Redis is known to keep it until `until`.
-    pub(super) fn is_kept_until(&self, until: Instant) -> bool {
-        self.lock().kept_until.is_some_and(|kept| kept >= until)
+    /// What is to be done for a response that ends at `ends`, if a generation may outlive it until `kept`.
+    pub(super) fn keeping(&self, ends: Instant, kept: Instant) -> Keeping {
+        let known = self.lock();
+        match known.kept_until {
+            Some(until) if until < ends => Keeping::Lengthen,
+            Some(until) if known.is_new && until > kept && !self.name.is_shared() => Keeping::Shorten,
+            Some(_) => Keeping::Right,
+            None => Keeping::Lengthen,
+        }
     }
 
-    /// Takes note until when Redis keeps it.
+    /// Takes note that it was made here, and until when Redis keeps it.
+    pub(super) fn note_made(&self, until: Instant) {
+        let mut known = self.lock();
+        (known.kept_until, known.is_new) = (Some(until), true);
+    }
+
+    /// Takes note until when Redis keeps it, for what is stored now.
     pub(super) fn note_kept_until(&self, until: Instant) {
-        self.lock().kept_until = Some(until);
+        let mut known = self.lock();
+        (known.kept_until, known.is_new) = (Some(until), false);
     }
 
     /// Counts a change. The stamp changes before the cell counts as verified, so who sees the latter sees the former.
@@ -621,9 +647,9 @@ mod tests {
     #[test]
     fn cells_that_nothing_depends_on_are_forgotten() {
         let generations = Generations::new(false);
-        let kept: Vec<Held> = (0..1_000).map(|name| generations.hold([ScopeName(name)])).collect();
+        let kept: Vec<Held> = (0..1_000).map(|name| generations.hold([ScopeName(name << 64)])).collect();
         for name in 0..200_000 {
-            generations.hold([ScopeName(1_000 + name)]);
+            generations.hold([ScopeName((1_000 + name) << 64)]);
         }
         let known: usize = generations.cells.iter().map(|cells| cells.lock().unwrap().len()).sum();
         assert!(known < 3 * kept.len() + SHARDS * CELLS_MIN * 2, "{known}");

@@ -2,7 +2,7 @@
 //!
 //! A hit is one round trip: the value, and those of its generations that this process does not know currently.
 
-use super::generations::{Cell, Noted};
+use super::generations::{Cell, Keeping, Noted};
 use super::held::{Held, Standing};
 use super::record::{self, Record, Recorded};
 use super::redis::{Redis, Unavailable};
@@ -113,7 +113,7 @@ impl Store {
             for (noted, (generation, is_ours)) in missing.iter().zip(made) {
                 self.generations.learn(noted, generation);
                 if is_ours {
-                    noted.cell.note_kept_until(kept_until);
+                    noted.cell.note_made(kept_until);
                 }
             }
         }
@@ -169,14 +169,19 @@ impl Store {
         }
         // The generations outlive what depends on them, here and in Redis.
         let (now, kept_for) = (Instant::now(), outliving(keep));
-        let short = response.held.cells().filter(|cell| !cell.is_kept_until(now + keep));
-        let short = self.generations.to_read_again(short, self.generations.epoch());
-        let names: Vec<String> = short.iter().map(|noted| redis.names().generation(noted.cell.name())).collect();
-        if values.is_empty() && names.is_empty() {
+        let kept = response.held.cells().map(|cell| {
+            let keeping = cell.keeping(now + keep, now + kept_for);
+            (cell, keeping)
+        });
+        let (cells, keeping): (Vec<_>, Vec<_>) = kept.filter(|(_, keeping)| *keeping != Keeping::Right).unzip();
+        let changed = self.generations.to_read_again(cells, self.generations.epoch());
+        let name = |noted: &Noted| redis.names().generation(noted.cell.name());
+        let keep: Vec<(String, Keeping)> = changed.iter().map(name).zip(keeping).collect();
+        if values.is_empty() && keep.is_empty() {
             return false;
         }
-        let Some(now_there) = redis.write(values, &names, kept_for).await else { return false };
-        for (noted, generation) in short.iter().zip(now_there) {
+        let Some(now_there) = redis.write(values, &keep, kept_for).await else { return false };
+        for (noted, generation) in changed.iter().zip(now_there) {
             noted.cell.note_kept_until(now + kept_for);
             self.generations.learn(noted, generation);
         }
@@ -328,7 +333,7 @@ fn outliving(keep: Duration) -> Duration {
 }
 
 /// A generation ends after the last that depends on it.
-const GENERATION_MARGIN: Duration = Duration::from_secs(60);
+const GENERATION_MARGIN: Duration = Duration::from_secs(5);
 
 /// It is made for so long: while its first response is fetched. When that is stored, it is kept for longer; but whoever asks for
 /// what does not exist leaves it behind for no longer than this.

@@ -3,7 +3,7 @@
 use super::names::Named;
 use super::purges::{Carried, Order};
 use super::{CONCERNS_ALL, Redis, Refused, TOO_SLOW, Unavailable, WRITE_PAUSE, Writing, code, lock};
-use crate::store::generations::Generation;
+use crate::store::generations::{Generation, Keeping};
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisResult, Value};
@@ -78,12 +78,12 @@ impl Redis {
         Ok(made.collect())
     }
 
-    /// Writes values, each with its time to live, and keeps generations for longer. Says which generations there are then, if Redis
-    /// took it all.
+    /// Writes values, each with its time to live, and sees to it that generations are kept for so long. Says which there are then, if
+    /// Redis took it all.
     pub(in crate::store) async fn write(
         &self,
         values: Vec<(String, Vec<u8>, Duration)>,
-        keep: &[String],
+        keep: &[(String, Keeping)],
         kept_for: Duration,
     ) -> Option<Vec<Option<Generation>>> {
         if self.writes_are_paused() {
@@ -92,12 +92,15 @@ impl Redis {
         let mut pipeline = Pipeline::with_capacity(values.len() + 2 * keep.len() + 1);
         let names: Vec<String> = values.iter().map(|(name, ..)| name.clone()).collect();
         // First, so that a generation does not end between the two.
-        for name in keep {
-            pipeline.cmd("PEXPIRE").arg(name).arg(millis(kept_for));
-            if self.shared.knows_gt.load(Ordering::Relaxed) {
-                pipeline.arg("GT");
-            }
-            pipeline.ignore();
+        let knows_gt = self.shared.knows_gt.load(Ordering::Relaxed);
+        for (name, keeping) in keep {
+            match (knows_gt, keeping) {
+                (true, Keeping::Lengthen) => pipeline.cmd("PEXPIRE").arg(name).arg(millis(kept_for)).arg("GT").ignore(),
+                (true, Keeping::Shorten) => pipeline.cmd("PEXPIRE").arg(name).arg(millis(kept_for)).arg("LT").ignore(),
+                // An older Redis would take any time for what others keep for longer.
+                (false, Keeping::Lengthen) => pipeline.cmd("PEXPIRE").arg(name).arg(millis(kept_for.max(KEPT_BLINDLY))).ignore(),
+                (_, Keeping::Right | Keeping::Shorten) => &mut pipeline,
+            };
             // Redis tells nobody of his own changes (NOLOOP), and a change by another just before this one then counts as one's own.
             pipeline.cmd("GET").arg(name);
         }
@@ -303,6 +306,9 @@ fn generation(value: &Value) -> Option<Generation> {
 fn millis(duration: Duration) -> u64 {
     (duration.as_millis() as u64).max(1)
 }
+
+/// How long generations are kept where it cannot be said that no shorter time is meant.
+const KEPT_BLINDLY: Duration = Duration::from_secs(24 * 3600);
 
 /// Of so many keys it is looked at how many are responses.
 const SAMPLE_COUNT: usize = 1000;
