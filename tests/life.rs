@@ -420,6 +420,8 @@ async fn the_command_line_purges_looks_sets_and_shows() {
     let (code, shown, _) = asked(&["purge", "--url", "/a", "--wait"], "t0ken").await;
     assert!(code == Some(0) && shown.contains("\"reach\": \"here\""), "{shown}");
     program.client().get("/a").await.is("one").forwarded("uri-miss");
+    let (code, shown, error) = asked(&["purge", "--url", "/a", "--refresh"], "t0ken").await;
+    assert!(code == Some(0) && shown.contains("refreshing"), "{shown} {error}");
     let (code, _, error) = asked(&["purge"], "t0ken").await;
     assert!(code == Some(1) && error.contains("nothing to purge"), "{error}");
     assert!(asked(&["purges"], "t0ken").await.1.contains("url /a"));

@@ -184,6 +184,7 @@ pub(super) fn purge(args: &PurgeArgs, sources: &Sources) -> ExitCode {
         ("every_query", args.every_query),
         ("all", args.all),
         ("soft", args.soft),
+        ("refresh", args.refresh),
         ("wait", args.wait),
         ("dry_run", args.dry_run),
     ];
