@@ -95,7 +95,7 @@ impl Purge {
         if wait_ms.is_some_and(|ms| ms > WAIT_MS_MAX) {
             return Err(format!("\"wait_ms\" is more than {WAIT_MS_MAX}"));
         }
-        if searched.is_some() && (order.soft || order.refresh || order.wait || order.dry_run || !scopes.is_empty()) {
+        if searched.is_some() && (order.soft || order.refresh || wait_ms.is_some() || order.dry_run || !scopes.is_empty()) {
             let why = "such a pattern is looked for in the background, so it stands alone, without \"soft\", \"refresh\", \"wait\" and \"dry_run\"; \
                        a `*` at the end, behind a colon, is done at once: \"customer:*\"";
             return Err(why.to_owned());

@@ -152,14 +152,14 @@ impl Store {
         tokio::time::sleep(redis.options().write_timeout).await;
         let mut cursor = 0;
         loop {
-            let (next, found) = look_into(redis, cursor).await.ok_or("Redis stopped to answer")?;
+            let (next, found) = look_into(redis, cursor).await.ok_or("Redis stopped answering; purge again")?;
             let tags = found.iter().flat_map(|(_, found)| &found.tags).filter(|tag| matches(&job.pattern, tag));
             let tags: BTreeSet<&String> = tags.collect();
             job.lock().looked_at += found.len() as u64;
             if !tags.is_empty() {
                 let scopes: Vec<Scope> = tags.iter().map(|tag| Scope::Tag((*tag).clone())).collect();
                 if self.purge(&scopes, false, None).await == Reach::HereFirst {
-                    return Err("Redis stopped to answer".to_owned());
+                    return Err("Redis stopped answering; purge again".to_owned());
                 }
                 job.lock().tags += scopes.len() as u64;
             }
