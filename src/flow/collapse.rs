@@ -39,8 +39,8 @@ pub(super) type FlightKey = (u128, u128);
 pub(super) enum Landing {
     /// Its body is coming in, and may be stored.
     Streaming(Arc<StoredHead>, Arc<Spool>),
-    /// There is a stored response to answer with, which the origin has just confirmed.
-    Confirmed(Arc<StoredResponse>),
+    /// There is a stored response to answer with: the origin has just confirmed it, or another replica has just stored it.
+    Stored(Arc<StoredResponse>),
     /// The response is the leader's alone: it cannot be stored, so it cannot be shared.
     Unshared,
     /// There is no response.
@@ -84,8 +84,8 @@ struct Flight {
     key: CacheKey,
     /// The generations that held before the fetch began, and what had been heard of purges then; not there while it has not begun.
     began: OnceLock<(Held, WatchMark)>,
-    /// The tags that the response turned out to have beside those of the rule; set before it lands.
-    tags: OnceLock<Box<[usize]>>,
+    /// The watches of the tags that the response turned out to have, by their places; set before it lands.
+    watches: OnceLock<Box<[usize]>>,
     landing: watch::Sender<Option<Landing>>,
     followers: AtomicUsize,
 }
@@ -104,7 +104,7 @@ impl Collapser {
             let flight = Flight {
                 key: key.clone(),
                 began: OnceLock::new(),
-                tags: OnceLock::new(),
+                watches: OnceLock::new(),
                 landing,
                 followers: AtomicUsize::new(0),
             };
@@ -156,9 +156,9 @@ impl Lease {
         let _ = self.flight.began.set((held.clone(), mark));
     }
 
-    /// Notes the tags that the response names itself.
-    pub(super) fn tag(&self, tags: &[String]) {
-        let _ = self.flight.tags.set(store::watches_of(tags).collect());
+    /// Notes the tags of a response that names some itself.
+    pub(super) fn note_tags(&self, tags: &[String]) {
+        let _ = self.flight.watches.set(store::watches_of(tags).collect());
     }
 
     /// Tells the followers, present and future, what became of the fetch.
@@ -188,12 +188,13 @@ impl Following {
 
     /// Whether a tag that the response names itself may have been purged between the beginning of the fetch and the moment of `mark`.
     fn is_outdated(&self, mark: &WatchMark) -> bool {
-        let (Some(tags), Some((_, began))) = (self.flight.tags.get(), self.flight.began.get()) else { return false };
-        mark.has_news_since(began, tags.iter().copied())
+        let (Some(watches), Some((_, began))) = (self.flight.watches.get(), self.flight.began.get()) else { return false };
+        mark.has_news_since(began, watches.iter().copied())
     }
 
-    /// Waits for the fetch to land, for a request that came when this had been heard of purges.
-    pub(super) async fn landed(&mut self, mark: &WatchMark) -> Landed {
+    /// Waits for the fetch to land, for a request that came when this had been heard of purges. `holds` says whether what depends on
+    /// these generations may still be used.
+    pub(super) async fn landed(&mut self, mark: &WatchMark, holds: impl FnOnce(&Held) -> bool) -> Landed {
         // Not `borrow_and_update`: a lease that was dropped since we joined has left no landing, only a change, and that change
         // must still be unseen when it is waited for.
         let mut landed = self.landing.borrow().clone();
@@ -203,6 +204,8 @@ impl Following {
         match landed {
             None => Landed::Never,
             Some(_) if self.is_outdated(mark) => Landed::BeforePurge,
+            // It may have been found a moment before the purge, by a leader that was still looking.
+            Some(Landing::Stored(stored)) if !holds(&stored.held) => Landed::BeforePurge,
             Some(landing) => Landed::With(landing),
         }
     }
@@ -220,6 +223,7 @@ const UNSTORABLE_MAX: usize = 16_384;
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings {
     use super::*;
+    use crate::store::tests::explore;
     use shuttle::{future, thread};
 
     /// Requests join and leave, and their leaders land or give up: everybody hears of it, nobody waits for ever, nothing is left over.
@@ -239,7 +243,7 @@ mod interleavings {
                             }
                         }
                         Joined::Follower(mut following) => {
-                            let landed = future::block_on(following.landed(&WatchMark::default()));
+                            let landed = future::block_on(following.landed(&WatchMark::default(), |_| true));
                             assert_eq!(matches!(landed, Landed::With(_)), lands);
                         }
                         Joined::Alone => panic!("there is room"),
@@ -252,18 +256,13 @@ mod interleavings {
         explore(move || scenario(true), 10_000);
         explore(move || scenario(false), 10_000);
     }
-
-    /// Runs a scenario in so many random orders, with stacks that are large enough for what is made on them.
-    fn explore(scenario: impl Fn() + Send + Sync + 'static, orders: usize) {
-        let mut config = shuttle::Config::new();
-        config.stack_size = 1 << 20;
-        shuttle::Runner::new(shuttle::scheduler::RandomScheduler::new(orders), config).run(scenario);
-    }
 }
 
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests {
     use super::*;
+    use crate::store::tests::response;
+    use http::HeaderMap;
 
     fn collapser(followers_max: usize) -> Arc<Collapser> {
         Collapser::new(followers_max, Duration::from_secs(10), Clock::movable())
@@ -285,7 +284,7 @@ mod tests {
         let Joined::Follower(mut follower) = join(&collapser, "a") else { panic!("the second follows") };
         assert!(matches!(join(&collapser, "b"), Joined::Leader(_)));
         lease.land(Landing::Unshared);
-        assert!(matches!(follower.landed(&WatchMark::default()).await, Landed::With(Landing::Unshared)));
+        assert!(matches!(follower.landed(&WatchMark::default(), |_| true).await, Landed::With(Landing::Unshared)));
         drop(lease);
         assert_eq!(collapser.under_way(), 0);
     }
@@ -295,7 +294,7 @@ mod tests {
         let collapser = collapser(10);
         let Joined::Leader(lease) = join(&collapser, "a") else { panic!("the first leads") };
         let Joined::Follower(mut follower) = join(&collapser, "a") else { panic!("the second follows") };
-        let waiting = tokio::spawn(async move { follower.landed(&WatchMark::default()).await });
+        let waiting = tokio::spawn(async move { follower.landed(&WatchMark::default(), |_| true).await });
         tokio::task::yield_now().await;
         drop(lease);
         assert!(matches!(waiting.await.unwrap(), Landed::Never));
@@ -308,8 +307,19 @@ mod tests {
         let Joined::Leader(lease) = join(&collapser, "a") else { panic!("the first leads") };
         let Joined::Follower(mut follower) = join(&collapser, "a") else { panic!("the second follows") };
         drop(lease);
-        let landed = tokio::time::timeout(Duration::from_secs(5), follower.landed(&WatchMark::default())).await;
+        let landed = tokio::time::timeout(Duration::from_secs(5), follower.landed(&WatchMark::default(), |_| true)).await;
         assert!(matches!(landed.expect("the follower is woken"), Landed::Never));
+    }
+
+    #[tokio::test]
+    async fn what_was_found_before_a_purge_is_not_for_those_who_came_after_it() {
+        let collapser = collapser(10);
+        let Joined::Leader(lease) = join(&collapser, "a") else { panic!("the first leads") };
+        let Joined::Follower(mut follower) = join(&collapser, "a") else { panic!("the second follows") };
+        // A leader that found what another replica has stored never began a fetch of its own.
+        lease.land(Landing::Stored(Arc::new(response("a", "old", &[], &HeaderMap::new()))));
+        assert!(matches!(follower.landed(&WatchMark::default(), |_| false).await, Landed::BeforePurge));
+        assert!(matches!(follower.landed(&WatchMark::default(), |_| true).await, Landed::With(Landing::Stored(_))));
     }
 
     #[tokio::test]
@@ -324,7 +334,7 @@ mod tests {
         assert!(matches!(collapser.join((key("a").hash(), 0), &key("a"), Some(&follower)), Joined::Follower(_)));
         before.land(Landing::Unshared);
         drop(before);
-        assert!(matches!(follower.landed(&WatchMark::default()).await, Landed::With(Landing::Unshared)));
+        assert!(matches!(follower.landed(&WatchMark::default(), |_| true).await, Landed::With(Landing::Unshared)));
         assert!(matches!(join(&collapser, "a"), Joined::Follower(_)));
         drop(after);
         assert_eq!(collapser.under_way(), 0);

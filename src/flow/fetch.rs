@@ -63,7 +63,7 @@ impl Proxy {
                 Joined::Follower(following) if !self.began_late_enough(&following, &mut errand.budget).await => {
                     outdated = Some(following)
                 }
-                Joined::Follower(mut following) => match following.landed(&mark).await {
+                Joined::Follower(mut following) => match following.landed(&mark, |held| self.store.is_unbroken(held)).await {
                     Landed::BeforePurge => outdated = Some(following),
                     Landed::With(landing) => match self.follow(arrival, asked, landing, why) {
                         Followed::Answered(response, outcome) => return (*response, outcome),
@@ -162,13 +162,13 @@ impl Proxy {
         let (response, outcome) = match landing {
             Landing::Unshared => return Followed::Unshared,
             // The fetch may have landed long ago, and its body be under way still.
-            Landing::Confirmed(stored) if !may_reuse(&stored.head) => return Followed::Unshared,
+            Landing::Stored(stored) if !may_reuse(&stored.head) => return Followed::Unshared,
             Landing::Streaming(head, _) if !may_reuse(&head) => return Followed::Unshared,
             Landing::Failed(error) => {
                 let failed = Outcome::forwarded(Ending::Error, why, respond::reason_of(&error));
                 (respond::origin_failed(&error), failed)
             }
-            Landing::Confirmed(stored) if stored.head.selection.matches(fields) => {
+            Landing::Stored(stored) if stored.head.selection.matches(fields) => {
                 let response = respond::from_store(&arrival.parts.method, fields, &stored, now);
                 (response, outcome.collapsed(stored.head.ttl(now)))
             }
@@ -179,7 +179,7 @@ impl Proxy {
                     (respond::from_fetch(fields, &head, Some(now), body), outcome.collapsed(head.ttl(now)))
                 }
             },
-            Landing::Confirmed(_) | Landing::Streaming(..) => return Followed::OtherVariant,
+            Landing::Stored(_) | Landing::Streaming(..) => return Followed::OtherVariant,
         };
         Followed::Answered(Box::new(response), outcome)
     }

@@ -70,7 +70,7 @@ impl Proxy {
                 match self.for_all_replicas(&key, lease, &asked, &scopes).await {
                     Among::Here(replica_lease) => replica_lease,
                     Among::Elsewhere(stored) => {
-                        lease.land(Landing::Confirmed(stored.clone()));
+                        lease.land(Landing::Stored(stored.clone()));
                         let _ = answer.send(Answer::Elsewhere(stored));
                         return;
                     }
@@ -131,7 +131,7 @@ impl Proxy {
             let further = scopes.add_tags(tags).to_vec();
             held = self.store.hold_tags(&held, &watch, &scopes.tags, &further, &mut budget).await;
             if let Some(lease) = &lease {
-                lease.tag(&scopes.tags);
+                lease.note_tags(&scopes.tags);
             }
         }
         let got = Got { status: parts.status, fields: &parts.headers, body_bytes, has_certain_end, times };
@@ -143,7 +143,7 @@ impl Proxy {
             let response = if is_kept { self.store.insert(response, replica_lease) } else { Arc::new(response) };
             if let Some(lease) = &lease {
                 let may_share = is_kept && response.head.is_fresh(times.received);
-                lease.land(if may_share { Landing::Confirmed(response.clone()) } else { Landing::Unshared });
+                lease.land(if may_share { Landing::Stored(response.clone()) } else { Landing::Unshared });
             }
             let _ = answer.send(Answer::Confirmed(response, is_kept));
             return;

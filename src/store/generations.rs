@@ -330,6 +330,7 @@ const OFTEN_MAX: usize = 16_384;
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings {
     use super::super::held::Standing;
+    use super::super::tests::explore;
     use super::*;
     use shuttle::thread;
 
@@ -391,13 +392,6 @@ mod interleavings {
             using.into_iter().for_each(|using| using.join().unwrap());
         };
         explore(scenario, 20_000);
-    }
-
-    /// Runs a scenario in so many random orders, with stacks that are large enough for what is made on them.
-    fn explore(scenario: impl Fn() + Send + Sync + 'static, orders: usize) {
-        let mut config = shuttle::Config::new();
-        config.stack_size = 1 << 20;
-        shuttle::Runner::new(shuttle::scheduler::RandomScheduler::new(orders), config).run(scenario);
     }
 }
 
@@ -463,8 +457,7 @@ mod tests {
 
         fn tell(&mut self, but: Option<usize>, news: Option<ScopeName>) {
             let done = self.purges.len();
-            for (index, replica) in self.replicas.iter_mut().enumerate().filter(|(index, _)| Some(*index) != but) {
-                let _ = index;
+            for (_, replica) in self.replicas.iter_mut().enumerate().filter(|(index, _)| Some(*index) != but) {
                 replica.news.push_back((news, done));
             }
         }

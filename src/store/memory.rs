@@ -1,5 +1,6 @@
 //! The tier in this process: bounded by octets, evicting by S3-FIFO-like rank (`quick_cache`), variants side by side.
 
+use super::generations::DOUBTED;
 use super::response::StoredResponse;
 use crate::rules::CacheKey;
 use crate::semantics::vary::Selection;
@@ -240,9 +241,6 @@ const SHARDS: usize = 4;
 /// What the number of entries is guessed from, which sizes the memory of recently evicted keys.
 const TYPICAL_WEIGHT: u64 = 3072;
 
-/// What was replaced in Redis counts as checked in no epoch.
-const DOUBTED: u64 = 0;
-
 /// Counters of replacements.
 const NEWS: usize = 256;
 
@@ -251,7 +249,7 @@ const VARIANTS_MAX: usize = 64;
 
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings {
-    use super::super::tests::response;
+    use super::super::tests::{explore, response};
     use super::*;
     use shuttle::thread;
 
@@ -286,13 +284,6 @@ mod interleavings {
             }
         };
         explore(scenario, 20_000);
-    }
-
-    /// Runs a scenario in so many random orders, with stacks that are large enough for what is made on them.
-    fn explore(scenario: impl Fn() + Send + Sync + 'static, orders: usize) {
-        let mut config = shuttle::Config::new();
-        config.stack_size = 1 << 20;
-        shuttle::Runner::new(shuttle::scheduler::RandomScheduler::new(orders), config).run(scenario);
     }
 }
 

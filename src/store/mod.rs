@@ -403,4 +403,12 @@ pub(crate) mod tests {
         let key = CacheKey::from_parts(key.to_owned().into());
         StoredResponse { key, head, body: body.to_owned().into(), tags: Vec::new(), held }
     }
+
+    /// Runs a scenario in so many random orders, with stacks that are large enough for what is made on them.
+    #[cfg(feature = "shuttle")]
+    pub(crate) fn explore(scenario: impl Fn() + Send + Sync + 'static, orders: usize) {
+        let mut config = shuttle::Config::new();
+        config.stack_size = 1 << 20;
+        shuttle::Runner::new(shuttle::scheduler::RandomScheduler::new(orders), config).run(scenario);
+    }
 }
