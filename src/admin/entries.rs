@@ -3,10 +3,10 @@
 use super::auth::Caller;
 use super::purge::Purge;
 use crate::flow::Proxy;
-use crate::rules::{Admission, Admitted, Caching, Forwarding};
+use crate::rules::{Admission, Admitted, Caching, Forwarding, Scope};
 use crate::semantics::vary::Selection;
 use crate::semantics::{Lifetime, Source, StoredHead, Times, age, date};
-use crate::store::{Lookup, Reach, StoredResponse, Tier};
+use crate::store::{Lookup, Put, Reach, StoredResponse, Tier};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, HOST, LAST_MODIFIED};
 use http::request::Parts;
@@ -139,17 +139,27 @@ impl Entry {
         let head = StoredHead::new(StatusCode::OK, kept, times, lifetime, Selection::empty());
         let body_bytes = body.len();
         let key = admitted.key.clone();
-        let is_kept = store.put(StoredResponse { key, head, body, tags: scopes.tags.clone(), held }).await;
-        info!(url = self.url, ttl_s = ttl.as_secs(), body_bytes, is_kept, by = caller.name, from = %caller.address, "entry_set");
-        let status = match (is_kept, purged) {
-            (false, _) => StatusCode::SERVICE_UNAVAILABLE,
-            (true, Reach::HereFirst) => StatusCode::ACCEPTED,
-            (true, _) => StatusCode::OK,
+        let put = store.put(StoredResponse { key, head, body, tags: scopes.tags.clone(), held }).await;
+        let is_stored = matches!(put, Put::Stored | Put::HereAlone);
+        info!(url = self.url, ttl_s = ttl.as_secs(), body_bytes, is_stored, by = caller.name, from = %caller.address, "entry_set");
+        let (status, why) = match (put, purged) {
+            (Put::NotStored(why), _) => (StatusCode::SERVICE_UNAVAILABLE, Some(why.as_str())),
+            (Put::Unconfirmed, _) => (StatusCode::SERVICE_UNAVAILABLE, Some("Redis has not confirmed it; set it again")),
+            (Put::HereAlone, _) => {
+                (StatusCode::ACCEPTED, Some("larger than redis.value_max: only the memory of this process has it"))
+            }
+            (Put::Stored, Reach::HereFirst) => {
+                (StatusCode::ACCEPTED, Some("Redis cannot be asked: only the memory of this process has it"))
+            }
+            (Put::Stored, _) => (StatusCode::OK, None),
         };
-        let report = json!({
-            "url": self.url, "route": admitted.route.name, "stored": is_kept, "ttl": ttl.as_secs(),
+        let mut report = json!({
+            "url": self.url, "route": admitted.route.name, "stored": is_stored, "ttl": ttl.as_secs(),
             "tags": scopes.tags, "body_bytes": body_bytes, "reach": purged.as_str(),
         });
+        if let Some(why) = why {
+            report["why"] = json!(why);
+        }
         Answer::Json(status, report)
     }
 
@@ -218,9 +228,9 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn tag(tag: String) -> Result<String, String> {
-    match tag.is_empty() || tag.contains(['*', ',']) || tag.chars().any(|sign| sign.is_whitespace() || sign.is_control()) {
-        true => Err(format!("{tag:?} is no tag: it has a blank, a comma or a `*`, or nothing")),
-        false => Ok(tag),
+    match Scope::of_tag(&tag) {
+        Some(_) => Ok(tag),
+        None => Err(format!("{tag:?} is no tag: it is empty, or has a `*`")),
     }
 }
 
@@ -267,7 +277,7 @@ mod tests {
         check("url=http://h/&ttl=soon", "no ttl");
         check("url=http://h/&ttl=0", "no ttl");
         check("url=http://h/&header=x", "no header field");
-        check("url=http://h/&tag=a b", "no tag");
+        check("url=http://h/&tag=a*", "no tag");
         check("url=http://[h/", "no URL");
     }
 }

@@ -15,7 +15,7 @@ use tracing::info;
 /// What is to be purged, as it was written. Several kinds at once are purged together.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Order {
+pub(super) struct PurgeRequest {
     tags: Vec<String>,
     pattern: Option<String>,
     url: Option<String>,
@@ -29,7 +29,7 @@ pub(super) struct Order {
     dry_run: bool,
 }
 
-/// An order that can be carried out.
+/// A purge that can be carried out.
 #[derive(Debug)]
 pub(super) struct Purge {
     scopes: Vec<Scope>,
@@ -45,72 +45,74 @@ pub(super) struct Purge {
 impl Purge {
     /// Reads the JSON of a request.
     pub(super) fn read(json: &[u8], rules: &RuleSet) -> Result<Purge, String> {
-        let order: Order = serde_json::from_slice(json).map_err(|error| format!("the body is not a purge in JSON: {error}"))?;
-        Purge::of(order, rules)
+        let request: PurgeRequest =
+            serde_json::from_slice(json).map_err(|error| format!("the body is not a purge in JSON: {error}"))?;
+        Purge::of(request, rules)
     }
 
     /// A purge of one URL, by the method `PURGE`.
     pub(super) fn of_url(target: &Uri, soft: bool, rules: &RuleSet) -> Result<Purge, String> {
-        Purge::of(Order { url: Some(target.to_string()), soft, ..Order::default() }, rules)
+        Purge::of(PurgeRequest { url: Some(target.to_string()), soft, ..PurgeRequest::default() }, rules)
     }
 
-    fn of(order: Order, rules: &RuleSet) -> Result<Purge, String> {
+    fn of(request: PurgeRequest, rules: &RuleSet) -> Result<Purge, String> {
         let mut scopes: Vec<Scope> = Vec::new();
-        if order.tags.iter().map(String::len).sum::<usize>() > TAGS_BYTES_MAX {
+        if request.tags.iter().map(String::len).sum::<usize>() > TAGS_BYTES_MAX {
             return Err(format!("the tags are longer than {TAGS_BYTES_MAX} octets together"));
         }
-        for tag in &order.tags {
-            if tag.is_empty() || tag.contains('*') {
-                return Err(format!("{tag:?} is not a tag; for the beginning of tags there is \"pattern\""));
-            }
-            scopes.push(Scope::Tag(tag.clone()));
+        for tag in &request.tags {
+            let wrong = || format!("{tag:?} is not a tag; for the beginning of tags there is \"pattern\": \"customer:*\"");
+            scopes.push(Scope::of_tag(tag).ok_or_else(wrong)?);
         }
         let mut searched = None;
-        if let Some(pattern) = &order.pattern {
+        if let Some(pattern) = &request.pattern {
             match Scope::of_tag_pattern(pattern) {
-                Ok(scope) => scopes.push(scope),
-                Err(error) if !pattern.contains('*') || pattern.len() > PATTERN_BYTES_MAX => return Err(error.to_string()),
-                Err(_) => searched = Some(pattern.clone()),
+                Some(scope) => scopes.push(scope),
+                None if pattern.is_empty() => return Err("\"pattern\" is empty; \"*\" stands for all tags".to_owned()),
+                None if pattern.len() > PATTERN_BYTES_MAX => {
+                    return Err(format!("\"pattern\" is longer than {PATTERN_BYTES_MAX} octets"));
+                }
+                None => searched = Some(pattern.clone()),
             }
         }
-        if let Some(url) = &order.url {
+        if let Some(url) = &request.url {
             let target = target_of(url).ok_or_else(|| format!("{url:?} is no URL, and no path that begins with a slash"))?;
-            let of_url = rules.scopes_of_url(&target, order.every_query);
+            let of_url = rules.scopes_of_url(&target, request.every_query);
             scopes.extend(of_url.map_err(|why| format!("nothing is ever stored under {url:?}: its path has {why}"))?);
         }
-        if let Some(name) = &order.route {
+        if let Some(name) = &request.route {
             if !rules.routes().iter().any(|route| route.name == *name) {
                 let names: Vec<&str> = rules.routes().iter().map(|route| route.name.as_str()).collect();
                 return Err(format!("there is no route {name:?}; there are: {}", names.join(", ")));
             }
             scopes.push(Scope::Route(name.clone()));
         }
-        if order.all {
+        if request.all {
             scopes.push(Scope::All);
         }
         if scopes.is_empty() && searched.is_none() {
             return Err("nothing to purge: name \"tags\", a \"pattern\", a \"url\", a \"route\", or say \"all\": true".to_owned());
         }
-        let wait_ms = order.wait_ms.or(order.wait.then_some(WAIT_MS));
+        let wait_ms = request.wait_ms.or(request.wait.then_some(WAIT_MS));
         if wait_ms.is_some_and(|ms| ms > WAIT_MS_MAX) {
             return Err(format!("\"wait_ms\" is more than {WAIT_MS_MAX}"));
         }
-        if searched.is_some() && (order.soft || order.refresh || wait_ms.is_some() || order.dry_run || !scopes.is_empty()) {
-            let why = "such a pattern is looked for in the background, so it stands alone, without \"soft\", \"refresh\", \"wait\" and \"dry_run\"; \
+        if searched.is_some() && (request.soft || request.refresh || wait_ms.is_some() || request.dry_run || !scopes.is_empty()) {
+            let why = "such a pattern is looked for in the background, so it stands alone, without \"soft\", \"refresh\", \"wait\", \"wait_ms\" and \"dry_run\"; \
                        a `*` at the end, behind a colon, is done at once: \"customer:*\"";
             return Err(why.to_owned());
         }
         Ok(Purge {
             scopes,
             pattern: searched,
-            soft: order.soft,
-            refresh: order.refresh,
+            soft: request.soft,
+            refresh: request.refresh,
             wait: wait_ms.map(Duration::from_millis),
-            dry_run: order.dry_run,
+            dry_run: request.dry_run,
         })
     }
 
-    /// The same order for erasing, if it can be erased.
+    /// The same for erasing, if it can be erased.
     pub(super) fn into_erase(self) -> Result<Purge, String> {
         match (&self.pattern, self.soft || self.refresh, self.dry_run) {
             (Some(_), ..) => Err("only what has a scope can be erased: tags, \"customer:*\", a url, a route, all".to_owned()),
@@ -166,9 +168,7 @@ impl Purge {
             "took_ms": millis(begun.elapsed()),
         });
         if self.refresh {
-            report["refreshing"] = json!(popular.len());
-            let proxy = proxy.clone();
-            tokio::spawn(async move { proxy.fetch_again(&popular).await });
+            report["refreshing"] = json!(proxy.fetch_again(popular));
         }
         if let Some(Answers { replicas, answered, after, .. }) = answers {
             report["replicas"] = json!({ "present": replicas, "answered": answered, "after_ms": millis(after) });
@@ -193,6 +193,15 @@ pub(super) async fn erase(purge: Purge, proxy: Arc<Proxy>, caller: Caller) -> (S
         Some(answers) => erased.redis.is_some() && answers.answered == answers.replicas,
         None => !has_redis,
     };
+    let why_not = match (is_complete, erased.reach, erased.redis, erased.answers) {
+        (true, ..) => None,
+        (_, Reach::HereFirst, ..) => Some("Redis cannot be asked; what it and the other replicas have is still there"),
+        (_, Reach::EverywhereUnasked, ..) => {
+            Some("Redis is full, so the other replicas could not be asked to delete what they have")
+        }
+        (_, _, None, _) => Some("Redis could not be looked through to the end"),
+        _ => Some("not every replica has answered"),
+    };
     let swept = |swept: Swept| json!({ "responses": swept.responses, "bytes": swept.bytes });
     let mut report = json!({
         "erased": shown,
@@ -204,6 +213,9 @@ pub(super) async fn erase(purge: Purge, proxy: Arc<Proxy>, caller: Caller) -> (S
     });
     if let Some(Answers { replicas, answered, found, after }) = erased.answers {
         report["replicas"] = json!({ "present": replicas, "answered": answered, "responses": found, "after_ms": millis(after) });
+    }
+    if let Some(why_not) = why_not {
+        report["why"] = json!(format!("{why_not}; erase again when it can be done"));
     }
     note(&proxy, &caller, &report);
     info!(erased = shown.join(", "), is_complete, by = caller.name, from = %caller.address, took_ms = millis(begun.elapsed()), "erased");
@@ -304,7 +316,8 @@ mod tests {
         check("{}", "nothing to purge");
         check(r#"{"tag": "x"}"#, "unknown field `tag`");
         check(r#"{"tags": ["customer:*"]}"#, "pattern");
-        check(r#"{"pattern": ""}"#, "customer:*");
+        check(r#"{"pattern": ""}"#, "is empty");
+        check(&format!(r#"{{"pattern": "*{}"}}"#, "x".repeat(1024)), "1024 octets");
         check(r#"{"pattern": "a*b", "soft": true}"#, "stands alone");
         check(r#"{"pattern": "*", "tags": ["a"]}"#, "stands alone");
         check(r#"{"url": "c/42"}"#, "no path");

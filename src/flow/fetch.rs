@@ -95,22 +95,29 @@ impl Proxy {
         }
     }
 
-    /// Fetches stored responses anew, a few at a time, until all are there or the process drains. What credentials selected is left out.
-    pub async fn fetch_again(self: &Arc<Proxy>, stored: &[Arc<StoredResponse>]) {
+    /// Fetches stored responses anew in the background, a few at a time, until all are there or the process drains. What credentials
+    /// selected is left out. Says how many it will be.
+    pub fn fetch_again(self: &Arc<Proxy>, stored: Vec<Arc<StoredResponse>>) -> usize {
+        let arrivals: Vec<Arrival> = stored.iter().filter_map(|stored| Arrival::again(stored)).collect();
+        let (number, proxy) = (arrivals.len(), self.clone());
+        self.tasks.spawn(async move { proxy.fetch_all(&arrivals).await });
+        number
+    }
+
+    async fn fetch_all(self: &Arc<Proxy>, arrivals: &[Arrival]) {
         let places = Arc::new(Semaphore::new(AGAIN_AT_ONCE));
-        for stored in stored {
+        for arrival in arrivals {
             let Ok(place) = places.clone().acquire_owned().await else { return };
             if !self.tasks.is_ready() {
                 return;
             }
-            let Some(arrival) = Arrival::again(stored) else { continue };
-            let Admission::Keyed(admitted) = self.admit(&arrival) else { continue };
+            let Admission::Keyed(admitted) = self.admit(arrival) else { continue };
             let flight_key = self.flight_key(&admitted.key, &arrival.parts.headers);
             let Joined::Leader(lease) = self.collapser.join(flight_key, &admitted.key, None) else { continue };
             let asked = RequestDirectives::default();
             let errand = Errand { admitted, asked: &asked, validating: None, budget: self.store.budget() };
             let (answer, answered) = oneshot::channel();
-            self.begin(&arrival, errand, Some(lease), answer);
+            self.begin(arrival, errand, Some(lease), answer);
             self.tasks.spawn(async move {
                 let _ = answered.await;
                 drop(place);

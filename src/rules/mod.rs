@@ -22,6 +22,6 @@ pub use admit::{Admission, Admitted, Bypass, Forwarding, RuleSet};
 pub use key::{CacheKey, KeyedRequest, Secret};
 pub use pattern::{Pattern, PatternError};
 pub use route::{Caching, Collapse, Route, RouteConflict, Share, Unkeyed};
-pub use scope::{Scope, ScopeName, Scopes, TagPatternError, watch};
+pub use scope::{Scope, ScopeName, Scopes, watch};
 pub use tags::{Source as TagSource, TagError, TagTemplate};
 pub use target::QueryRule;

@@ -1,4 +1,5 @@
-//! What can be purged at once: everything, a route, a tag, all tags below a colon, a URL, a path with every query.
+//! What can be purged at once: everything, a route, a tag, all tags below a colon, a URL, a path with every query, what is being
+//! fetched.
 //!
 //! A stored response depends on the scopes that it lies in. Each scope has a generation, which a purge replaces (`store`).
 
@@ -24,14 +25,23 @@ pub enum Scope {
     Fetches,
 }
 
-/// What a fetch watches, since it does not know yet which tags its response will name: a purge of a tag ends the watch of that tag too,
-/// and a purge of a beginning of tags ends the one that all have in common.
+/// What a fetch watches: it does not know yet which tags its response will name. A purge of a tag ends the watch of that tag too, a
+/// purge of a beginning of tags the one that all have in common, and a search for what matches a pattern that of every fetch.
 pub mod watch {
     use super::{ScopeName, named};
     use std::sync::LazyLock;
 
-    /// How many watches there are. A tag has one of the first ones, and the common one.
-    pub const COUNT: usize = 18;
+    /// So many watches are shared by all tags: enough that the purge of one tag seldom disturbs a fetch of another.
+    const OF_TAGS: usize = 16;
+
+    /// The watch that all tags have in common, by its place among the names.
+    pub const COMMON: usize = OF_TAGS;
+
+    /// The watch of every fetch, whatever its tags, until its response is stored.
+    pub const FETCHES: usize = OF_TAGS + 1;
+
+    /// How many watches there are.
+    pub const COUNT: usize = OF_TAGS + 2;
 
     /// The names of all watches.
     pub static NAMES: LazyLock<[ScopeName; COUNT]> =
@@ -39,14 +49,8 @@ pub mod watch {
 
     /// The watch of a tag, by its place among the names.
     pub fn of_tag(tag: &str) -> usize {
-        (named(b't', tag).0 >> 64) as usize % COMMON
+        (named(b't', tag).0 >> 64) as usize % OF_TAGS
     }
-
-    /// The watch that all tags have in common.
-    pub const COMMON: usize = COUNT - 2;
-
-    /// The watch of every fetch, whatever its tags, until its response is stored.
-    pub const FETCHES: usize = COUNT - 1;
 }
 
 /// The hash by which a scope is known. A tag such as `customer:42` is personal data; its hash may stand in a key of Redis.
@@ -62,31 +66,17 @@ pub struct Scopes {
     pub names: Vec<ScopeName>,
 }
 
-/// A pattern on tags that names no scope.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TagPatternError {
-    /// It is not of the form `a:b:*`.
-    #[error(
-        "`{0}` is no pattern on tags: write a tag, or the beginning of tags up to a colon and then `*`, such as `customer:*`"
-    )]
-    Form(String),
-    /// So many colons deep, tags have no scopes.
-    #[error("`{0}` has more than {COLONS_MAX} colons")]
-    Depth(String),
-}
-
 impl Scope {
-    /// Reads a tag, or a pattern on tags such as `customer:*`.
-    pub fn of_tag_pattern(pattern: &str) -> Result<Scope, TagPatternError> {
-        let is_tag = |tag: &str| !tag.is_empty() && !tag.contains('*');
-        match pattern.strip_suffix('*') {
-            None if is_tag(pattern) => Ok(Scope::Tag(pattern.to_owned())),
-            Some(prefix) if prefix.ends_with(':') && is_tag(prefix) => match prefix.matches(':').count() <= COLONS_MAX {
-                true => Ok(Scope::TagsUnder(prefix.to_owned())),
-                false => Err(TagPatternError::Depth(pattern.to_owned())),
-            },
-            _ => Err(TagPatternError::Form(pattern.to_owned())),
-        }
+    /// Reads a tag; `None` if that is none: it is empty, or has a `*`, which stands for others in patterns.
+    pub fn of_tag(tag: &str) -> Option<Scope> {
+        (!tag.is_empty() && !tag.contains('*')).then(|| Scope::Tag(tag.to_owned()))
+    }
+
+    /// Reads a tag, or a pattern on tags such as `customer:*`; `None` if no scope has what matches it: it is to be looked for.
+    pub fn of_tag_pattern(pattern: &str) -> Option<Scope> {
+        let Some(prefix) = pattern.strip_suffix('*') else { return Scope::of_tag(pattern) };
+        let is_scope = prefix.ends_with(':') && !prefix.contains('*') && prefix.matches(':').count() <= COLONS_MAX;
+        is_scope.then(|| Scope::TagsUnder(prefix.to_owned()))
     }
 
     /// Calculates the name.
@@ -102,9 +92,7 @@ impl Scope {
         };
         named(kind, text)
     }
-}
 
-impl Scope {
     /// The watch that a purge of it ends.
     pub fn watch(&self) -> Option<ScopeName> {
         match self {
@@ -203,8 +191,7 @@ mod tests {
 
     #[test]
     fn a_pattern_is_a_tag_or_the_beginning_of_tags() {
-        let check =
-            |pattern: &str, expected: Option<Scope>| assert_eq!(Scope::of_tag_pattern(pattern).ok(), expected, "{pattern}");
+        let check = |pattern: &str, expected: Option<Scope>| assert_eq!(Scope::of_tag_pattern(pattern), expected, "{pattern}");
         check("customers", Some(Scope::Tag("customers".into())));
         check("customer:42", Some(Scope::Tag("customer:42".into())));
         check("customer:*", Some(Scope::TagsUnder("customer:".into())));

@@ -163,6 +163,11 @@ impl Generations {
         cell
     }
 
+    /// What is known of these scopes' generations.
+    pub(super) fn cells(&self, names: &[ScopeName]) -> Vec<Arc<Cell>> {
+        names.iter().map(|name| self.cell(*name)).collect()
+    }
+
     /// Which of these must be read before they can be relied on; to be called before the reading begins.
     pub(super) fn to_read(&self, cells: impl IntoIterator<Item = Arc<Cell>>, since: u64) -> Vec<Noted> {
         self.to_read_again(cells.into_iter().filter(|cell| cell.verified.load(Ordering::Acquire) < since), since)
@@ -348,7 +353,7 @@ mod interleavings {
                         let read = *redis.lock().unwrap();
                         generations.learn(&noted, Some(read));
                     }
-                    let held = generations.hold([name]);
+                    let held = generations.hold([generations.cell(name)]);
                     let value = held.values().map(|values| values[0].1);
                     (held, value)
                 })
@@ -375,7 +380,7 @@ mod interleavings {
         let scenario = || {
             let generations = Arc::new(Generations::new(false));
             let name = ScopeName(1);
-            let held = generations.hold([name]);
+            let held = generations.hold([generations.cell(name)]);
             let is_done = Arc::new(shuttle::sync::atomic::AtomicBool::new(false));
             let using: Vec<_> = (0..2)
                 .map(|_| {
@@ -466,7 +471,7 @@ mod tests {
         fn prepare(&mut self, replica: usize, scopes: &[ScopeName]) {
             for _ in 0..2 {
                 let generations = &self.replicas[replica].generations;
-                let cells: Vec<_> = scopes.iter().map(|scope| generations.cell(*scope)).collect();
+                let cells = generations.cells(scopes);
                 for noted in generations.to_read(cells.iter().cloned(), generations.epoch()) {
                     generations.learn(&noted, self.redis.get(&noted.cell.name()).copied());
                 }
@@ -492,7 +497,7 @@ mod tests {
                     self.prepare(*replica, &scopes);
                     let after = self.purges.len();
                     let it = &mut self.replicas[*replica];
-                    let held = it.generations.hold(scopes.iter().copied());
+                    let held = it.generations.hold(it.generations.cells(&scopes));
                     // What Redis did not confirm is not stored. What is outdated already, because news are on their way, is lost later.
                     if let Some(values) = held.values() {
                         let may_be_lost = values.iter().any(|(name, value)| self.redis.get(name) != Some(value));
@@ -547,7 +552,7 @@ mod tests {
                 }
                 Step::BeginReading { replica, scopes } => {
                     let generations = &self.replicas[*replica].generations;
-                    let cells: Vec<_> = named(scopes).into_iter().map(|scope| generations.cell(scope)).collect();
+                    let cells = generations.cells(&named(scopes));
                     let noted = generations.to_read(cells, generations.epoch());
                     let read = noted.into_iter().map(|noted| {
                         let value = self.redis.get(&noted.cell.name()).copied();
@@ -640,9 +645,9 @@ mod tests {
     #[test]
     fn cells_that_nothing_depends_on_are_forgotten() {
         let generations = Generations::new(false);
-        let kept: Vec<Held> = (0..1_000).map(|name| generations.hold([ScopeName(name << 64)])).collect();
+        let kept: Vec<Held> = (0..1_000).map(|name| generations.hold(generations.cells(&[ScopeName(name << 64)]))).collect();
         for name in 0..200_000 {
-            generations.hold([ScopeName((1_000 + name) << 64)]);
+            generations.hold(generations.cells(&[ScopeName((1_000 + name) << 64)]));
         }
         let known: usize = generations.cells.iter().map(|cells| cells.lock().unwrap().len()).sum();
         assert!(known < 3 * kept.len() + SHARDS * CELLS_MIN * 2, "{known}");

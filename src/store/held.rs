@@ -68,11 +68,8 @@ pub enum Standing {
 
 impl Generations {
     /// The generations that hold now. Where they are shared, those that are not verified make it stand accordingly.
-    pub(super) fn hold(&self, names: impl IntoIterator<Item = ScopeName>) -> Held {
-        let dependencies = names.into_iter().map(|name| {
-            let cell = self.cell(name);
-            Dependency { stamp: cell.stamp.load(Ordering::Acquire), cell }
-        });
+    pub(super) fn hold(&self, cells: impl IntoIterator<Item = Arc<Cell>>) -> Held {
+        let dependencies = cells.into_iter().map(|cell| Dependency { stamp: cell.stamp.load(Ordering::Acquire), cell });
         Held { dependencies: dependencies.collect(), until_stored: None, epoch: self.epoch(), at: Instant::now() }
     }
 

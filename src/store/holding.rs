@@ -1,9 +1,11 @@
 //! What a fetch holds on to before it begins: the generations of its scopes, and those that it watches until it knows which tags its
 //! response names.
 
+use super::generations::Cell;
 use super::held::{Held, Mark, Standing};
 use super::{Budget, Store};
 use crate::rules::{ScopeName, Scopes, watch};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a fetch watches that does not know yet which tags its response names.
@@ -25,22 +27,23 @@ impl Store {
     /// The generations that hold now for these scopes; to be asked for before a fetch begins. Where they lie in Redis, they are read
     /// or made there, within the budget.
     pub async fn hold(&self, scopes: &Scopes, budget: &mut Budget) -> Held {
-        self.hold_all(&scopes.names, budget).await
+        self.hold_all(self.generations.cells(&scopes.names), budget).await
     }
 
     /// The same, with what is to be watched until it is known which tags the response names.
     pub async fn hold_and_watch(&self, scopes: &Scopes, budget: &mut Budget) -> (Held, Watch) {
         let number = scopes.names.len();
-        let names: Vec<ScopeName> = scopes.names.iter().chain(watch::NAMES.iter()).copied().collect();
-        let both = self.hold_all(&names, budget).await;
+        let mut cells = self.generations.cells(&scopes.names);
+        cells.extend(self.watched.iter().cloned());
+        let both = self.hold_all(cells, budget).await;
         let held = both.only(0..number).until_stored(&both, number + watch::FETCHES, &self.generations);
-        (held, Watch { held: both.only(number..names.len()), mark: self.mark() })
+        (held, Watch { held: both.only(number..number + watch::COUNT), mark: self.mark() })
     }
 
     /// Depends on the scopes of tags too, of which a response tells that was fetched meanwhile. If one of them may have been purged
     /// since the fetch began, nothing holds.
     pub async fn hold_tags(&self, held: &Held, watch: &Watch, tags: &[String], names: &[ScopeName], budget: &mut Budget) -> Held {
-        let further = self.hold_all(names, budget).await;
+        let further = self.hold_all(self.generations.cells(names), budget).await;
         // In this order: a purge ends a tag together with its watch, so who has the new generation of the tag sees the end of the watch.
         let watched = watch.held.only(watches_of(tags));
         let standing = match self.redis.as_ref().filter(|redis| redis.is_up()) {
@@ -60,11 +63,11 @@ impl Store {
         self.generations.mark(&self.watched)
     }
 
-    async fn hold_all(&self, names: &[ScopeName], budget: &mut Budget) -> Held {
+    async fn hold_all(&self, cells: Vec<Arc<Cell>>, budget: &mut Budget) -> Held {
         if let Some(redis) = self.redis.as_ref().filter(|redis| redis.is_up()) {
-            self.prepare(redis, names, budget).await;
+            self.prepare(redis, &cells, budget).await;
         }
-        self.generations.hold(names.iter().copied())
+        self.generations.hold(cells)
     }
 
     /// Whether a stored response may still be used, as far as is known at this moment: no purge has come for it.

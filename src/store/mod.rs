@@ -43,6 +43,7 @@ pub use purge::Reach;
 pub use replicas::{Answers, Question};
 pub use response::StoredResponse;
 pub use shared::Budget;
+use shared::Written;
 pub use sweep::{Erased, Job, Swept};
 
 use self::redis::{Listener, Redis};
@@ -129,6 +130,19 @@ impl NotKept {
             NotKept::NoGeneration => "no-generation",
         }
     }
+}
+
+/// What became of a response that somebody set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// Every tier that can be used has it.
+    Stored,
+    /// The memory of this process has it; for Redis it is too large.
+    HereAlone,
+    /// Redis did not say that it has all of it.
+    Unconfirmed,
+    /// No tier has it.
+    NotStored(NotKept),
 }
 
 /// The state of the tiers, for those who operate them.
@@ -285,20 +299,26 @@ impl Store {
         response
     }
 
-    /// Keeps a response that somebody sets, and waits until Redis has it. Says whether every tier that there is took it.
-    pub async fn put(&self, response: StoredResponse) -> bool {
+    /// Keeps a response that somebody sets, and waits until Redis has it.
+    pub async fn put(&self, response: StoredResponse) -> Put {
         let now = self.clock.now();
-        if self.would_keep(&response.held, now).is_err() {
-            return false;
+        if let Err(why) = self.would_keep(&response.held, now) {
+            return Put::NotStored(why);
         }
         let response = Arc::new(response);
         self.note_varies(&response.key, &response.head.selection);
-        if let Some(memory) = self.memory(now) {
+        let memory = self.memory(now);
+        if let Some(memory) = memory {
             memory.insert(response.clone(), self.generations.epoch());
         }
         match &self.redis {
-            Some(redis) if redis.is_up() => self.write_redis(&response, now).await,
-            _ => true,
+            Some(redis) if redis.is_up() => match (self.write_redis(&response, now).await, memory) {
+                (Written::Taken, _) => Put::Stored,
+                (Written::TooLarge, Some(_)) => Put::HereAlone,
+                (Written::TooLarge, None) => Put::NotStored(NotKept::Nowhere),
+                (Written::Not, _) => Put::Unconfirmed,
+            },
+            _ => Put::Stored,
         }
     }
 
@@ -399,7 +419,8 @@ pub(crate) mod tests {
             Lifetime { duration: Duration::from_secs(60), source: Source::MaxAge },
             Selection::of(&names, request),
         );
-        let held = Generations::new(false).hold([Scope::All.name()]);
+        let generations = Generations::new(false);
+        let held = generations.hold([generations.cell(Scope::All.name())]);
         let key = CacheKey::from_parts(key.to_owned().into());
         StoredResponse { key, head, body: body.to_owned().into(), tags: Vec::new(), held }
     }

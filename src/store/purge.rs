@@ -58,7 +58,7 @@ impl Store {
                     (name, false) => Order::Replace(name),
                 };
                 if let Some(question) = question {
-                    self.asked.is_known(question.id());
+                    self.asked.note(question.id());
                 }
                 let question = question.map(|question| (question.id(), question.task()));
                 match redis.purge(&names.iter().map(order).collect::<Vec<_>>(), question).await {

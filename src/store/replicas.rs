@@ -93,18 +93,18 @@ impl Asked {
         gone
     }
 
-    /// Whether it was heard before; if not, it is from now on.
-    pub(super) fn is_known(&self, id: &str) -> bool {
+    /// Takes note of a question, and says whether it is new.
+    pub(super) fn note(&self, id: &str) -> bool {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let (known, in_order) = &mut *heard;
         if !known.insert(id.to_owned()) {
-            return true;
+            return false;
         }
         in_order.push_back(id.to_owned());
         if let Some(oldest) = in_order.pop_front_if(|_| known.len() > ASKED_MAX) {
             known.remove(&oldest);
         }
-        false
+        true
     }
 }
 
@@ -147,7 +147,7 @@ impl Store {
 
     /// Answers a question of another replica, after having done what it asks for.
     pub(super) fn answer(self: &Arc<Store>, question: String) {
-        let Some(redis) = self.redis.clone().filter(|_| !self.asked.is_known(&question)) else { return };
+        let Some(redis) = self.redis.clone().filter(|_| self.asked.note(&question)) else { return };
         let store = self.clone();
         self.tasks.spawn(async move {
             let task = match question.starts_with(PLAIN) {

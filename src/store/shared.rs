@@ -7,7 +7,7 @@ use super::held::{Held, Standing};
 use super::record::{self, Record, Recorded};
 use super::redis::{Redis, Unavailable};
 use super::{Lookup, Remembered, Store, StoredResponse, Tier};
-use crate::rules::{CacheKey, ScopeName, Scopes};
+use crate::rules::{CacheKey, Scopes};
 use crate::semantics::vary::Selection;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
@@ -29,6 +29,15 @@ enum Read {
     Response(Arc<StoredResponse>, Standing),
     OtherVariant,
     Nothing,
+}
+
+/// What came of writing a response.
+pub(super) enum Written {
+    Taken,
+    /// It is over the limit for values.
+    TooLarge,
+    /// It has ended, a purge has come for it, or Redis refused it or said nothing.
+    Not,
 }
 
 impl Budget {
@@ -93,9 +102,8 @@ impl Store {
         }
     }
 
-    /// Sees to it that the generations of these scopes are known, and makes those that are missing.
-    pub(super) async fn prepare(&self, redis: &Redis, names: &[ScopeName], budget: &mut Budget) {
-        let cells: Vec<Arc<Cell>> = names.iter().map(|name| self.generations.cell(*name)).collect();
+    /// Sees to it that these generations are known, and makes those that are missing.
+    pub(super) async fn prepare(&self, redis: &Redis, cells: &[Arc<Cell>], budget: &mut Budget) {
         let reading = Reading { redis, since: self.trusted_since(redis) };
         for _ in 0..ROUNDS_MAX {
             let unknown = self.generations.to_read(cells.iter().cloned(), reading.since);
@@ -149,11 +157,12 @@ impl Store {
         }
     }
 
-    /// Writes a response to Redis, unless a purge has come for it. Says whether Redis took it.
-    pub(super) async fn write_redis(&self, response: &StoredResponse, now: SystemTime) -> bool {
-        let Some(redis) = &self.redis else { return false };
+    /// Writes a response to Redis, unless a purge has come for it. Of one that is too large, the generations are kept all the same, since
+    /// memory has it.
+    pub(super) async fn write_redis(&self, response: &StoredResponse, now: SystemTime) -> Written {
+        let Some(redis) = &self.redis else { return Written::Not };
         let keep = response.keep_for(now, self.options.keep_stale);
-        let Some(generations) = response.held.values().filter(|_| !keep.is_zero()) else { return false };
+        let Some(generations) = response.held.values().filter(|_| !keep.is_zero()) else { return Written::Not };
         let value = record::encode(response, &generations);
         let selection = &response.head.selection;
         let own = redis.names().response(&response.key, None);
@@ -178,14 +187,14 @@ impl Store {
         let name = |noted: &Noted| redis.names().generation(noted.cell.name());
         let keep: Vec<(String, Keeping)> = changed.iter().map(name).zip(keeping).collect();
         if values.is_empty() && keep.is_empty() {
-            return false;
+            return Written::TooLarge;
         }
-        let Some(now_there) = redis.write(values, &keep, kept_for).await else { return false };
+        let Some(now_there) = redis.write(values, &keep, kept_for).await else { return Written::Not };
         for (noted, generation) in changed.iter().zip(now_there) {
             noted.cell.note_kept_until(now + kept_for);
             self.generations.learn(noted, generation);
         }
-        is_small
+        if is_small { Written::Taken } else { Written::TooLarge }
     }
 
     async fn read(

@@ -1,7 +1,7 @@
 //! One stored response: looked at, tested for, set and deleted from outside.
 
 use super::customers;
-use super::replicas::{ask, replicas};
+use super::replicas::{all_have, ask, replicas};
 use crate::world::{Ask, Gate, RedisServer, Reply, World, eventually};
 use serde_json::{Value, json};
 
@@ -62,6 +62,38 @@ async fn what_is_set_is_served_on_all_replicas_and_purged_like_all_else() {
     for world in &worlds {
         ask(world, "/customer/1").await.is("from the origin");
     }
+}
+
+#[tokio::test]
+async fn what_is_too_large_for_redis_is_set_here_and_told_so() {
+    let redis = RedisServer::start().await;
+    let worlds = replicas(&redis, 2).await;
+    worlds[0].origin.has("/customer/1", "from the origin");
+    let large = "x".repeat(2 << 20);
+    let set = entry(&worlds[0], "PUT", "").body(large.clone()).await;
+    set.status(202);
+    let answer: Value = serde_json::from_slice(&set.body()).unwrap();
+    assert_eq!(answer["stored"], true, "{answer}");
+    assert!(answer["why"].as_str().unwrap().contains("redis.value_max"), "{answer}");
+    ask(&worlds[0], "/customer/1").await.is(&large).hit("memory");
+    ask(&worlds[1], "/customer/1").await.is("from the origin").forwarded("uri-miss");
+}
+
+#[tokio::test]
+async fn what_redis_does_not_confirm_is_not_called_stored() {
+    let redis = RedisServer::start().await;
+    let worlds = replicas(&redis, 1).await;
+    all_have(&worlds, "/customer/1", "old").await;
+    // The generations are there; but Redis does not let them be kept for as long as the response.
+    redis.run::<()>("ACL SETUSER default -pexpire").await;
+    let set = entry(&worlds[0], "PUT", "&ttl=7d").body("new").await;
+    set.status(503);
+    let answer: Value = serde_json::from_slice(&set.body()).unwrap();
+    assert_eq!(
+        (&answer["stored"], &answer["why"]),
+        (&json!(false), &json!("Redis has not confirmed it; set it again")),
+        "{answer}"
+    );
 }
 
 #[tokio::test]

@@ -69,6 +69,7 @@ async fn what_is_erased_while_redis_is_away_is_not_complete() {
     world.redis_is("degraded").await;
     let (status, record) = erase(&world, json!({ "tags": ["customer:1"] })).await;
     assert_eq!((status, &record["complete"], &record["reach"]), (202, &json!(false), &json!("here-first")), "{record}");
+    assert!(record["why"].as_str().unwrap().contains("Redis cannot be asked"), "{record}");
 }
 
 #[tokio::test]

@@ -133,20 +133,18 @@ async fn sign_of_life(redis: &Redis, link: &Arc<MultiplexedConnection>, hearing:
     let sent = Instant::now();
     let mut connection = MultiplexedConnection::clone(link);
     let signed = async {
-        let is_known = sign(redis, &mut connection, beats).await?;
-        if is_known && hearing == Hearing::Channel {
+        sign(redis, &mut connection, beats).await?;
+        if hearing == Hearing::Channel {
             // It is heard again over the channel, after all that was said there before.
             let beat = format!("{} {BEAT}{}", redis.shared.id, redis.millis(sent));
             redis::cmd("PUBLISH").arg(redis.names().channel()).arg(beat).query_async::<()>(&mut connection).await?;
         }
-        RedisResult::Ok(is_known)
+        RedisResult::Ok(())
     };
     match tokio::time::timeout(redis.options().budget, signed).await {
-        Ok(Ok(is_known)) => {
-            if is_known && hearing == Hearing::Tracking {
-                redis.heard(sent);
-            }
-        }
+        Ok(Ok(())) if hearing == Hearing::Tracking => redis.heard(sent),
+        // The channel says when it was heard, and the deaf hear nothing.
+        Ok(Ok(())) => {}
         Ok(Err(error)) => {
             // A Redis that is full, or forbids a part of it, answers all the same; it only is not relied on without asking.
             let code = code(&error);
@@ -166,8 +164,8 @@ async fn sign_of_life(redis: &Redis, link: &Arc<MultiplexedConnection>, hearing:
     true
 }
 
-/// Renews this replica's place among those that are present, and says whether it has one.
-async fn sign(redis: &Redis, link: &mut MultiplexedConnection, beats: u64) -> RedisResult<bool> {
+/// Renews this replica's place among those that are present, or takes one.
+async fn sign(redis: &Redis, link: &mut MultiplexedConnection, beats: u64) -> RedisResult<()> {
     let (names, id) = (redis.names(), redis.presence());
     let kept_ms = redis.present_for().as_millis() as u64;
     let mut pipeline = Pipeline::new();
@@ -178,13 +176,13 @@ async fn sign(redis: &Redis, link: &mut MultiplexedConnection, beats: u64) -> Re
     }
     let answers: Vec<RedisResult<u64>> = pipeline.ignore_errors().query_async(link).await?;
     if answers.iter().take(2).all(|answer| matches!(answer, Ok(1))) {
-        return Ok(true);
+        return Ok(());
     }
     let mut pipeline = Pipeline::new();
     pipeline.cmd("SET").arg(names.replica(&id)).arg(kept_ms).arg("PX").arg(kept_ms).ignore();
     pipeline.cmd("SADD").arg(names.replicas()).arg(&id).ignore();
     pipeline.cmd("PEXPIRE").arg(names.replicas()).arg(REPLICAS_KEPT.as_millis() as u64).ignore();
-    pipeline.atomic().query_async::<()>(link).await.map(|()| true)
+    pipeline.atomic().query_async(link).await
 }
 
 /// Listens to the channel until its connection ends, which is then the end of the other one too.
