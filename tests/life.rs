@@ -422,6 +422,20 @@ async fn the_command_line_purges_looks_sets_and_shows() {
     program.client().get("/a").await.is("one").forwarded("uri-miss");
     let (code, shown, error) = asked(&["purge", "--url", "/a", "--refresh"], "t0ken").await;
     assert!(code == Some(0) && shown.contains("refreshing"), "{shown} {error}");
+    // Each flag has an effect.
+    for flag in ["--soft", "--wait", "--dry-run"] {
+        let (code, shown, error) = asked(&["purge", "--url", "/a", "--every-query", flag], "t0ken").await;
+        let part = if flag == "--wait" { "replicas" } else { "true" };
+        assert!(code == Some(0) && shown.contains(part) && shown.contains("every query"), "{flag} {shown} {error}");
+    }
+    let (code, _, error) = asked(&["purge", "--all", "--wait-ms", "60001"], "t0ken").await;
+    assert!(code == Some(1) && error.contains("60000"), "{error}");
+    // Another code than that of wrong arguments: this one is accepted.
+    let (code, shown, error) = asked(&["purge", "--pattern", "*:risk"], "t0ken").await;
+    assert!(code == Some(3) && shown.contains("job") && error.contains("sidecache jobs"), "{shown} {error}");
+    assert!(asked(&["jobs"], "t0ken").await.1.contains("*:risk"));
+    assert_eq!(asked(&["entry", "exists", url], "wrong").await.0, Some(1), "nothing is there");
+    assert_eq!(asked(&["entry", "get", "--body", url], "wrong").await.0, Some(2), "nobody knows");
     let (code, _, error) = asked(&["purge"], "t0ken").await;
     assert!(code == Some(1) && error.contains("nothing to purge"), "{error}");
     assert!(asked(&["purges"], "t0ken").await.1.contains("url /a"));

@@ -43,11 +43,11 @@ enum Command {
     /// Purge by tag, and delete the stored octets at once, from memory and Redis, on all replicas; prints a record of it.
     Erase(remote::EraseArgs),
     /// Show purges by patterns that are looked for in the background.
-    Jobs(remote::StatsArgs),
+    Jobs(remote::ShowArgs),
     /// Look at, test for, set or delete what is stored for one URL.
     Entry(remote::EntryArgs),
     /// Show the statistics of a running sidecache.
-    Stats(remote::StatsArgs),
+    Stats(remote::ShowArgs),
 }
 
 #[derive(Args)]
@@ -84,7 +84,7 @@ struct Settings {
     #[arg(long, value_name = "URL")]
     redis_url: Option<String>,
 
-    /// Serve statistics, metrics and health here; `off` for nowhere.
+    /// Serve statistics, metrics, health and purging here; `off` for nowhere.
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
 
@@ -193,7 +193,7 @@ Environment (the command line beats it, and it beats the file; an empty variable
   ENABLE_CACHE       false forwards everything and stores nothing
   CACHE_TTL          the TTL of routes that name none: seconds, or a duration such as 5m
   CACHE_SECRET       keys the hash of credentials in cache keys; the same on all replicas
-  ADMIN_TOKEN        what a caller must show to see statistics and metrics on the main port
+  ADMIN_TOKEN        what a caller must show to purge or set anything, and to see anything on the main port
   RUST_LOG           what is logged: info, or directives such as info,sidecache::store=debug
   SIDECACHE_CONFIG   the configuration file
   SIDECACHE_<SECTION>_<KEY>

@@ -1,4 +1,5 @@
-//! The subcommands that speak to a running sidecache over its admin endpoints: `purge`, `purges`, `entry`, `stats`.
+//! The subcommands that speak to a running sidecache over its admin endpoints: `purge`, `purges`, `erase`, `jobs`,
+//! `entry`, `stats`.
 
 use crate::config::{self, Config, Sources};
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
+use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -58,9 +60,13 @@ pub(super) struct PurgeArgs {
     #[arg(long)]
     refresh: bool,
 
-    /// Wait until every replica has confirmed.
+    /// Wait until every replica has confirmed, for 10 s at most.
     #[arg(long)]
     wait: bool,
+
+    /// The same, for so many milliseconds at most.
+    #[arg(long, value_name = "MILLISECONDS")]
+    wait_ms: Option<u64>,
 
     /// Say what would be done, and do nothing.
     #[arg(long)]
@@ -91,7 +97,7 @@ pub(super) struct PurgesArgs {
 }
 
 #[derive(clap::Args)]
-pub(super) struct StatsArgs {
+pub(super) struct ShowArgs {
     #[command(flatten)]
     place: Where,
 }
@@ -104,7 +110,7 @@ pub(super) struct EntryArgs {
 
 #[derive(clap::Subcommand)]
 enum EntryAction {
-    /// Show what is stored for a URL; exit code 1 if nothing is.
+    /// Show what is stored for a URL. Exit code 1 if nothing is, 2 if that could not be found out.
     Get {
         /// Write the stored body to standard output, instead of what is known about it.
         #[arg(long)]
@@ -113,7 +119,7 @@ enum EntryAction {
         #[command(flatten)]
         entry: EntryName,
     },
-    /// Say by the exit code whether something is stored: 0 or 1.
+    /// Say by the exit code whether something is stored: 0 if so, 1 if not, 2 if that could not be found out.
     Exists {
         #[command(flatten)]
         entry: EntryName,
@@ -167,12 +173,12 @@ struct Remote {
 }
 
 /// What it answered.
-struct Answer {
+struct Reply {
     status: StatusCode,
     body: Bytes,
 }
 
-/// Purges. Exit code 0 if all is done as it was asked for, 2 if a part of it is still to come, 1 if it was refused.
+/// Purges. Exit code 0 if all is done as it was asked for, 3 if that is not known of all replicas, 1 if it was refused.
 pub(super) fn purge(args: &PurgeArgs, sources: &Sources) -> ExitCode {
     let mut order = json!({ "tags": args.tags });
     for (key, value) in [("pattern", &args.pattern), ("url", &args.url), ("route", &args.route)] {
@@ -191,18 +197,21 @@ pub(super) fn purge(args: &PurgeArgs, sources: &Sources) -> ExitCode {
     for (key, _) in flags.into_iter().filter(|(_, is_set)| *is_set) {
         order[key] = json!(true);
     }
+    if let Some(wait_ms) = args.wait_ms {
+        order["wait_ms"] = json!(wait_ms);
+    }
     let body = Bytes::from(order.to_string());
-    ended(Remote::find(&args.place, sources).and_then(|it| it.ask(Method::POST, "/admin/cache/purge", "application/json", body)))
+    show(Remote::find(&args.place, sources).and_then(|it| it.ask(Method::POST, "/admin/cache/purge", "application/json", body)))
 }
 
 /// Erases. The exit codes are those of purges.
 pub(super) fn erase(args: &EraseArgs, sources: &Sources) -> ExitCode {
     let body = Bytes::from(json!({ "tags": args.tags }).to_string());
-    ended(Remote::find(&args.place, sources).and_then(|it| it.ask(Method::POST, "/admin/cache/erase", "application/json", body)))
+    show(Remote::find(&args.place, sources).and_then(|it| it.ask(Method::POST, "/admin/cache/erase", "application/json", body)))
 }
 
 /// Shows the purges that are looked for in the background.
-pub(super) fn jobs(args: &StatsArgs, sources: &Sources) -> ExitCode {
+pub(super) fn jobs(args: &ShowArgs, sources: &Sources) -> ExitCode {
     get(&args.place, "/admin/cache/jobs", sources)
 }
 
@@ -212,7 +221,7 @@ pub(super) fn purges(args: &PurgesArgs, sources: &Sources) -> ExitCode {
 }
 
 /// Shows the statistics.
-pub(super) fn stats(args: &StatsArgs, sources: &Sources) -> ExitCode {
+pub(super) fn stats(args: &ShowArgs, sources: &Sources) -> ExitCode {
     get(&args.place, "/admin/cache/stats", sources)
 }
 
@@ -228,19 +237,19 @@ pub(super) fn entry(args: EntryArgs, sources: &Sources) -> ExitCode {
     };
     match args.action {
         EntryAction::Get { body: true, entry } => match ask(Method::GET, &entry, &[("body", "true")], "", Bytes::new()) {
-            Ok(Answer { status: StatusCode::OK, body }) => {
+            Ok(Reply { status: StatusCode::OK, body }) => {
                 let _ = std::io::stdout().write_all(&body);
                 ExitCode::SUCCESS
             }
-            answered => ended(answered),
+            replied => found(replied),
         },
-        EntryAction::Get { body: false, entry } => ended(ask(Method::GET, &entry, &[], "", Bytes::new())),
+        EntryAction::Get { body: false, entry } => found(ask(Method::GET, &entry, &[], "", Bytes::new())),
         EntryAction::Exists { entry } => match ask(Method::HEAD, &entry, &[], "", Bytes::new()) {
-            Ok(Answer { status: StatusCode::OK, .. }) => ExitCode::SUCCESS,
-            Ok(Answer { status: StatusCode::NOT_FOUND, .. }) => ExitCode::FAILURE,
+            Ok(Reply { status: StatusCode::OK, .. }) => ExitCode::SUCCESS,
+            Ok(Reply { status: StatusCode::NOT_FOUND, .. }) => ExitCode::FAILURE,
             // HEAD says no more than that something is wrong; GET says what.
-            Ok(_) => ended(ask(Method::GET, &entry, &[], "", Bytes::new())),
-            Err(why) => ended(Err(why)),
+            Ok(_) => found(ask(Method::GET, &entry, &[], "", Bytes::new())),
+            Err(why) => found(Err(why)),
         },
         EntryAction::Set { ttl, tags, content_type, entry, file } => {
             let body = match &file {
@@ -253,9 +262,9 @@ pub(super) fn entry(args: EntryArgs, sources: &Sources) -> ExitCode {
             };
             let further: Vec<(&str, &str)> =
                 ttl.iter().map(|ttl| ("ttl", ttl.as_str())).chain(tags.iter().map(|tag| ("tag", tag.as_str()))).collect();
-            ended(body.and_then(|body| ask(Method::PUT, &entry, &further, &content_type, body.into())))
+            show(body.and_then(|body| ask(Method::PUT, &entry, &further, &content_type, body.into())))
         }
-        EntryAction::Delete { entry } => ended(ask(Method::DELETE, &entry, &[], "", Bytes::new())),
+        EntryAction::Delete { entry } => show(ask(Method::DELETE, &entry, &[], "", Bytes::new())),
     }
 }
 
@@ -272,36 +281,59 @@ pub(super) fn listener(config: &Config) -> Option<SocketAddr> {
 }
 
 fn get(place: &Where, path: &str, sources: &Sources) -> ExitCode {
-    ended(Remote::find(place, sources).and_then(|remote| remote.ask(Method::GET, path, "", Bytes::new())))
+    show(Remote::find(place, sources).and_then(|remote| remote.ask(Method::GET, path, "", Bytes::new())))
 }
 
-/// Shows an answer, and turns it into an exit code.
-fn ended(answered: Result<Answer, String>) -> ExitCode {
-    let answer = match answered {
-        Ok(answer) => answer,
+/// Shows what was looked for, and turns it into an exit code as `grep` has them: found, not found, not known.
+fn found(replied: Result<Reply, String>) -> ExitCode {
+    let is_known = matches!(&replied, Ok(Reply { status: StatusCode::OK | StatusCode::NOT_FOUND, .. }));
+    let code = show(replied);
+    if is_known { code } else { ExitCode::from(NOT_KNOWN) }
+}
+
+/// Shows a reply, and turns it into an exit code.
+fn show(replied: Result<Reply, String>) -> ExitCode {
+    let Reply { status, body } = match replied {
+        Ok(reply) => reply,
         Err(why) => {
             let _ = writeln!(std::io::stderr(), "{why}");
             return ExitCode::FAILURE;
         }
     };
-    let parsed: Option<Value> = serde_json::from_slice(&answer.body).ok();
-    let shown = match parsed {
-        Some(value) => serde_json::to_string_pretty(&value).unwrap_or_default(),
-        None => String::from_utf8_lossy(&answer.body).trim_end().to_owned(),
+    let parsed: Option<Value> = serde_json::from_slice(&body).ok();
+    let shown = match &parsed {
+        Some(value) => serde_json::to_string_pretty(value).unwrap_or_default(),
+        None => String::from_utf8_lossy(&body).trim_end().to_owned(),
     };
-    match answer.status {
-        StatusCode::OK => {
+    match status {
+        StatusCode::OK | StatusCode::ACCEPTED => {
             let _ = writeln!(std::io::stdout(), "{shown}");
-            ExitCode::SUCCESS
         }
+        _ => {
+            let _ = writeln!(std::io::stderr(), "{status}: {shown}");
+        }
+    }
+    match status {
+        StatusCode::OK => ExitCode::SUCCESS,
         StatusCode::ACCEPTED => {
-            let _ = writeln!(std::io::stdout(), "{shown}");
-            let _ = writeln!(std::io::stderr(), "not done everywhere yet");
+            let _ = writeln!(std::io::stderr(), "{}", still_to_come(&parsed.unwrap_or_default()));
             ExitCode::from(NOT_YET)
         }
-        status => {
-            let _ = writeln!(std::io::stderr(), "{status}: {shown}");
-            ExitCode::FAILURE
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// What a person is to know of something that was accepted, and is not known to be done everywhere.
+fn still_to_come(report: &Value) -> String {
+    match (&report["why"], &report["job"], report["reach"].as_str()) {
+        (Value::String(why), ..) => why.clone(),
+        (_, Value::String(_), _) => "begun; `sidecache jobs` tells how far it has come, on the replica that was asked".to_owned(),
+        (.., Some("here-first")) => {
+            "done in this process; Redis, and with it the other replicas, will hear of it when it is back".to_owned()
+        }
+        _ => {
+            let replicas = &report["replicas"];
+            format!("done in Redis; {} of {} replicas have confirmed", replicas["answered"], replicas["present"])
         }
     }
 }
@@ -326,7 +358,7 @@ impl Remote {
         Ok(Remote { authority, token: config.admin.token })
     }
 
-    fn ask(&self, method: Method, path: &str, content_type: &str, body: Bytes) -> Result<Answer, String> {
+    fn ask(&self, method: Method, path: &str, content_type: &str, body: Bytes) -> Result<Reply, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| format!("the runtime cannot start: {error}"))?;
         let uri = Uri::builder().scheme(Scheme::HTTP).authority(self.authority.clone()).path_and_query(path).build();
@@ -340,24 +372,31 @@ impl Remote {
         let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
         let asking = async {
             let answer = Client::builder(TokioExecutor::new()).build_http().request(request).await;
-            let answer = answer.map_err(|error| match std::error::Error::source(&error) {
-                Some(cause) => format!("{error}: {cause}"),
-                None => error.to_string(),
-            })?;
+            let answer = answer.map_err(|error| last_cause(&error))?;
             let (status, body) = (answer.status(), answer.into_body().collect().await.map_err(|error| error.to_string())?);
-            Ok(Answer { status, body: body.to_bytes() })
+            Ok(Reply { status, body: body.to_bytes() })
         };
         let limited = runtime.block_on(async { tokio::time::timeout(LIMIT, asking).await });
         let shown = format!("http://{}", self.authority);
         match limited {
-            Ok(answer) => answer.map_err(|error: String| format!("{shown}: {error}")),
+            Ok(answer) => {
+                answer.map_err(|error: String| format!("{shown}: {error}; is sidecache there? --admin names another place"))
+            }
             Err(_) => Err(format!("{shown} did not answer within {} s", LIMIT.as_secs())),
         }
     }
 }
 
-/// The exit code of what is accepted, and not done everywhere yet.
-const NOT_YET: u8 = 2;
+/// What was wrong in the end: the outer errors say no more than that something was.
+fn last_cause(error: &dyn Error) -> String {
+    error.source().map_or_else(|| error.to_string(), last_cause)
+}
+
+/// The exit code of what is accepted, and not known to be done everywhere. (2 is that of wrong arguments.)
+const NOT_YET: u8 = 3;
+
+/// The exit code when it could not be found out whether something is stored.
+const NOT_KNOWN: u8 = 2;
 
 /// Longer than a purge waits for other replicas.
 const LIMIT: Duration = Duration::from_secs(70);
@@ -369,4 +408,4 @@ Examples:
   sidecache purge --url /api/mcp/customer/42    one URL
   sidecache purge --all                         everything
 
-Exit code: 0 done, 2 accepted and not done everywhere yet, 1 refused.";
+Exit code: 0 done, 3 accepted and not known to be done everywhere, 1 refused, 2 wrong arguments.";
