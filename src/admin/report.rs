@@ -43,6 +43,7 @@ pub(super) async fn stats(proxy: &Proxy) -> Value {
         "routes": stats.routes().iter().map(route).collect::<Vec<_>>(),
         "redis": tiers.redis.as_ref().map(|state| redis(state, replicas)),
         "fetches_under_way": proxy.fetches_under_way(),
+        "followers": proxy.followers(),
     })
 }
 

@@ -140,6 +140,11 @@ impl Collapser {
         self.lock().len()
     }
 
+    /// How many requests wait for these.
+    pub(super) fn followers(&self) -> usize {
+        self.lock().values().map(|flight| flight.followers.load(Ordering::Relaxed)).sum()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<FlightKey, Arc<Flight>, RandomState>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }

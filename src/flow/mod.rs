@@ -223,6 +223,11 @@ impl Proxy {
         self.collapser.under_way()
     }
 
+    /// Requests that wait for these.
+    pub fn followers(&self) -> usize {
+        self.collapser.followers()
+    }
+
     fn plan(
         &self,
         arrival: &Arrival,
