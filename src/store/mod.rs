@@ -12,7 +12,8 @@
 //! | `record` | the value of a key in Redis |
 //! | `purge` | purging, and hearing of purges |
 //! | `journal` | the latest purges |
-//! | `sweep` | looking at everything, to erase, and to purge by patterns |
+//! | `sweep` | looking at everything, to erase |
+//! | `jobs` | purges by patterns that no scope has |
 //! | `replicas` | what replicas ask one another |
 //! | `lease` | one fetch for all replicas |
 //! | `options` | how the tiers are set up |
@@ -22,6 +23,7 @@
 mod generations;
 mod held;
 mod holding;
+mod jobs;
 mod journal;
 mod lease;
 mod memory;
@@ -37,6 +39,7 @@ mod sweep;
 pub use self::redis::{Hearing, State as RedisState};
 pub use held::{Held, Standing};
 pub use holding::{Watch, WatchMark, watches_of};
+pub use jobs::Job;
 pub use lease::{Competed, ReplicaLease, Waited};
 pub use options::{MemoryOptions, Options, RedisOptions, WhenDown};
 pub use purge::Reach;
@@ -44,7 +47,7 @@ pub use replicas::{Answers, Question};
 pub use response::StoredResponse;
 pub use shared::Budget;
 use shared::Written;
-pub use sweep::{Erased, Job, Swept};
+pub use sweep::{Erased, Swept};
 
 use self::redis::{Listener, Redis};
 use crate::clock::Clock;
@@ -54,14 +57,14 @@ use crate::stats::Stats;
 use crate::tasks::Tasks;
 use generations::{Cell, Generations};
 use http::{HeaderMap, HeaderName};
+use jobs::Jobs;
 use journal::Journal;
 use lease::Waiting;
 use memory::{Found, Memory};
 use quick_cache::sync::Cache;
 use replicas::Asked;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-use sweep::Jobs;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The owner of all stored responses.
 pub struct Store {
@@ -81,6 +84,8 @@ pub struct Store {
     asked: Asked,
     journal: Journal,
     jobs: Jobs,
+    /// When the responses in Redis were counted last, and how many there were.
+    counted: Mutex<Option<(Instant, u64)>>,
     stats: Arc<Stats>,
     tasks: Tasks,
     clock: Clock,
@@ -188,6 +193,7 @@ impl Store {
             asked: Asked::default(),
             journal: Journal::default(),
             jobs: Jobs::default(),
+            counted: Mutex::default(),
             options,
             stats,
             tasks,

@@ -11,7 +11,7 @@ use crate::rules::{CacheKey, Scopes};
 use crate::semantics::vary::Selection;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// What is left of the time that one request may spend on Redis, whatever it does there.
@@ -197,6 +197,18 @@ impl Store {
         if is_small { Written::Taken } else { Written::TooLarge }
     }
 
+    /// About how many responses lie in Redis, as counted lately; `None` if it cannot say.
+    pub async fn responses_in_redis(&self) -> Option<u64> {
+        let redis = self.redis.as_ref().filter(|redis| redis.is_up())?;
+        let counted = *self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, number)) = counted.filter(|(at, _)| at.elapsed() < COUNTED_FOR) {
+            return Some(number);
+        }
+        let number = redis.count_responses().await?;
+        *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), number));
+        Some(number)
+    }
+
     async fn read(
         &self,
         reading: &Reading<'_>,
@@ -350,6 +362,9 @@ const GENERATION_KEPT_MIN: Duration = Duration::from_secs(120);
 
 /// News that come while generations are read have them read again, so often at most.
 const ROUNDS_MAX: usize = 3;
+
+/// Whoever looks at the statistics often does not have Redis count each time.
+const COUNTED_FOR: Duration = Duration::from_secs(2);
 
 /// The list of names must not go before the variants that it leads to.
 const VARIES_KEPT_MIN: Duration = Duration::from_secs(3600);

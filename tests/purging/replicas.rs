@@ -80,10 +80,15 @@ async fn after_a_purge_of_everything_redis_has_room_again_and_keeps_what_is_new(
     }
     redis.keys_become(20).await;
     eventually("they are counted", async || worlds[1].stats().await["total_keys"] == 20).await;
-    worlds[1].purge(json!({ "all": true })).await;
+    worlds[1].purge(json!({ "all": true, "wait": true })).await;
+    redis.keys_become(0).await;
     ask(&worlds[0], "/customer/1").await.says("stored");
     redis.keys_become(1).await;
     ask(&worlds[1], "/customer/1").await.is("old").says("hit");
+    // Who looks for what was purged finds nothing more to delete.
+    let erased = worlds[1].ask_admin("POST", "/admin/cache/erase").body(r#"{"tags": ["customer:2"]}"#).await;
+    assert!(erased.text().contains("\"redis\":{\"responses\":0,"), "{erased:?}");
+    redis.keys_become(1).await;
     eventually("they are counted", async || worlds[1].stats().await["total_keys"] == 1).await;
 }
 

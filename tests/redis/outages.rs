@@ -60,14 +60,8 @@ async fn a_redis_that_is_killed_fails_no_request_and_is_used_again() {
     assert_eq!(world.metric("sidecache_redis_breaker_open").await, 0.0);
 }
 
-#[tokio::test]
-async fn a_loss_is_noticed_also_when_nobody_asks() {
-    let redis = RedisServer::start().await;
-    let quick = |config: &mut Config| {
-        let options = config.store.redis.as_mut().unwrap();
-        (options.budget, options.heartbeat) = (millis(100), millis(100));
-    };
-    let world = World::with_redis(&redis, quick).await;
+/// Redis dies and comes back, stands still and goes on; each is noticed.
+async fn dies_and_stands_still(redis: &RedisServer, world: &World) {
     redis.kill();
     world.redis_is("degraded").await;
     redis.restart().await;
@@ -76,6 +70,17 @@ async fn a_loss_is_noticed_also_when_nobody_asks() {
     world.redis_is("degraded").await;
     redis.thaw();
     world.redis_is("connected").await;
+}
+
+#[tokio::test]
+async fn a_loss_is_noticed_also_when_nobody_asks() {
+    let redis = RedisServer::start().await;
+    let quick = |config: &mut Config| {
+        let options = config.store.redis.as_mut().unwrap();
+        (options.budget, options.heartbeat) = (millis(100), millis(100));
+    };
+    let world = World::with_redis(&redis, quick).await;
+    dies_and_stands_still(&redis, &world).await;
 }
 
 #[tokio::test]
@@ -178,14 +183,7 @@ async fn no_request_fails_whatever_happens_to_redis() {
         asked
     };
     let troubles = async {
-        redis.kill();
-        world.redis_is("degraded").await;
-        redis.restart().await;
-        world.redis_is("connected").await;
-        redis.freeze();
-        world.redis_is("degraded").await;
-        redis.thaw();
-        world.redis_is("connected").await;
+        dies_and_stands_still(&redis, &world).await;
         redis.run::<()>("FLUSHALL").await;
         // Nothing is fresh any more, so that Redis is read and written again.
         world.clock.advance(secs(61));
