@@ -308,7 +308,7 @@ pub(super) fn log_failure(error: &OriginError, route: &str) {
 /// How far the slowest reader of a body that is not stored may be behind.
 const WINDOW_BYTES: usize = 512 << 10;
 
-/// Whose owner of a lease died waits for one more.
+/// Who waited for an owner that died competes once more, and then fetches for itself.
 const COMPETED_MAX: usize = 2;
 
 /// So many tags a response may name itself.

@@ -25,7 +25,7 @@ pub enum Scope {
     Fetches,
 }
 
-/// What a fetch watches: it does not know yet which tags its response will name. A purge of a tag ends the watch of that tag too, a
+/// What a fetch watches: it does not know yet which tags its response will name. A purge of a tag replaces the watch of that tag too, a
 /// purge of a beginning of tags the one that all have in common, and a search for what matches a pattern that of every fetch.
 pub mod watch {
     use super::{ScopeName, named};
@@ -93,7 +93,7 @@ impl Scope {
         named(kind, text)
     }
 
-    /// The watch that a purge of it ends.
+    /// The watch that a purge of it replaces.
     pub fn watch(&self) -> Option<ScopeName> {
         match self {
             Scope::Tag(tag) => Some(watch::NAMES[watch::of_tag(tag)]),

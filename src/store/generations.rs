@@ -2,7 +2,7 @@
 //!
 //! Each scope (everything, a route, a tag, …) has a *generation*: a random value that a purge replaces. A stored response
 //! depends on the generations that its scopes had *before its fetch began*, and may be used only while they still hold. So
-//! a purge touches no stored response, and a fetch that was under way when the purge came is born invalid.
+//! a purge need not look for stored responses, and a fetch that was under way when the purge came is born invalid.
 //!
 //! Without Redis, the generations are those of this process. With Redis they lie there, each under a key of its own, and a
 //! `Cell` is what this process knows of one. It knows it *currently* after having read it in the present epoch: replicas hear

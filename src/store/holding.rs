@@ -44,7 +44,8 @@ impl Store {
     /// since the fetch began, nothing holds.
     pub async fn hold_tags(&self, held: &Held, watch: &Watch, tags: &[String], names: &[ScopeName], budget: &mut Budget) -> Held {
         let further = self.hold_all(self.generations.cells(names), budget).await;
-        // In this order: a purge ends a tag together with its watch, so who has the new generation of the tag sees the end of the watch.
+        // In this order: a purge replaces the generation of a tag together with that of its watch, so who has the new one of the tag sees
+        // that of the watch.
         let watched = watch.held.only(watches_of(tags));
         let standing = match self.redis.as_ref().filter(|redis| redis.is_up()) {
             Some(redis) => self.verify_again(redis, &watched, budget).await,

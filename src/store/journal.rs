@@ -31,9 +31,10 @@ impl Store {
 
     /// The latest purges, the newest first: by all replicas where Redis can say, else by this one.
     pub async fn purges(&self, number: usize) -> Vec<String> {
+        let number = number.clamp(1, RECORDS_MAX);
         if let Some(redis) = &self.redis {
             let mut pipeline = Pipeline::new();
-            pipeline.cmd("LRANGE").arg(redis.names().purges()).arg(0).arg(number.clamp(1, RECORDS_MAX) - 1);
+            pipeline.cmd("LRANGE").arg(redis.names().purges()).arg(0).arg(number - 1);
             if let Some((records,)) = redis.run::<(Vec<String>,)>(pipeline).await {
                 return records;
             }

@@ -1,8 +1,8 @@
 //! One fetch for all replicas: who has the lease of a key fetches, the others wait for what it stores.
 //!
 //! A lease is a key in Redis with a short life. Who finds it taken waits to hear that the response was stored, or that the lease
-//! ended; then it looks once more, and fetches for itself if there is nothing. So nobody waits longer than a lease lives,
-//! also if its owner dies. Without Redis there are no leases, and no waiting.
+//! ended; then it looks once more. Nobody waits longer for an owner than its lease lives, also if it dies. Without Redis there are no
+//! leases, and no waiting.
 
 use super::Store;
 use super::redis::{Redis, random_id};

@@ -1,6 +1,6 @@
 //! Purging, and hearing of purges.
 //!
-//! A purge ends the generations of its scopes: in Redis, where other replicas hear of it, and then here. It is done when
+//! A purge replaces the generations of its scopes: in Redis, where other replicas hear of it, and then here. It is done when
 //! Redis has confirmed it. Where Redis cannot be asked, it is done here at once, and in Redis before that is used again.
 
 use super::held::Standing;
@@ -45,7 +45,7 @@ impl Store {
     /// With a question, all replicas are asked whether they have heard of it. Must not be given up half-way: then Redis would know of
     /// the purge, and this process would not.
     pub async fn purge(self: &Arc<Store>, scopes: &[Scope], soft: bool, question: Option<&Question>) -> Reach {
-        // The watches first: here, one name after the other is ended, and who sees the end of a tag must see that of its watch.
+        // The watches first: here, one after the other is replaced, and who sees that of a tag must see that of its watch.
         let watches = scopes.iter().filter_map(Scope::watch);
         let mut names: Vec<ScopeName> = watches.chain(scopes.iter().map(Scope::name)).collect();
         let mut known = HashSet::new();

@@ -1,4 +1,4 @@
-//! What is asked of Redis: each of these is one round trip.
+//! What is asked of Redis: each of these is one round trip, but for purges, which are up to three where Redis is full.
 
 use super::names::Named;
 use super::purges::{Carried, Order};

@@ -91,7 +91,7 @@ pub struct State {
     pub writes_paused: bool,
     /// How this process hears of changes, while it is connected.
     pub hearing: Option<Hearing>,
-    /// Purges that Redis has not heard of yet.
+    /// Generations whose purge Redis has not heard of yet.
     pub purges_pending: usize,
 }
 

@@ -109,7 +109,7 @@ impl Backlog {
     }
 }
 
-/// So many purges are kept one by one.
+/// So many orders are kept one by one; the purge of a tag is two.
 const ORDERS_MAX: usize = 4096;
 
 /// So many changed generations are remembered one by one.
@@ -122,21 +122,21 @@ const RECENT_KEPT: Duration = Duration::from_secs(600);
 mod tests {
     use super::*;
 
-    fn delete(name: &str) -> Order {
+    fn replace(name: &str) -> Order {
         Order::Replace(name.to_owned())
     }
 
     #[test]
     fn purges_are_kept_until_they_are_carried_out() {
         let mut backlog = Backlog::default();
-        backlog.add(&[delete("a"), delete("b"), Order::Soften("a".into())], "all");
+        backlog.add(&[replace("a"), replace("b"), Order::Soften("a".into())], "all");
         let (orders, mark) = backlog.orders();
-        assert_eq!(orders, [delete("a"), delete("b"), Order::Soften("a".into())]);
+        assert_eq!(orders, [replace("a"), replace("b"), Order::Soften("a".into())]);
         // These came while the others were under way; `a` must be purged once more.
-        backlog.add(&[delete("a"), delete("c")], "all");
+        backlog.add(&[replace("a"), replace("c")], "all");
         backlog.done(mark);
         let (orders, mark) = backlog.orders();
-        assert_eq!(orders, [delete("a"), delete("c")]);
+        assert_eq!(orders, [replace("a"), replace("c")]);
         backlog.done(mark);
         assert!(backlog.is_empty());
     }
@@ -149,22 +149,22 @@ mod tests {
         recent.add("b", now);
         recent.add("a", later(300));
         assert_eq!(recent.orders("all", later(599)).len(), 2);
-        assert_eq!(recent.orders("all", later(601)), [delete("a")]);
+        assert_eq!(recent.orders("all", later(601)), [replace("a")]);
         (0..=RECENT_MAX).for_each(|number| recent.add(&number.to_string(), later(400)));
-        assert_eq!(recent.orders("all", later(400)), [delete("all")]);
+        assert_eq!(recent.orders("all", later(400)), [replace("all")]);
         recent.add("late", later(800));
         assert_eq!(recent.orders("all", later(800)).len(), 2);
-        assert_eq!(recent.orders("all", later(1100)), [delete("late")]);
+        assert_eq!(recent.orders("all", later(1100)), [replace("late")]);
     }
 
     #[test]
     fn too_many_become_a_purge_of_everything() {
         let mut backlog = Backlog::default();
         for number in 0..=ORDERS_MAX {
-            backlog.add(&[delete(&number.to_string())], "all");
+            backlog.add(&[replace(&number.to_string())], "all");
         }
-        assert_eq!(backlog.orders().0, [delete("all")]);
-        backlog.add(&[delete("late")], "all");
+        assert_eq!(backlog.orders().0, [replace("all")]);
+        backlog.add(&[replace("late")], "all");
         assert_eq!(backlog.len(), 2);
     }
 }
