@@ -131,7 +131,11 @@ impl Purge {
         let begun = Instant::now();
         let store = proxy.store();
         if let Some(pattern) = &self.pattern {
-            let job = store.purge_by_pattern(pattern);
+            let Some(job) = store.purge_by_pattern(pattern) else {
+                let why =
+                    "so many patterns are being looked for already that this one has to wait; /admin/cache/jobs tells which";
+                return (StatusCode::TOO_MANY_REQUESTS, json!({ "error": why }));
+            };
             info!(pattern, job = job.id, by = caller.name, from = %caller.address, "purge_began");
             let report = json!({ "scopes": [format!("tags {pattern}")], "job": job.id });
             note(proxy, caller, &report);

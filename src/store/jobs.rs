@@ -52,11 +52,15 @@ impl Job {
 }
 
 impl Store {
-    /// Begins to purge what carries a tag that matches a pattern, in which `*` stands for anything.
-    pub fn purge_by_pattern(self: &Arc<Store>, pattern: &str) -> Arc<Job> {
+    /// Begins to purge what carries a tag that matches a pattern, in which `*` stands for anything; `None` if so many such purges are
+    /// under way that this one has to wait.
+    pub fn purge_by_pattern(self: &Arc<Store>, pattern: &str) -> Option<Arc<Job>> {
+        let mut jobs = self.jobs.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if jobs.iter().filter(|job| !job.lock().is_over).count() >= RUNNING_MAX {
+            return None;
+        }
         let job =
             Arc::new(Job { id: random_id(), pattern: pattern.to_owned(), began: self.clock.now(), progress: Mutex::default() });
-        let mut jobs = self.jobs.0.lock().unwrap_or_else(PoisonError::into_inner);
         jobs.push_front(job.clone());
         jobs.truncate(JOBS_MAX);
         drop(jobs);
@@ -66,7 +70,7 @@ impl Store {
             let mut progress = running.lock();
             (progress.is_over, progress.error) = (true, ended.err());
         });
-        job
+        Some(job)
     }
 
     /// The latest jobs, the newest first.
@@ -143,6 +147,9 @@ fn matches(pattern: &str, tag: &str) -> bool {
 
 /// So many tags are purged in one command.
 const TAGS_AT_ONCE: usize = 256;
+
+/// So many jobs are under way at once: each looks at everything.
+const RUNNING_MAX: usize = 8;
 
 /// So many jobs are remembered.
 const JOBS_MAX: usize = 100;

@@ -2,7 +2,7 @@
 
 use super::customers;
 use super::replicas::{all_have, ask, replicas};
-use crate::world::{Gate, RedisServer, Reply, World, eventually};
+use crate::world::{Gate, RedisServer, Reply, World, eventually, secs};
 use serde_json::{Value, json};
 
 async fn erase(world: &World, order: Value) -> (u16, Value) {
@@ -104,6 +104,24 @@ async fn any_pattern_purges_the_tags_that_it_matches() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn so_many_patterns_are_looked_for_at_once_and_no_more() {
+    let redis = RedisServer::start().await;
+    let patient = |config: &mut sidecache::config::Config| {
+        customers(config);
+        config.store.redis.as_mut().unwrap().write_timeout = secs(3);
+    };
+    let world = World::with_redis(&redis, patient).await;
+    let begin = || world.ask_admin("POST", "/admin/cache/purge").body(r#"{"pattern": "*:risk"}"#);
+    redis.freeze();
+    for _ in 0..8 {
+        begin().await.status(202);
+    }
+    begin().await.status(429);
+    redis.thaw();
+    eventually("one is over", async || begin().await.status == 202).await;
 }
 
 #[tokio::test]
