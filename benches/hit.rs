@@ -8,7 +8,7 @@ use sidecache::clock::Clock;
 use sidecache::rules::{Admission, CacheKey, Forwarding, Pattern, Route, RuleSet};
 use sidecache::semantics::cache_status::CacheStatus;
 use sidecache::semantics::vary::Selection;
-use sidecache::semantics::{Lifetime, Source, StoredHead, Times, directives};
+use sidecache::semantics::{Lifetime, Source, StoredHead, Terms, Times, directives};
 use sidecache::stats::{Ending, Stats};
 use sidecache::store::{Held, Lookup, MemoryOptions, Options, Store, StoredResponse};
 use sidecache::tasks::Tasks;
@@ -54,7 +54,7 @@ fn stored(key: CacheKey, held: Held) -> StoredResponse {
     .collect();
     let lifetime = Lifetime { duration: Duration::from_secs(3600), source: Source::MaxAge };
     let times = Times { requested: now, received: now };
-    let head = StoredHead::new(StatusCode::OK, fields, times, lifetime, Selection::empty());
+    let head = StoredHead::new(StatusCode::OK, fields, times, Terms::plain(lifetime), Selection::empty());
     StoredResponse { key, head, body: Bytes::from(vec![b'x'; 2048]), tags: Vec::new(), held }
 }
 

@@ -5,7 +5,7 @@ use http::{HeaderMap, StatusCode};
 use sidecache::clock::Clock;
 use sidecache::rules::{CacheKey, Scope, Scopes};
 use sidecache::semantics::vary::Selection;
-use sidecache::semantics::{Lifetime, Source, StoredHead, Times};
+use sidecache::semantics::{Lifetime, Source, StoredHead, Terms, Times};
 use sidecache::stats::Stats;
 use sidecache::store::{MemoryOptions, Options, Store, StoredResponse};
 use sidecache::tasks::Tasks;
@@ -31,7 +31,7 @@ fn stored(runtime: &Runtime, number: u32) -> Arc<Store> {
     for id in 0..number {
         let times = Times { requested: now, received: now };
         let lifetime = Lifetime { duration: Duration::from_secs(3600), source: Source::Rule };
-        let head = StoredHead::new(StatusCode::OK, HeaderMap::new(), times, lifetime, Selection::empty());
+        let head = StoredHead::new(StatusCode::OK, HeaderMap::new(), times, Terms::plain(lifetime), Selection::empty());
         let key = CacheKey::from_parts(id.to_be_bytes().to_vec().into());
         let response = StoredResponse { key, head, body: Bytes::from_static(b"{}"), tags: Vec::new(), held: held.clone() };
         store.insert(response, None);

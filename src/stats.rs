@@ -59,6 +59,8 @@ pub enum Ending {
     Miss,
     /// Answered from a stored response that the origin confirmed.
     Validated,
+    /// Answered from a stale stored response, because the origin did not answer, or with an error.
+    Stale,
     /// Answered by the origin, past the cache.
     Pass,
     /// Answered by ourselves, because the origin could not be asked or did not answer.
@@ -126,8 +128,16 @@ pub struct Gauges {
 }
 
 impl Ending {
-    const ALL: [Ending; 7] =
-        [Ending::HitMemory, Ending::HitRedis, Ending::Collapsed, Ending::Miss, Ending::Validated, Ending::Pass, Ending::Error];
+    const ALL: [Ending; 8] = [
+        Ending::HitMemory,
+        Ending::HitRedis,
+        Ending::Collapsed,
+        Ending::Miss,
+        Ending::Validated,
+        Ending::Stale,
+        Ending::Pass,
+        Ending::Error,
+    ];
 
     /// The label.
     pub fn as_str(self) -> &'static str {
@@ -137,6 +147,7 @@ impl Ending {
             Ending::Collapsed => "collapsed",
             Ending::Miss => "miss",
             Ending::Validated => "validated",
+            Ending::Stale => "stale",
             Ending::Pass => "pass",
             Ending::Error => "error",
         }

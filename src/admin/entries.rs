@@ -5,7 +5,7 @@ use super::purge::Purge;
 use crate::flow::Proxy;
 use crate::rules::{Admission, Admitted, Caching, Forwarding, Scope};
 use crate::semantics::vary::Selection;
-use crate::semantics::{Lifetime, Source, StoredHead, Times, age, date};
+use crate::semantics::{Lifetime, Source, StoredHead, Terms, Times, age, date};
 use crate::store::{Lookup, Put, Reach, StoredResponse, Tier};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, HOST, LAST_MODIFIED};
@@ -136,7 +136,7 @@ impl Entry {
         kept.insert(DATE, date::format(now));
         let times = Times { requested: now, received: now };
         let lifetime = Lifetime { duration: ttl, source: Source::Rule };
-        let head = StoredHead::new(StatusCode::OK, kept, times, lifetime, Selection::empty());
+        let head = StoredHead::new(StatusCode::OK, kept, times, Terms::plain(lifetime), Selection::empty());
         let body_bytes = body.len();
         let key = admitted.key.clone();
         let put = store.put(StoredResponse { key, head, body, tags: scopes.tags.clone(), held }).await;
@@ -202,7 +202,7 @@ impl Entry {
             "is_softened": is_softened,
             "age": age::current(head, now).as_secs(),
             "ttl": head.ttl(now),
-            "lifetime": { "seconds": head.lifetime.duration.as_secs(), "source": head.lifetime.source.as_str() },
+            "lifetime": { "seconds": head.terms.lifetime.duration.as_secs(), "source": head.terms.lifetime.source.as_str() },
             "fetched_at": head.times.received.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             "tags": stored.tags,
             "varies_on": varies_on,

@@ -4,10 +4,11 @@ use super::access::AccessRecord;
 use super::spool::{Piece, Reader};
 use super::stall::Watched;
 use crate::origin::{BodyError, ResponseBody};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
+use std::ops::Range;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 /// The body of a response to a client.
@@ -26,6 +27,8 @@ enum Source {
     Watched(Watched<Box<Body>>),
     /// That of a fetch which several clients follow.
     Shared { reader: Reader, length: Option<u64> },
+    /// A part of such a body: so many octets are left out, and then so many sent.
+    Part { reader: Reader, skip: u64, left: u64 },
 }
 
 /// Why a body ended before its end; the client's connection is then closed in a way that it can tell.
@@ -56,6 +59,11 @@ impl Body {
     /// The body of a shared fetch, of this length where the origin told it.
     pub(super) fn shared(reader: Reader, length: Option<u64>) -> Body {
         Body::from_source(Source::Shared { reader, length })
+    }
+
+    /// A part of the body of a shared fetch, by the positions of its octets.
+    pub(super) fn part(reader: Reader, part: &Range<u64>) -> Body {
+        Body::from_source(Source::Part { reader, skip: part.start, left: part.end - part.start })
     }
 
     /// Lets go of what it holds when an HTTP/2 client takes nothing of it for `limit`.
@@ -104,6 +112,23 @@ impl http_body::Body for Body {
                 Piece::End(None) => None,
                 Piece::Cut => Some(Err(ClientBodyError::Cut)),
             }),
+            Source::Part { left: 0, .. } => Poll::Ready(None),
+            Source::Part { reader, skip, left } => loop {
+                match ready!(reader.poll_next(cx)) {
+                    Piece::Data(mut chunk) => {
+                        let skipped = chunk.len().min(usize::try_from(*skip).unwrap_or(usize::MAX));
+                        *skip -= skipped as u64;
+                        chunk.advance(skipped);
+                        chunk.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                        *left -= chunk.len() as u64;
+                        if !chunk.is_empty() {
+                            break Poll::Ready(Some(Ok(Frame::data(chunk))));
+                        }
+                    }
+                    // The whole was shorter than announced.
+                    Piece::End(_) | Piece::Cut => break Poll::Ready(Some(Err(ClientBodyError::Cut))),
+                }
+            },
         };
         if let Some(record) = &mut this.record {
             match &polled {
@@ -122,6 +147,7 @@ impl http_body::Body for Body {
             Source::Relay(body) => body.is_end_stream(),
             Source::Watched(body) => body.is_end_stream(),
             Source::Shared { reader, .. } => reader.is_at_end(),
+            Source::Part { left, .. } => *left == 0,
         }
     }
 
@@ -132,6 +158,7 @@ impl http_body::Body for Body {
             Source::Watched(body) => body.size_hint(),
             // Only asked before the first frame; afterwards it would have to shrink.
             Source::Shared { length, .. } => length.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Source::Part { left, .. } => SizeHint::with_exact(*left),
         }
     }
 }

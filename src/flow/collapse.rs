@@ -3,6 +3,7 @@
 //! The leader holds a `Lease`. What becomes of its fetch is told to all followers at once, by a `Landing`. A lease that is
 //! dropped without one, for whatever reason, wakes the followers too.
 
+use super::plan::Trouble;
 use super::spool::Spool;
 use crate::clock::Clock;
 use crate::origin::OriginError;
@@ -26,6 +27,8 @@ pub(super) struct Collapser {
     flights: Mutex<HashMap<FlightKey, Arc<Flight>, RandomState>>,
     /// Keys whose last response could not be stored, and until when that is believed.
     unstorable: Cache<u128, SystemTime>,
+    /// Keys for which the origin gave no answer lately, and until when that is believed.
+    failed: Cache<u128, (Trouble, SystemTime)>,
     followers_max: usize,
     remember: Duration,
     clock: Clock,
@@ -45,6 +48,8 @@ pub(super) enum Landing {
     Unshared,
     /// There is no response.
     Failed(Arc<OriginError>),
+    /// The origin says that it has failed. Who has something stored that may stand in answers with that.
+    Erred,
 }
 
 /// What a request hears of the fetch that it follows.
@@ -92,7 +97,8 @@ struct Flight {
 
 impl Collapser {
     pub(super) fn new(followers_max: usize, remember: Duration, clock: Clock) -> Arc<Collapser> {
-        Arc::new(Collapser { flights: Mutex::default(), unstorable: Cache::new(UNSTORABLE_MAX), followers_max, remember, clock })
+        let (unstorable, failed) = (Cache::new(REMEMBERED_MAX), Cache::new(REMEMBERED_MAX));
+        Arc::new(Collapser { flights: Mutex::default(), unstorable, failed, followers_max, remember, clock })
     }
 
     /// Joins the fetch for a key, or begins it. One that began `before` a purge is not joined; a new one takes its place.
@@ -133,6 +139,21 @@ impl Collapser {
     /// Forgets that a key's response could not be stored.
     pub(super) fn note_storable(&self, key: &CacheKey) {
         self.unstorable.remove(&key.hash());
+    }
+
+    /// What trouble there was with the origin when it was asked for this key last.
+    pub(super) fn trouble(&self, key: &CacheKey, now: SystemTime) -> Option<Trouble> {
+        self.failed.get(&key.hash()).filter(|(_, until)| now < *until).map(|(trouble, _)| trouble)
+    }
+
+    /// Remembers that the origin gave no answer of any use.
+    pub(super) fn note_failed(&self, key: &CacheKey, trouble: Trouble) {
+        self.failed.insert(key.hash(), (trouble, self.clock.now() + FAILED_FOR));
+    }
+
+    /// Forgets it: the origin has answered.
+    pub(super) fn note_answered(&self, key: &CacheKey) {
+        self.failed.remove(&key.hash());
     }
 
     /// How many fetches are under way that others may follow.
@@ -222,8 +243,11 @@ impl Drop for Following {
     }
 }
 
-/// Of so many keys it is remembered that their responses could not be stored.
-const UNSTORABLE_MAX: usize = 16_384;
+/// Of so many keys it is remembered that their responses could not be stored, and of so many that the origin failed.
+const REMEMBERED_MAX: usize = 16_384;
+
+/// A key that nobody asks for is not asked about either; after this long, its next request finds out for itself.
+const FAILED_FOR: Duration = Duration::from_secs(60);
 
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings {
@@ -360,6 +384,17 @@ mod tests {
         let collapser = collapser(10);
         let Joined::Leader(_lease) = collapser.join((1, 1), &key("a"), None) else { panic!("the first leads") };
         assert!(matches!(collapser.join((1, 1), &key("b"), None), Joined::Alone));
+    }
+
+    #[test]
+    fn that_the_origin_failed_is_remembered_until_it_answers() {
+        let collapser = collapser(1);
+        let now = collapser.clock.now();
+        collapser.note_failed(&key("a"), Trouble::Error);
+        assert_eq!((collapser.trouble(&key("a"), now), collapser.trouble(&key("b"), now)), (Some(Trouble::Error), None));
+        assert_eq!(collapser.trouble(&key("a"), now + FAILED_FOR), None);
+        collapser.note_answered(&key("a"));
+        assert_eq!(collapser.trouble(&key("a"), now), None);
     }
 
     #[test]

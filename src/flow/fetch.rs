@@ -7,17 +7,17 @@ use super::body::Body;
 use super::collapse::{FlightKey, Following, Joined, Landed, Landing, Lease};
 use super::fill::{Answer, Fetch};
 use super::outcome::Outcome;
-use super::plan::{self, Plan};
+use super::plan::{self, Plan, Trouble};
 use super::settle::Asked;
 use super::{Proxy, outgoing, respond};
-use crate::origin::RequestBody;
+use crate::origin::{OriginError, RequestBody};
 use crate::rules::{Admission, Admitted, CacheKey};
 use crate::semantics::directives::RequestDirectives;
 use crate::semantics::vary::Selection;
-use crate::semantics::{Forward, StoredHead, conditional};
+use crate::semantics::{Forward, StoredHead, conditional, range};
 use crate::stats::Ending;
 use crate::store::{Budget, Lookup, StoredResponse};
-use http::header::TRAILER;
+use http::header::{IF_RANGE, RANGE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -27,8 +27,11 @@ use tokio::sync::{Semaphore, oneshot};
 pub(super) struct Errand<'a> {
     pub(super) admitted: Admitted<'a>,
     pub(super) asked: &'a RequestDirectives,
-    /// The stored response that the origin is asked to confirm.
-    pub(super) validating: Option<Arc<StoredResponse>>,
+    /// What is stored already: the origin is asked to confirm or to complete it, if it can be; and where it gives no answer, this may
+    /// be one.
+    pub(super) stored: Option<Arc<StoredResponse>>,
+    /// The client's range is what the origin is asked for.
+    pub(super) wants_part: bool,
     /// What is left of the time for Redis.
     pub(super) budget: Budget,
 }
@@ -44,7 +47,7 @@ impl Proxy {
     ) -> (Response<Body>, Outcome) {
         let (key, asked) = (errand.admitted.key.clone(), errand.asked);
         // Requests that may see different things never follow one another, and neither do those that want a fresh answer.
-        let goes_alone = errand.admitted.has_open_credentials() || asked.no_cache || asked.no_store;
+        let goes_alone = errand.admitted.has_open_credentials() || asked.no_cache || asked.no_store || errand.wants_part;
         let mut attempts = if goes_alone || self.collapser.is_unstorable(&key, now) { 0 } else { JOINS_MAX };
         let (mark, mut outdated) = (self.store.mark(), None);
         while attempts > 0 {
@@ -65,7 +68,7 @@ impl Proxy {
                 }
                 Joined::Follower(mut following) => match following.landed(&mark, |held| self.store.is_unbroken(held)).await {
                     Landed::BeforePurge => outdated = Some(following),
-                    Landed::With(landing) => match self.follow(arrival, asked, landing, why) {
+                    Landed::With(landing) => match self.follow(arrival, &errand, landing, why) {
                         Followed::Answered(response, outcome) => return (*response, outcome),
                         Followed::OtherVariant => {}
                         Followed::Unshared => break,
@@ -91,7 +94,7 @@ impl Proxy {
         if let Joined::Leader(lease) = self.collapser.join(self.flight_key(key, &arrival.parts.headers), key, None) {
             // Nobody waits for the answer.
             let (answer, _) = oneshot::channel();
-            self.begin(arrival, errand, Some(lease), answer);
+            self.begin(arrival, &errand, Some(lease), answer);
         }
     }
 
@@ -115,9 +118,9 @@ impl Proxy {
             let flight_key = self.flight_key(&admitted.key, &arrival.parts.headers);
             let Joined::Leader(lease) = self.collapser.join(flight_key, &admitted.key, None) else { continue };
             let asked = RequestDirectives::default();
-            let errand = Errand { admitted, asked: &asked, validating: None, budget: self.store.budget() };
+            let errand = Errand { admitted, asked: &asked, stored: None, wants_part: false, budget: self.store.budget() };
             let (answer, answered) = oneshot::channel();
-            self.begin(arrival, errand, Some(lease), answer);
+            self.begin(arrival, &errand, Some(lease), answer);
             self.tasks.spawn(async move {
                 let _ = answered.await;
                 drop(place);
@@ -161,34 +164,56 @@ impl Proxy {
     }
 
     /// Answers with what another request's fetch came to, if that may answer this one.
-    fn follow(&self, arrival: &Arrival, asked: &RequestDirectives, landing: Landing, why: Forward) -> Followed {
+    fn follow(&self, arrival: &Arrival, errand: &Errand<'_>, landing: Landing, why: Forward) -> Followed {
         let now = self.clock.now();
         let fields = &arrival.parts.headers;
         let outcome = Outcome::forwarded(Ending::Collapsed, why, "");
-        let may_reuse = |head: &StoredHead| plan::reuse(head, asked, now).is_ok();
+        let may_reuse = |head: &StoredHead| plan::reuse(head, errand.asked, now).is_ok();
         let (response, outcome) = match landing {
             Landing::Unshared => return Followed::Unshared,
             // The fetch may have landed long ago, and its body be under way still.
             Landing::Stored(stored) if !may_reuse(&stored.head) => return Followed::Unshared,
             Landing::Streaming(head, _) if !may_reuse(&head) => return Followed::Unshared,
-            Landing::Failed(error) => {
-                let failed = Outcome::forwarded(Ending::Error, why, respond::reason_of(&error));
-                (respond::origin_failed(&error), failed)
-            }
+            Landing::Failed(error) => match self.stand_in(arrival, errand, Trouble::Unreachable, why) {
+                Some(answered) => answered,
+                None => failed(&error, why),
+            },
+            Landing::Erred => match self.stand_in(arrival, errand, Trouble::Error, why) {
+                Some(answered) => answered,
+                None => return Followed::Unshared,
+            },
             Landing::Stored(stored) if stored.head.selection.matches(fields) => {
                 let response = respond::from_store(&arrival.parts.method, fields, &stored, now);
                 (response, outcome.collapsed(stored.head.ttl(now)))
             }
             Landing::Streaming(head, spool) if head.selection.matches(fields) => match spool.reader() {
                 None => return Followed::Unshared,
-                Some(reader) => {
-                    let body = Body::shared(reader, content_length(&head));
-                    (respond::from_fetch(fields, &head, Some(now), body), outcome.collapsed(head.ttl(now)))
-                }
+                Some(reader) => (respond::from_fetch(fields, &head, None, Some(now), reader), outcome.collapsed(head.ttl(now))),
             },
             Landing::Stored(_) | Landing::Streaming(..) => return Followed::OtherVariant,
         };
         Followed::Answered(Box::new(response), outcome)
+    }
+
+    /// Answers with what is stored, because the origin gives no answer that is any use; `None` if that may not be.
+    fn stand_in(
+        &self,
+        arrival: &Arrival,
+        errand: &Errand<'_>,
+        trouble: Trouble,
+        why: Forward,
+    ) -> Option<(Response<Body>, Outcome)> {
+        let now = self.clock.now();
+        let usable = |stored: &&Arc<StoredResponse>| {
+            plan::may_stand_in(&stored.head, errand.asked, trouble, now) && self.store.is_unbroken(&stored.held)
+        };
+        let stored = errand.stored.as_ref().filter(usable)?;
+        let response = respond::from_store(&arrival.parts.method, &arrival.parts.headers, stored, now);
+        let detail = match trouble {
+            Trouble::Unreachable => "stale-origin-unreachable",
+            Trouble::Error => "stale-if-error",
+        };
+        Some((response, Outcome::stale(why, stored.head.ttl(now), detail)))
     }
 
     /// Begins a fetch and answers with what it comes to.
@@ -200,27 +225,23 @@ impl Proxy {
         lease: Option<Lease>,
     ) -> (Response<Body>, Outcome) {
         let (answer, answered) = oneshot::channel();
-        self.begin(arrival, errand, lease, answer);
+        self.begin(arrival, &errand, lease, answer);
         let answered = answered.await;
         let now = self.clock.now();
         let (method, fields) = (&arrival.parts.method, &arrival.parts.headers);
         match answered {
-            Ok(Answer::Stored(head, reader, trailer, kept)) => {
-                let body = Body::shared(reader, content_length(&head));
+            Ok(Answer::Stored(head, reader, as_they_came, kept)) => {
                 // It comes straight from the origin; what it says of its age is the origin's word.
-                let mut response = respond::from_fetch(fields, &head, None, body);
-                for names in trailer {
-                    response.headers_mut().append(TRAILER, names);
-                }
+                let response = respond::from_fetch(fields, &head, Some(as_they_came), None, reader);
                 let outcome = match kept {
                     Ok(()) => Outcome::forwarded(Ending::Miss, why, "").stored_for(head.ttl(now)),
                     Err(not_kept) => Outcome::forwarded(Ending::Miss, why, not_kept.as_str()),
                 };
                 (response, outcome)
             }
-            Ok(Answer::Confirmed(stored, is_kept)) => {
+            Ok(Answer::Confirmed(stored, status, is_kept)) => {
                 let response = respond::from_store(method, fields, &stored, now);
-                let outcome = Outcome::forwarded(Ending::Validated, why, "").with_forward_status(StatusCode::NOT_MODIFIED);
+                let outcome = Outcome::forwarded(Ending::Validated, why, "").with_forward_status(status);
                 (response, if is_kept { outcome.stored_for(stored.head.ttl(now)) } else { outcome })
             }
             Ok(Answer::Elsewhere(stored)) => {
@@ -235,9 +256,12 @@ impl Proxy {
                 (response, Outcome::forwarded(Ending::Miss, why, not_stored.as_str()))
             }
             Ok(Answer::Failed(error)) => {
-                let reason = respond::reason_of(&error);
-                (respond::origin_failed(&error), Outcome::forwarded(Ending::Error, why, reason))
+                self.stand_in(arrival, &errand, Trouble::Unreachable, why).unwrap_or_else(|| failed(&error, why))
             }
+            Ok(Answer::Erred(response, not_stored)) => match self.stand_in(arrival, &errand, Trouble::Error, why) {
+                Some((stale, outcome)) => (stale, outcome.with_forward_status(response.status())),
+                None => (response.map(Body::relay), Outcome::forwarded(Ending::Miss, why, not_stored.as_str())),
+            },
             Err(_) => {
                 // The task panicked; its own line in the log says why.
                 (respond::internal(), Outcome::forwarded(Ending::Error, why, "internal"))
@@ -246,10 +270,10 @@ impl Proxy {
     }
 
     /// Spawns the fetch.
-    fn begin(self: &Arc<Proxy>, arrival: &Arrival, errand: Errand<'_>, lease: Option<Lease>, answer: oneshot::Sender<Answer>) {
-        let Errand { admitted, asked, validating, budget } = errand;
+    fn begin(self: &Arc<Proxy>, arrival: &Arrival, errand: &Errand<'_>, lease: Option<Lease>, answer: oneshot::Sender<Answer>) {
+        let Errand { admitted, asked, stored, wants_part, budget } = errand;
         let fetch = Fetch {
-            request: request_to_fill(arrival, &admitted, validating.as_deref()),
+            request: request_to_fill(arrival, admitted, stored.as_deref(), *wants_part),
             scopes: admitted.scopes(&arrival.parts).clone(),
             route: admitted.route.clone(),
             asked: Asked {
@@ -258,16 +282,21 @@ impl Proxy {
                 authorization: admitted.authorization,
                 cookie: admitted.cookie,
             },
-            key: admitted.key,
-            validating,
+            key: admitted.key.clone(),
+            stored: stored.clone(),
             lease,
-            budget,
+            budget: *budget,
             may_wait: asked.max_age.is_none() && asked.min_fresh.is_none(),
             answer,
         };
         let proxy = self.clone();
         self.tasks.spawn(async move { proxy.run(fetch).await });
     }
+}
+
+/// The sidecar's own answer to who waited for an origin that gave none.
+fn failed(error: &OriginError, why: Forward) -> (Response<Body>, Outcome) {
+    (respond::origin_failed(error), Outcome::forwarded(Ending::Error, why, respond::reason_of(error)))
 }
 
 /// What came of following.
@@ -278,7 +307,12 @@ enum Followed {
 }
 
 /// The request that fills the cache: shows the origin nothing that could change the response and is not in the key.
-fn request_to_fill(arrival: &Arrival, admitted: &Admitted<'_>, validating: Option<&StoredResponse>) -> Request<RequestBody> {
+fn request_to_fill(
+    arrival: &Arrival,
+    admitted: &Admitted<'_>,
+    stored: Option<&StoredResponse>,
+    wants_part: bool,
+) -> Request<RequestBody> {
     let mut request = Request::new(RequestBody::empty());
     *request.method_mut() = Method::GET;
     *request.uri_mut() = match &admitted.target {
@@ -287,17 +321,23 @@ fn request_to_fill(arrival: &Arrival, admitted: &Admitted<'_>, validating: Optio
     };
     let mut fields = arrival.parts.headers.clone();
     admitted.route.hide_unkeyed(&mut fields);
-    match validating {
-        Some(stored) => conditional::add_validators(&mut fields, &stored.head.fields),
-        None => conditional::remove(&mut fields),
+    let client_range = [RANGE, IF_RANGE].map(|name| fields.get(&name).cloned().filter(|_| wants_part));
+    let missing = stored.and_then(|stored| {
+        let part = stored.head.part.filter(|_| !wants_part)?;
+        Some([range::missing(&part), range::if_range_value(&stored.head.fields)])
+    });
+    match stored {
+        Some(stored) if stored.head.part.is_none() => conditional::add_validators(&mut fields, &stored.head.fields),
+        _ => conditional::remove(&mut fields),
+    }
+    for (name, value) in [RANGE, IF_RANGE].into_iter().zip(missing.unwrap_or(client_range)) {
+        if let Some(value) = value {
+            fields.insert(name, value);
+        }
     }
     outgoing::to_origin(&mut fields, arrival);
     *request.headers_mut() = fields;
     request
-}
-
-fn content_length(head: &StoredHead) -> Option<u64> {
-    head.fields.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok())
 }
 
 /// So many responses are fetched anew at once, so that the origin has room for requests.

@@ -3,20 +3,23 @@
 //! It tells the client that caused it, over [`Answer`], and all others, over [`Landing`], what became of it.
 
 use super::collapse::{Landing, Lease};
+use super::plan::Trouble;
 use super::settle::{self, Asked, Got};
 use super::spool::{Filling, Reader, Spool};
-use super::{Proxy, outgoing, respond};
+use super::{Proxy, outgoing, plan, respond};
 use crate::origin::{OriginError, RequestBody, ResponseBody};
 use crate::rules::{CacheKey, Collapse, Route, Scopes};
+use crate::semantics::range::{self, ContentRange};
 use crate::semantics::storage::NotStored;
 use crate::semantics::{StoredHead, Times, conditional, tagging};
 use crate::store::{Budget, Competed, Lookup, NotKept, ReplicaLease, StoredResponse, Waited};
 use bytes::Bytes;
-use http::header::{SET_COOKIE, TRAILER, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::header::{SET_COOKIE, TRANSFER_ENCODING};
+use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body::Body as _;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
@@ -28,8 +31,8 @@ pub(super) struct Fetch {
     /// What it lies in, as far as the request tells.
     pub(super) scopes: Scopes,
     pub(super) asked: Asked,
-    /// The stored response that the origin is asked to confirm.
-    pub(super) validating: Option<Arc<StoredResponse>>,
+    /// The stored response that the origin is asked to confirm or to complete.
+    pub(super) stored: Option<Arc<StoredResponse>>,
     /// `None` for a fetch that nobody follows.
     pub(super) lease: Option<Lease>,
     /// What may be spent on Redis.
@@ -41,16 +44,36 @@ pub(super) struct Fetch {
 
 /// What becomes of a fetch, for the client that caused it.
 pub(super) enum Answer {
-    /// A response that is being stored, and its `Trailer` fields, which are not; and why it is not kept, if that is known.
-    Stored(Arc<StoredHead>, Reader, Vec<HeaderValue>, Result<(), NotKept>),
-    /// A stored response that the origin has confirmed, and whether it goes on to be stored.
-    Confirmed(Arc<StoredResponse>, bool),
+    /// A response that is being stored, with its fields as they came; and why it is not kept, if that is known.
+    Stored(Arc<StoredHead>, Reader, HeaderMap, Result<(), NotKept>),
+    /// A stored response that the origin has confirmed or completed, with this status; and whether it goes on to be stored.
+    Confirmed(Arc<StoredResponse>, StatusCode, bool),
     /// A response that another replica fetched and stored meanwhile.
     Elsewhere(Arc<StoredResponse>),
     /// A response that is not stored.
     Direct(Response<ResponseBody>, NotStored),
+    /// A response that says that the origin has failed, where something stored may stand in for it.
+    Erred(Response<ResponseBody>, NotStored),
     /// None.
     Failed(Arc<OriginError>),
+}
+
+/// What the origin is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum To {
+    /// A response that may be stored.
+    Fetch,
+    /// Whether what is stored still holds.
+    Confirm,
+    /// What is missing of a stored part.
+    Complete,
+}
+
+/// What the origin said, and to what.
+struct Said {
+    sent: Result<Response<ResponseBody>, OriginError>,
+    requested: SystemTime,
+    to: To,
 }
 
 /// Where a response comes from, among replicas.
@@ -64,7 +87,7 @@ enum Among {
 impl Proxy {
     /// The fetch itself.
     pub(super) async fn run(self: Arc<Proxy>, fetch: Fetch) {
-        let Fetch { request, key, route, mut scopes, asked, validating, lease, mut budget, may_wait, answer } = fetch;
+        let Fetch { request, key, route, mut scopes, asked, stored, lease, mut budget, may_wait, answer } = fetch;
         let replica_lease = match &lease {
             Some(lease) if may_wait && route.collapse == Collapse::Replicas => {
                 match self.for_all_replicas(&key, lease, &asked, &scopes).await {
@@ -84,27 +107,16 @@ impl Proxy {
             lease.begin(&held, watch.mark);
         }
         // A purge that came since it was looked up ends what was to be confirmed: the origin's word for it may be as old.
-        let (validating, request) = match validating {
+        let (stored, request) = match stored {
             Some(stored) if !self.store.is_unbroken(&stored.held) => (None, without_conditions(&request)),
-            validating => (validating, request),
+            stored => (stored, request),
         };
-        let mut requested = self.clock.now();
-        // For the case that the origin confirms something else than what was asked about.
-        let unconditional = validating.is_some().then(|| without_conditions(&request));
-        let mut sent = self.origin.send(request).await;
-        if let (Ok(response), Some(stored), Some(unconditional)) = (&sent, &validating, unconditional)
-            && response.status() == StatusCode::NOT_MODIFIED
-            && !conditional::selects(response.headers(), &stored.head.fields)
-        {
-            requested = self.clock.now();
-            // Given up first: its place among the requests under way may be the one that is needed.
-            drop(sent);
-            sent = self.origin.send(unconditional).await;
-        }
+        let Said { sent, requested, to } = self.ask(request, stored.as_ref()).await;
         let response = match sent {
             Ok(response) => response,
             Err(error) => {
                 log_failure(&error, &route.name);
+                self.collapser.note_failed(&key, Trouble::Unreachable);
                 let error = Arc::new(error);
                 if let Some(lease) = &lease {
                     lease.land(Landing::Failed(error.clone()));
@@ -118,7 +130,7 @@ impl Proxy {
         let body_bytes = body.size_hint().exact();
         let is_http2 = parts.version == Version::HTTP_2;
         let has_certain_end = body_bytes.is_some() || is_http2 || is_chunked(&parts.headers);
-        outgoing::to_client(&mut parts.headers, parts.version);
+        outgoing::to_client(&mut parts.headers, std::mem::replace(&mut parts.version, Version::HTTP_11));
         if route.strip_set_cookie {
             parts.headers.remove(SET_COOKIE);
         }
@@ -135,24 +147,54 @@ impl Proxy {
             }
         }
         let got = Got { status: parts.status, fields: &parts.headers, body_bytes, has_certain_end, times };
+        match plan::is_failure(got.status) {
+            true => self.collapser.note_failed(&key, Trouble::Error),
+            false => self.collapser.note_answered(&key),
+        }
 
-        if let (StatusCode::NOT_MODIFIED, Some(stored)) = (got.status, &validating) {
-            let (head, kept) = settle::settle_confirmed(&asked, &route, &stored.head, &got);
+        // What is stored, and better now than before.
+        let (bettered, body) = match (to, got.status, &stored) {
+            (To::Confirm, StatusCode::NOT_MODIFIED, Some(stored)) => {
+                let settled = settle::settle_confirmed(&asked, &route, &stored.head, &got, &self.options, fastrand::f64());
+                (Some((settled, stored.body.clone())), None)
+            }
+            (To::Complete, StatusCode::PARTIAL_CONTENT, Some(stored)) => {
+                let Some((part, joined)) = join(stored, &parts.headers, body, self.options.body_bytes_max).await else {
+                    let error = Arc::new(OriginError::Incomplete);
+                    log_failure(&error, &route.name);
+                    lease.iter().for_each(|lease| lease.land(Landing::Failed(error.clone())));
+                    let _ = answer.send(Answer::Failed(error));
+                    return;
+                };
+                let settled = settle::settle_joined(&asked, &route, &stored.head, &got, &part, &self.options, fastrand::f64());
+                (Some((settled, joined)), None)
+            }
+            _ => (None, Some(body)),
+        };
+        if let Some(((head, kept), body)) = bettered {
             let is_kept = kept.is_ok() && self.store.would_keep(&held, times.received).is_ok();
-            let response = StoredResponse { key: key.clone(), head, body: stored.body.clone(), tags: scopes.tags, held };
+            let response = StoredResponse { key: key.clone(), head, body, tags: scopes.tags, held };
             let response = if is_kept { self.store.insert(response, replica_lease) } else { Arc::new(response) };
             if let Some(lease) = &lease {
                 let may_share = is_kept && response.head.is_fresh(times.received);
                 lease.land(if may_share { Landing::Stored(response.clone()) } else { Landing::Unshared });
             }
-            let _ = answer.send(Answer::Confirmed(response, is_kept));
+            let _ = answer.send(Answer::Confirmed(response, got.status, is_kept));
             return;
         }
+        let Some(body) = body else { return };
 
         let settled = match has_too_many {
             true => Err(NotStored::TooManyTags),
-            false => settle::settle(&asked, &route, &got, self.options.body_bytes_max),
+            false => settle::settle(&asked, &route, &got, &self.options, fastrand::f64()),
         };
+        // Even an error that may be stored is worse than what it would replace, while that may stand in for it.
+        if plan::is_failure(got.status) && stored.is_some_and(|stored| plan::could_stand_in(&stored.head, times.received)) {
+            lease.iter().for_each(|lease| lease.land(Landing::Erred));
+            let why = settled.err().unwrap_or(NotStored::Status);
+            let _ = answer.send(Answer::Erred(Response::from_parts(parts, body), why));
+            return;
+        }
         let head = match settled {
             Ok(head) => Arc::new(head),
             Err(why) => {
@@ -164,7 +206,6 @@ impl Proxy {
                     }
                     lease.land(Landing::Unshared);
                 }
-                parts.version = Version::HTTP_11;
                 let _ = answer.send(Answer::Direct(Response::from_parts(parts, body), why));
                 return;
             }
@@ -180,15 +221,36 @@ impl Proxy {
             self.store.note_varies(&key, &head.selection);
             lease.land(if is_fresh { Landing::Streaming(head.clone(), spool.clone()) } else { Landing::Unshared });
         }
-        let trailer = parts.headers.get_all(TRAILER).iter().cloned().collect();
         let kept = self.store.would_keep(&held, self.clock.now());
-        let _ = answer.send(Answer::Stored(head.clone(), reader, trailer, kept));
+        let _ = answer.send(Answer::Stored(head.clone(), reader, parts.headers, kept));
         self.fill(filling, body, body_bytes, (lease, replica_lease, key.clone()), |whole| {
             let mut head = StoredHead::clone(&head);
             settle::note_length(&mut head, whole.len());
             StoredResponse { key, head, body: whole, tags: scopes.tags, held }
         })
         .await;
+    }
+
+    /// Sends the request. Where the origin's answer is about something else than what is stored, it is asked for the whole.
+    async fn ask(&self, request: Request<RequestBody>, stored: Option<&Arc<StoredResponse>>) -> Said {
+        let mut requested = self.clock.now();
+        let to = match stored {
+            Some(stored) if stored.head.part.is_some() => To::Complete,
+            Some(stored) if stored.head.has_validator() => To::Confirm,
+            _ => To::Fetch,
+        };
+        let unconditional = (to != To::Fetch).then(|| without_conditions(&request));
+        let mut sent = self.origin.send(request).await;
+        if let (Ok(response), Some(stored), Some(unconditional)) = (&sent, stored, unconditional)
+            && !is_about(response, to, stored)
+        {
+            requested = self.clock.now();
+            // Given up first: its place among the requests under way may be the one that is needed.
+            drop(sent);
+            sent = self.origin.send(unconditional).await;
+            return Said { sent, requested, to: To::Fetch };
+        }
+        Said { sent, requested, to }
     }
 
     /// Competes with other replicas for the right to fetch, and waits for the one that has it.
@@ -277,6 +339,35 @@ impl Proxy {
         spool.finish(trailers);
         drop(lease);
     }
+}
+
+/// Whether an answer that leans on what is stored is about that, and fits to it.
+fn is_about(response: &Response<ResponseBody>, to: To, stored: &StoredResponse) -> bool {
+    let (new, old) = (response.headers(), &stored.head.fields);
+    match (response.status(), to) {
+        (StatusCode::NOT_MODIFIED, To::Confirm) => conditional::selects(new, old),
+        (StatusCode::NOT_MODIFIED, _) => false,
+        (StatusCode::PARTIAL_CONTENT, To::Complete) => {
+            let (Some(part), Some(more)) = (stored.head.part, range::content_range(new)) else { return false };
+            let touch = more.first <= part.part().end && part.first <= more.part().end;
+            touch && range::are_of_one_representation(new, old)
+        }
+        (StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE, _) => false,
+        _ => true,
+    }
+}
+
+/// Joins a stored part with what the origin sends of the rest; `None` if that is not what it says it is, too large, or breaks off.
+async fn join(
+    stored: &StoredResponse,
+    fields: &HeaderMap,
+    body: ResponseBody,
+    bytes_max: usize,
+) -> Option<(ContentRange, Bytes)> {
+    let (part, more) = (stored.head.part?, range::content_range(fields)?);
+    let room = bytes_max.checked_sub(stored.body.len())?;
+    let body = Limited::new(body, room).collect().await.inspect_err(|error| debug!(error, "origin_body_broken")).ok()?;
+    range::combine((part, stored.body.clone()), (more, body.to_bytes()))
 }
 
 /// RFC 9112 §6.3: after any other coding, only the end of the connection ends the body.

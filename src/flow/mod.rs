@@ -10,6 +10,7 @@
 //! | `fill` | the fetch itself, a task of its own |
 //! | `collapse`, `spool` | who leads and who follows; the body that they share |
 //! | `settle` | what may we keep of what we got? |
+//! | `invalidate` | what a request that changes something makes invalid |
 //! | `pass` | relay a request and its response past the cache |
 //! | `outgoing` | the fields that a proxy changes |
 //! | `respond`, `body`, `stall` | the response to the client, who may stall |
@@ -22,6 +23,7 @@ mod body;
 mod collapse;
 mod fetch;
 mod fill;
+mod invalidate;
 mod outcome;
 mod outgoing;
 mod pass;
@@ -37,7 +39,7 @@ pub use body::{Body, ClientBodyError};
 
 use crate::clock::Clock;
 use crate::origin::Origin;
-use crate::rules::{Admission, Admitted, Bypass, RuleSet};
+use crate::rules::{Admission, Admitted, Bypass, CacheKey, RuleSet};
 use crate::semantics::Forward;
 use crate::semantics::directives::{self, RequestDirectives};
 use crate::semantics::tagging::TagField;
@@ -48,11 +50,11 @@ use access::AccessRecord;
 use arrival::Arrival;
 use collapse::Collapser;
 use fetch::Errand;
-use http::{Request, Response, Version};
+use http::{HeaderName, Request, Response, Version};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use outcome::Outcome;
-use plan::{Plan, Wanted};
+use plan::{Plan, Trouble, Wanted};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -85,6 +87,12 @@ pub struct Options {
     pub trusted_proxies: Vec<IpNet>,
     /// Keys the hash of credentials in cache keys. Replicas that share a Redis need the same one.
     pub secret: Option<String>,
+    /// For how long after its lifetime a response answers in the stead of an origin that does not, if nothing forbids it.
+    pub stale_if_unreachable: Duration,
+    /// Response fields that go before `Cache-Control` and `Expires`, in this order (RFC 9213).
+    pub cache_control_fields: Vec<HeaderName>,
+    /// Shows the cache key in `Cache-Status` (RFC 9211 §2.7).
+    pub shows_key: bool,
     /// The response fields that name tags.
     pub tag_fields: Vec<TagField>,
     /// Takes these fields off the responses.
@@ -103,6 +111,12 @@ impl Default for Options {
             client_idle_timeout: Duration::from_secs(60),
             trusted_proxies: Vec::new(),
             secret: None,
+            stale_if_unreachable: Duration::from_secs(60),
+            cache_control_fields: vec![
+                HeaderName::from_static("sidecache-cache-control"),
+                HeaderName::from_static("cdn-cache-control"),
+            ],
+            shows_key: false,
             tag_fields: TagField::ALL.to_vec(),
             strip_tag_fields: false,
             access_log: false,
@@ -152,10 +166,17 @@ impl Proxy {
         let admission = self.admit(&arrival);
         let route = admission.route();
 
-        let (mut response, outcome) = match admission {
+        let shown_key = match &admission {
+            Admission::Keyed(admitted) if self.options.shows_key => Some(admitted.key.to_string()),
+            _ => None,
+        };
+        let (mut response, mut outcome) = match admission {
             Admission::Past { why, .. } => self.pass(arrival, forward_of(&why), why.as_str()).await,
             Admission::Keyed(admitted) => self.look_up(arrival, admitted, now).await,
         };
+        if let Some(key) = shown_key {
+            outcome = outcome.with_key(key);
+        }
         let counters = self.stats.route(route);
         outcome.count(counters, started.elapsed());
         outcome.annotate(&mut response);
@@ -173,20 +194,27 @@ impl Proxy {
     /// Answers a request that may use the cache.
     async fn look_up(self: &Arc<Proxy>, arrival: Arrival, admitted: Admitted<'_>, now: SystemTime) -> (Response<Body>, Outcome) {
         let (method, fields) = (&arrival.parts.method, &arrival.parts.headers);
-        let asked = directives::request(fields);
+        let asked = match admitted.route.ignores_request_directives {
+            true => RequestDirectives::default(),
+            false => directives::request(fields),
+        };
         let mut budget = self.store.budget();
         let found = self.store.lookup(&admitted.key, fields, || admitted.scopes(&arrival.parts), &mut budget, now).await;
         let redis_was_asked = self.store.has_redis() && !matches!(found, Lookup::Unavailable);
         let plan = self.plan(&arrival, &asked, &admitted, found, now);
-        let errand = |validating| Errand { admitted, asked: &asked, validating, budget };
+        let errand = |stored| Errand { admitted, asked: &asked, stored, wants_part: false, budget };
         let (response, outcome) = match plan {
             Plan::Serve(tier, stored) => respond::hit(method, fields, tier, &stored, stored.head.ttl(now), now),
-            Plan::ServeAndRefresh(tier, stored) => {
-                self.refresh(&arrival, errand(stored.head.has_validator().then(|| stored.clone())));
-                respond::hit(method, fields, tier, &stored, NO_LONGER_FRESH, now)
+            Plan::ServeAndRefresh(tier, stored, ttl) => {
+                self.refresh(&arrival, errand(Some(stored.clone())));
+                respond::hit(method, fields, tier, &stored, ttl, now)
             }
-            Plan::Validate(stored, why) => self.fetch(&arrival, errand(Some(stored)), why, now).await,
+            Plan::Validate(stored, why) | Plan::Replace(stored, why) => {
+                self.fetch(&arrival, errand(Some(stored)), why, now).await
+            }
+            Plan::Complete(stored) => self.fetch(&arrival, errand(Some(stored)), Forward::Partial, now).await,
             Plan::Fetch(why) => self.fetch(&arrival, errand(None), why, now).await,
+            Plan::FetchPart(why) => self.fetch(&arrival, Errand { wants_part: true, ..errand(None) }, why, now).await,
             Plan::Pass(why, detail) => self.pass(arrival, why, detail).await,
             Plan::Refuse => respond::only_if_cached(),
         };
@@ -237,7 +265,7 @@ impl Proxy {
         now: SystemTime,
     ) -> Plan {
         let wanted = Wanted { method: &arrival.parts.method, fields: &arrival.parts.headers, asked, admitted };
-        plan::plan(&wanted, found, || self.collapser.is_unstorable(&admitted.key, now), now)
+        plan::plan(&wanted, found, &Remembered { proxy: self, key: &admitted.key, now }, now)
     }
 
     fn admit(&self, arrival: &Arrival) -> Admission<'_> {
@@ -249,8 +277,26 @@ impl Proxy {
     }
 }
 
-/// The seconds that a response stays fresh which a soft purge has made stale: until the purge, whenever that was, it was.
-const NO_LONGER_FRESH: i64 = 0;
+/// What is remembered of a key's latest fetches.
+struct Remembered<'a> {
+    proxy: &'a Proxy,
+    key: &'a CacheKey,
+    now: SystemTime,
+}
+
+impl plan::Memory for Remembered<'_> {
+    fn is_unstorable(&self) -> bool {
+        self.proxy.collapser.is_unstorable(self.key, self.now)
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        self.proxy.collapser.trouble(self.key, self.now)
+    }
+
+    fn chance(&self) -> f64 {
+        fastrand::f64()
+    }
+}
 
 /// RFC 9211 §2.2 has words for two kinds of going past the cache.
 fn forward_of(why: &Bypass) -> Forward {

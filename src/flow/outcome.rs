@@ -20,6 +20,8 @@ pub(super) struct Outcome {
     stored: bool,
     collapsed: bool,
     detail: Detail,
+    /// The key, where the operator wants it to be shown.
+    key: Option<String>,
     /// Whether Redis was asked, where the tiers were looked into at all.
     looked_up: Option<bool>,
 }
@@ -40,12 +42,32 @@ impl Outcome {
     }
 
     fn new(ending: Ending, forward: Option<Forward>, detail: Detail) -> Outcome {
-        Outcome { ending, forward, forward_status: None, ttl: None, stored: false, collapsed: false, detail, looked_up: None }
+        Outcome {
+            ending,
+            forward,
+            forward_status: None,
+            ttl: None,
+            stored: false,
+            collapsed: false,
+            detail,
+            key: None,
+            looked_up: None,
+        }
     }
 
     /// The origin's status, where that is not the response's.
     pub(super) fn with_forward_status(self, status: StatusCode) -> Outcome {
         Outcome { forward_status: Some(status), ..self }
+    }
+
+    /// A stale response answered in the origin's stead; it is fresh for so many seconds, which is less than none.
+    pub(super) fn stale(why: Forward, ttl: i64, detail: Detail) -> Outcome {
+        Outcome { ttl: Some(ttl), ..Outcome::new(Ending::Stale, Some(why), detail) }
+    }
+
+    /// Shows the key.
+    pub(super) fn with_key(self, key: String) -> Outcome {
+        Outcome { key: Some(key), ..self }
     }
 
     /// The response was stored, and is fresh for so many seconds.
@@ -112,6 +134,9 @@ impl Outcome {
         }
         if let Some(ttl) = self.ttl {
             status = status.ttl(ttl);
+        }
+        if let Some(key) = &self.key {
+            status = status.key(key);
         }
         match self.detail {
             "" => status,

@@ -11,10 +11,11 @@ use crate::semantics::Forward;
 use crate::stats::Ending;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
+use std::sync::Arc;
 
 impl Proxy {
     /// Relays a request and its response, and stores nothing.
-    pub(super) async fn pass(&self, mut arrival: Arrival, why: Forward, detail: Detail) -> (Response<Body>, Outcome) {
+    pub(super) async fn pass(self: &Arc<Proxy>, mut arrival: Arrival, why: Forward, detail: Detail) -> (Response<Body>, Outcome) {
         let mut fields = arrival.parts.headers.clone();
         if !arrival.is_trusted {
             outgoing::remove_steering(&mut fields);
@@ -24,8 +25,8 @@ impl Proxy {
             Some(body) => RequestBody::new(body, self.options.client_idle_timeout),
             None => RequestBody::empty(),
         });
-        *request.method_mut() = arrival.parts.method;
-        *request.uri_mut() = arrival.parts.uri;
+        *request.method_mut() = arrival.parts.method.clone();
+        *request.uri_mut() = arrival.parts.uri.clone();
         *request.headers_mut() = fields;
 
         let mut response = match self.origin.send(request).await {
@@ -54,6 +55,8 @@ impl Proxy {
             return (response, outcome);
         }
         outgoing::to_client(response.headers_mut(), version);
+        // Before the client hears that something has changed: what it asks for next must not be the old.
+        self.invalidate(&arrival.parts, response.status(), response.headers()).await;
         (response.map(Body::relay), outcome)
     }
 }

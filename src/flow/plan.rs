@@ -2,10 +2,12 @@
 
 use crate::rules::{Admitted, Caching};
 use crate::semantics::directives::RequestDirectives;
+use crate::semantics::range::{self, Requested};
 use crate::semantics::{Forward, StoredHead, age, conditional};
 use crate::store::{Lookup, StoredResponse, Tier};
 use http::header::{COOKIE, RANGE};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -14,12 +16,19 @@ use std::time::SystemTime;
 pub(super) enum Plan {
     /// Answer with the stored response (§4).
     Serve(Tier, Arc<StoredResponse>),
-    /// Answer with a stored response that a soft purge made stale, and ask the origin for a new one in the background.
-    ServeAndRefresh(Tier, Arc<StoredResponse>),
+    /// Answer with a stored response that is stale, or soon will be, and ask the origin for a new one in the background. It is
+    /// fresh for so many seconds.
+    ServeAndRefresh(Tier, Arc<StoredResponse>, i64),
     /// Ask the origin whether the stored response still holds (§4.3).
     Validate(Arc<StoredResponse>, Forward),
+    /// Ask the origin for a response in the place of one that it cannot be asked about.
+    Replace(Arc<StoredResponse>, Forward),
+    /// Ask the origin for what is missing of a stored part (§3.4).
+    Complete(Arc<StoredResponse>),
     /// Ask the origin for a response that may be stored.
     Fetch(Forward),
+    /// Ask the origin for the part that the client asks for; it may be stored as such (§3.3).
+    FetchPart(Forward),
     /// Relay the request and its response, and store nothing.
     Pass(Forward, Detail),
     /// Say that nothing is stored, as the client asked to be told (§5.2.1.7).
@@ -37,37 +46,104 @@ pub(super) struct Wanted<'a> {
     pub(super) admitted: &'a Admitted<'a>,
 }
 
-/// Plans for a request that may use the cache. `is_unstorable` tells whether the key's last response could not be stored.
-pub(super) fn plan(wanted: &Wanted<'_>, found: Lookup, is_unstorable: impl FnOnce() -> bool, now: SystemTime) -> Plan {
+/// What the plan asks only where it matters.
+pub(super) trait Memory {
+    /// Whether the key's last response could not be stored.
+    fn is_unstorable(&self) -> bool;
+    /// What trouble there was with the origin when it was asked for this key last.
+    fn trouble(&self) -> Option<Trouble>;
+    /// A number from 0 up to 1, for what is left to chance.
+    fn chance(&self) -> f64;
+}
+
+/// How a stored response may be used without asking the origin first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// It is fresh.
+    Fresh,
+    /// It is stale, and the client wants it all the same (§5.2.1.2).
+    StaleAsAsked,
+    /// It is stale, and may be used while a new one is fetched (RFC 5861 §3).
+    StaleWhileRevalidating,
+}
+
+/// Plans for a request that may use the cache.
+pub(super) fn plan(wanted: &Wanted<'_>, found: Lookup, memory: &impl Memory, now: SystemTime) -> Plan {
     let Wanted { method, fields, asked, admitted } = *wanted;
     let plan = match found {
-        Lookup::Nothing => Plan::Fetch(Forward::UriMiss),
+        Lookup::Nothing | Lookup::Unavailable => Plan::Fetch(Forward::UriMiss),
         Lookup::OtherVariant => Plan::Fetch(Forward::VaryMiss),
-        Lookup::Unavailable => Plan::Fetch(Forward::UriMiss),
         Lookup::Found(_, stored) | Lookup::Softened(_, stored) if !may_be_given(&stored.head, admitted) => {
             Plan::Fetch(Forward::Request)
         }
+        Lookup::Found(tier, stored) if stored.head.part.is_some() => with_part(wanted, tier, stored, now),
+        Lookup::Softened(_, stored) if stored.head.part.is_some() => Plan::Fetch(Forward::Stale),
         Lookup::Softened(tier, stored) => match reuse(&stored.head, asked, now) {
-            Ok(()) if stored.head.may_be_stale => Plan::ServeAndRefresh(tier, stored),
-            _ if stored.head.has_validator() => Plan::Validate(stored, Forward::Stale),
-            _ => Plan::Fetch(Forward::Stale),
+            Ok(_) if stored.head.terms.may_be_stale => Plan::ServeAndRefresh(tier, stored, NO_LONGER_FRESH),
+            _ => ask_about(stored, Forward::Stale),
         },
         Lookup::Found(tier, stored) => match reuse(&stored.head, asked, now) {
-            Ok(()) => Plan::Serve(tier, stored),
-            Err(why) if stored.head.has_validator() => Plan::Validate(stored, why),
-            Err(why) => Plan::Fetch(why),
+            Ok(Use::Fresh) if admitted.route.early_refresh && stored.head.is_due_early(now, || memory.chance()) => {
+                refreshing(tier, stored, now)
+            }
+            Ok(Use::Fresh | Use::StaleAsAsked) => Plan::Serve(tier, stored),
+            Ok(Use::StaleWhileRevalidating) => refreshing(tier, stored, now),
+            // Nobody waits for an origin that has just failed, if there is an answer all the same; whether it is back is found
+            // out in the background.
+            Err(Forward::Stale) if memory.trouble().is_some_and(|trouble| may_stand_in(&stored.head, asked, trouble, now)) => {
+                refreshing(tier, stored, now)
+            }
+            Err(why) => ask_about(stored, why),
         },
     };
     match plan {
         Plan::Serve(..) | Plan::ServeAndRefresh(..) => plan,
         _ if asked.only_if_cached => Plan::Refuse,
-        // A response to HEAD has no body to store, and none that others could follow (§4.3.5 is another matter).
-        Plan::Fetch(why) | Plan::Validate(_, why) if *method == Method::HEAD => Plan::Pass(why, "head"),
+        // A response to HEAD has no body to store, and none that others could follow.
+        Plan::Fetch(why) | Plan::Validate(_, why) | Plan::Replace(_, why) if *method == Method::HEAD => Plan::Pass(why, "head"),
+        Plan::Complete(_) | Plan::FetchPart(_) if *method == Method::HEAD => Plan::Pass(Forward::Partial, "head"),
         // What fills the cache is asked for whole; where nothing will be stored, the client had better get what it asked for.
-        Plan::Fetch(why) if asks_for_less(fields) && (admitted.has_open_credentials() || is_unstorable()) => {
+        Plan::Fetch(why) if asks_for_less(fields) && (admitted.has_open_credentials() || memory.is_unstorable()) => {
             Plan::Pass(why, "not-storable")
         }
+        // To the letter of the RFC, a part is asked for as a part. Rules are about whole responses.
+        Plan::Fetch(why @ (Forward::UriMiss | Forward::VaryMiss))
+            if admitted.route.caching == Caching::Standard && fields.contains_key(RANGE) =>
+        {
+            Plan::FetchPart(why)
+        }
         plan => plan,
+    }
+}
+
+/// What to do with a stored part: answer a request for a range that is in it, or get the rest.
+fn with_part(wanted: &Wanted<'_>, tier: Tier, stored: Arc<StoredResponse>, now: SystemTime) -> Plan {
+    let Some(part) = stored.head.part else { return Plan::Fetch(Forward::UriMiss) };
+    let fields = wanted.fields;
+    let is_in_part = part.complete.is_some_and(|complete| match range::requested(fields, complete) {
+        Requested::Parts(asked) => {
+            let is_inside = |range: &Range<u64>| range.start >= part.first && range.end <= part.part().end;
+            asked.len() == 1 && asked.iter().all(is_inside) && range::if_range_holds(fields, &stored.head.fields)
+        }
+        Requested::Whole | Requested::Unsatisfiable => false,
+    });
+    match reuse(&stored.head, wanted.asked, now) {
+        Ok(Use::Fresh) if *wanted.method == Method::GET && is_in_part => Plan::Serve(tier, stored),
+        _ if range::missing(&part).is_some() => Plan::Complete(stored),
+        _ if fields.contains_key(RANGE) => Plan::FetchPart(Forward::Partial),
+        _ => Plan::Fetch(Forward::Partial),
+    }
+}
+
+fn refreshing(tier: Tier, stored: Arc<StoredResponse>, now: SystemTime) -> Plan {
+    let ttl = stored.head.ttl(now);
+    Plan::ServeAndRefresh(tier, stored, ttl)
+}
+
+fn ask_about(stored: Arc<StoredResponse>, why: Forward) -> Plan {
+    match stored.head.has_validator() {
+        true => Plan::Validate(stored, why),
+        false => Plan::Replace(stored, why),
     }
 }
 
@@ -81,35 +157,100 @@ pub(super) fn may_be_given(head: &StoredHead, admitted: &Admitted<'_>) -> bool {
     let varies_on_cookie = head.selection.names().any(|name| *name == COOKIE);
     match admitted.route.caching {
         // To the letter (§3.5), and for `Cookie`, of which RFC 9111 says nothing, only where the origin tells users apart.
-        Caching::Standard => (!admitted.authorization || head.shareable) && (!admitted.cookie || varies_on_cookie),
-        _ => !admitted.has_open_credentials() || head.shareable,
+        Caching::Standard => (!admitted.authorization || head.terms.shareable) && (!admitted.cookie || varies_on_cookie),
+        _ => !admitted.has_open_credentials() || head.terms.shareable,
     }
 }
 
-/// Whether a stored response may be used without asking the origin (§4.2, §5.2.1), or why not.
-pub(super) fn reuse(head: &StoredHead, asked: &RequestDirectives, now: SystemTime) -> Result<(), Forward> {
+/// How a stored response may be used without asking the origin (§4.2, §5.2.1), or why not.
+pub(super) fn reuse(head: &StoredHead, asked: &RequestDirectives, now: SystemTime) -> Result<Use, Forward> {
     if asked.no_cache {
         return Err(Forward::Request);
     }
-    if !head.is_fresh(now) {
-        return Err(Forward::Stale);
-    }
+    let is_fresh = head.is_fresh(now);
     let is_too_old = asked.max_age.is_some_and(|limit| age::current(head, now) > limit);
     let is_too_brief = asked.min_fresh.is_some_and(|wanted| head.remaining(now) < wanted);
-    match is_too_old || is_too_brief {
-        true => Err(Forward::Request),
-        false => Ok(()),
+    if is_too_old || is_too_brief {
+        return Err(if is_fresh { Forward::Request } else { Forward::Stale });
+    }
+    if is_fresh {
+        return Ok(Use::Fresh);
+    }
+    let staleness = head.staleness(now);
+    match asked.max_stale {
+        Some(limit) if head.terms.may_be_stale && limit.is_none_or(|limit| staleness <= limit) => Ok(Use::StaleAsAsked),
+        // §5.2.1.1: who limits the age, and says nothing of stale ones, wants none.
+        None if asked.max_age.is_some() => Err(Forward::Stale),
+        _ if staleness < head.terms.while_revalidating => Ok(Use::StaleWhileRevalidating),
+        _ => Err(Forward::Stale),
     }
 }
+
+/// Whether an answer says that the origin has failed (RFC 5861 §4).
+pub(super) fn is_failure(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::INTERNAL_SERVER_ERROR
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    )
+}
+
+/// Why the origin gave no answer that is any use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// It could not be reached, or did not answer.
+    Unreachable,
+    /// It answered that it has failed.
+    Error,
+}
+
+/// Whether a stored response may answer in the stead of the origin's (§4.2.4, RFC 5861 §4).
+pub(super) fn may_stand_in(head: &StoredHead, asked: &RequestDirectives, trouble: Trouble, now: SystemTime) -> bool {
+    let limit = match trouble {
+        Trouble::Unreachable => head.terms.if_unreachable,
+        Trouble::Error => head.terms.if_error,
+    };
+    // A client that wants to be sure does not want a guess (§5.2.1.4).
+    head.terms.may_be_stale && head.part.is_none() && !asked.no_cache && head.staleness(now) < limit
+}
+
+/// Whether a stored response may answer somebody in the stead of an error.
+pub(super) fn could_stand_in(head: &StoredHead, now: SystemTime) -> bool {
+    may_stand_in(head, &RequestDirectives::default(), Trouble::Error, now)
+}
+
+/// The seconds that a response stays fresh which a soft purge has made stale: until the purge, whenever that was, it was.
+const NO_LONGER_FRESH: i64 = 0;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::rules::{Admission, Forwarding, Pattern, Route, RuleSet};
-    use crate::semantics::directives;
+    use crate::semantics::{Staleness, Terms, directives};
     use crate::store::tests::response;
     use http::{HeaderName, Request};
     use std::time::Duration;
+
+    struct Remembering {
+        is_unstorable: bool,
+        trouble: Option<Trouble>,
+    }
+
+    impl Memory for Remembering {
+        fn is_unstorable(&self) -> bool {
+            self.is_unstorable
+        }
+
+        fn trouble(&self) -> Option<Trouble> {
+            self.trouble
+        }
+
+        fn chance(&self) -> f64 {
+            0.0
+        }
+    }
 
     /// What is planned for a request with these fields, when a response of 60 s with an ETag was stored so long ago.
     fn planned(caching: Caching, fields: &[(&'static str, &str)], stored: Option<(u64, &'static str)>) -> String {
@@ -147,9 +288,9 @@ mod tests {
             Some((seconds_ago, cache_control)) => {
                 let mut stored = response("k", "body", &[], &HeaderMap::new());
                 let now = stored.head.times.received + Duration::from_secs(seconds_ago);
-                stored.head.fields.insert(HeaderName::from_static("cache-control"), cache_control.parse().unwrap());
-                let head = stored.head;
-                stored.head = StoredHead::new(head.status, head.fields, head.times, head.lifetime, head.selection);
+                let said = [(HeaderName::from_static("cache-control"), cache_control.parse().unwrap())].into_iter().collect();
+                let staleness = Staleness { if_unreachable: Duration::from_secs(10), ..Staleness::default() };
+                stored.head.terms = Terms::new(stored.head.terms.lifetime, &directives::response(&said), &staleness);
                 (standing(Tier::Memory, Arc::new(stored)), now)
             }
         };
@@ -159,11 +300,14 @@ mod tests {
             asked: &directives::request(&parts.headers),
             admitted: &admitted,
         };
-        match plan(&wanted, found, || unstorable, now) {
+        match plan(&wanted, found, &Remembering { is_unstorable: unstorable, trouble: None }, now) {
             Plan::Serve(tier, _) => format!("serve {}", tier.as_str()),
-            Plan::ServeAndRefresh(tier, _) => format!("serve {} and refresh", tier.as_str()),
+            Plan::ServeAndRefresh(tier, _, ttl) => format!("serve {} and refresh {ttl}", tier.as_str()),
             Plan::Validate(_, why) => format!("validate {}", why.as_str()),
+            Plan::Replace(_, why) => format!("replace {}", why.as_str()),
+            Plan::Complete(_) => "complete".to_owned(),
             Plan::Fetch(why) => format!("fetch {}", why.as_str()),
+            Plan::FetchPart(why) => format!("fetch part {}", why.as_str()),
             Plan::Pass(why, detail) => format!("pass {} {detail}", why.as_str()),
             Plan::Refuse => "refuse".to_owned(),
         }
@@ -195,12 +339,12 @@ mod tests {
             let planned = planned_when(Lookup::Softened, rule, fields, Some(stored), false);
             assert_eq!(planned, expected, "{fields:?} {stored:?}");
         };
-        check(&[], (10, "max-age=60"), "serve memory and refresh");
+        check(&[], (10, "max-age=60"), "serve memory and refresh 0");
         check(&[], (60, "max-age=60"), "validate stale");
         check(&[], (10, "max-age=60, must-revalidate"), "validate stale");
         check(&[("cache-control", "no-cache")], (10, "max-age=60"), "validate stale");
         check(&[("authorization", "secret")], (10, "max-age=60"), "fetch request");
-        check(&[("cache-control", "only-if-cached")], (10, "max-age=60"), "serve memory and refresh");
+        check(&[("cache-control", "only-if-cached")], (10, "max-age=60"), "serve memory and refresh 0");
     }
 
     #[test]

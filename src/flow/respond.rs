@@ -4,13 +4,16 @@ use super::arrival::Refused;
 use super::body::Body;
 use super::outcome::Outcome;
 use super::settle::allows_content_length;
+use super::spool::Reader;
 use crate::origin::OriginError;
+use crate::semantics::range::{self, ContentRange, Requested};
 use crate::semantics::{Forward, StoredHead, age, conditional};
 use crate::stats::Ending;
 use crate::store::{StoredResponse, Tier};
 use bytes::Bytes;
-use http::header::{AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VIA};
+use http::header::{AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE, RETRY_AFTER, VIA};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use std::ops::Range;
 use std::time::SystemTime;
 
 /// A hit: a response made of a stored one, and what is to be said about it: for how many seconds it stays fresh.
@@ -25,36 +28,120 @@ pub(super) fn hit(
     (from_store(method, request, stored, now), Outcome::hit(tier, ttl))
 }
 
-/// A response made of a stored one (§4), or the 304 that the client's condition asks for (§4.3.2).
+/// A response made of a stored one (§4): the 304 that the client's condition asks for (§4.3.2), the part that its range asks for
+/// (RFC 9110 §14), or all of it.
 pub(super) fn from_store(method: &Method, request: &HeaderMap, stored: &StoredResponse, now: SystemTime) -> Response<Body> {
     let head = &stored.head;
     if conditional::is_conditional(request) && conditional::is_not_modified(request, head.status, &head.fields) {
         return not_modified(head, Some(now));
     }
+    if *method == Method::GET && request.contains_key(RANGE) {
+        let (first, complete) = extent(head, stored.body.len() as u64);
+        let requested = match head.status == StatusCode::OK || head.part.is_some() {
+            true if range::if_range_holds(request, &head.fields) => range::requested(request, complete),
+            _ => Requested::Whole,
+        };
+        match requested {
+            Requested::Parts(parts) => return of_parts(head, &parts, first, complete, &stored.body, now),
+            Requested::Unsatisfiable => return unsatisfied(head, complete, now),
+            Requested::Whole => {}
+        }
+    }
     let body = match *method == Method::HEAD {
         true => Body::empty(),
         false => Body::from(stored.body.clone()),
     };
-    let mut response = with_head(head, Some(now), body);
+    let mut response = with_head(head.status, head.fields.clone(), body);
+    set_age(response.headers_mut(), head, Some(now));
     if allows_content_length(head.status) {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(stored.body.len()));
     }
     response
 }
 
-/// A response whose body is still coming in, and is being stored; with its age where it is reused at `now`.
-pub(super) fn from_fetch(request: &HeaderMap, head: &StoredHead, now: Option<SystemTime>, body: Body) -> Response<Body> {
-    match conditional::is_conditional(request) && conditional::is_not_modified(request, head.status, &head.fields) {
-        true => not_modified(head, now),
-        false => with_head(head, now, body),
+/// Where in the whole a stored body begins, and how long that is.
+fn extent(head: &StoredHead, body_bytes: u64) -> (u64, u64) {
+    match head.part {
+        Some(part) => (part.first, part.complete.unwrap_or(0)),
+        None => (0, body_bytes),
     }
 }
 
-fn with_head(head: &StoredHead, now: Option<SystemTime>, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    *response.status_mut() = head.status;
-    *response.headers_mut() = head.fields.clone();
+/// A 206: one part as it is, several as a multipart message (RFC 9110 §15.3.7). The stored body begins at `first`.
+fn of_parts(head: &StoredHead, parts: &[Range<u64>], first: u64, complete: u64, body: &Bytes, now: SystemTime) -> Response<Body> {
+    let mut fields = head.fields.clone();
+    let body = match parts {
+        [part] => {
+            let content_range = ContentRange::of(part, Some(complete)).expect("what is requested is within the whole");
+            fields.insert(CONTENT_RANGE, content_range.value());
+            body.slice((part.start - first) as usize..(part.end - first) as usize)
+        }
+        parts => {
+            let boundary = format!("{:016x}", fastrand::u64(..));
+            let body = range::multipart(parts, body, head.fields.get(CONTENT_TYPE), &boundary);
+            let content_type = HeaderValue::try_from(format!("multipart/byteranges; boundary={boundary}"));
+            fields.insert(CONTENT_TYPE, content_type.expect("a number makes a field's value"));
+            body
+        }
+    };
+    fields.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    let mut response = with_head(StatusCode::PARTIAL_CONTENT, fields, Body::from(body));
+    set_age(response.headers_mut(), head, Some(now));
+    response
+}
+
+/// The 416 for a range that lies outside (RFC 9110 §15.5.17).
+fn unsatisfied(head: &StoredHead, complete: u64, now: SystemTime) -> Response<Body> {
+    let mut response = own(StatusCode::RANGE_NOT_SATISFIABLE, "the range lies outside");
+    response.headers_mut().insert(CONTENT_RANGE, range::unsatisfied(complete));
+    set_age(response.headers_mut(), head, Some(now));
+    response
+}
+
+/// A response whose body is still coming in, and is being stored; with its age where it is reused at `now`. Who caused it gets the
+/// fields `as_they_came`, with those that are not for others.
+pub(super) fn from_fetch(
+    request: &HeaderMap,
+    head: &StoredHead,
+    as_they_came: Option<HeaderMap>,
+    now: Option<SystemTime>,
+    reader: Reader,
+) -> Response<Body> {
+    if conditional::is_conditional(request) && conditional::is_not_modified(request, head.status, &head.fields) {
+        return not_modified(head, now);
+    }
+    let length = content_length(head);
+    let requested = match length {
+        Some(length) if head.status == StatusCode::OK && range::if_range_holds(request, &head.fields) => {
+            range::requested(request, length)
+        }
+        _ => Requested::Whole,
+    };
+    let fields = as_they_came.unwrap_or_else(|| head.fields.clone());
+    let mut response = match requested {
+        Requested::Unsatisfiable => return unsatisfied(head, length.unwrap_or_default(), now.unwrap_or(head.times.received)),
+        Requested::Parts(parts) if parts.len() == 1 => {
+            let content_range = ContentRange::of(&parts[0], length).expect("what is requested is within the whole");
+            let mut response = with_head(StatusCode::PARTIAL_CONTENT, fields, Body::part(reader, &parts[0]));
+            response.headers_mut().insert(CONTENT_RANGE, content_range.value());
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(parts[0].end - parts[0].start));
+            response
+        }
+        // Several parts would have to wait for all of it; RFC 9110 §14.2 lets a server ignore the field.
+        Requested::Parts(_) | Requested::Whole => with_head(head.status, fields, Body::shared(reader, length)),
+    };
     set_age(response.headers_mut(), head, now);
+    response
+}
+
+fn content_length(head: &StoredHead) -> Option<u64> {
+    head.fields.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok())
+}
+
+fn with_head(status: StatusCode, fields: HeaderMap, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = fields;
     response
 }
 
@@ -94,7 +181,9 @@ pub(super) fn origin_failed(error: &OriginError) -> Response<Body> {
 /// The one place that says which failure is which status.
 fn status_of(error: &OriginError) -> StatusCode {
     match error {
-        OriginError::Connect { .. } | OriginError::Closed { .. } | OriginError::Invalid { .. } => StatusCode::BAD_GATEWAY,
+        OriginError::Connect { .. } | OriginError::Closed { .. } | OriginError::Invalid { .. } | OriginError::Incomplete => {
+            StatusCode::BAD_GATEWAY
+        }
         OriginError::ConnectTimeout { .. } | OriginError::FirstByteTimeout { .. } | OriginError::UploadTimeout { .. } => {
             StatusCode::GATEWAY_TIMEOUT
         }
@@ -113,6 +202,7 @@ pub(super) fn reason_of(error: &OriginError) -> &'static str {
         OriginError::UploadTimeout { .. } => "origin-upload-timeout",
         OriginError::Closed { .. } => "origin-closed",
         OriginError::Invalid { .. } => "origin-invalid-response",
+        OriginError::Incomplete => "origin-body-incomplete",
         OriginError::ClientBody { .. } => "request-body-incomplete",
         OriginError::Busy { .. } => "origin-busy",
     }

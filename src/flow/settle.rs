@@ -1,10 +1,12 @@
 //! What may we keep of what we got? The second of the two questions; pure.
 
+use super::Options;
 use crate::rules::{Caching, Route, Share};
+use crate::semantics::range::ContentRange;
 use crate::semantics::storage::{self, NotStored, Policy, Sharing};
 use crate::semantics::vary::{Selection, Vary};
-use crate::semantics::{Lifetime, Source, StoredHead, Times, conditional, date};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, DATE, VIA};
+use crate::semantics::{Lifetime, Source, Staleness, StoredHead, Terms, Times, conditional, date, freshness};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, DATE, VIA};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::time::Duration;
 
@@ -30,16 +32,23 @@ pub(super) struct Got<'a> {
     pub(super) times: Times,
 }
 
-/// Settles whether a response may be stored, and as what.
-pub(super) fn settle(asked: &Asked, route: &Route, got: &Got<'_>, body_bytes_max: usize) -> Result<StoredHead, NotStored> {
+/// Settles whether a response may be stored, and as what. `chance` is a number from 0 to 1, for what is left to it.
+pub(super) fn settle(
+    asked: &Asked,
+    route: &Route,
+    got: &Got<'_>,
+    options: &Options,
+    chance: f64,
+) -> Result<StoredHead, NotStored> {
     if asked.no_store {
         return Err(NotStored::RequestNoStore);
     }
-    let lifetime = storage::decide(got.status, got.fields, got.times.received, &policy(asked, route))?;
-    if lifetime.source == Source::Rule && is_event_stream(got.fields) {
+    let policy = policy(asked, route, options, chance);
+    let terms = storage::decide(got.status, got.fields, got.times.received, &policy)?;
+    if terms.lifetime.source == Source::Rule && is_event_stream(got.fields) {
         return Err(NotStored::EventStream);
     }
-    if got.body_bytes.is_some_and(|bytes| bytes > body_bytes_max as u64) {
+    if got.body_bytes.is_some_and(|bytes| bytes > options.body_bytes_max as u64) {
         return Err(NotStored::TooLarge);
     }
     // A body that only the connection's end delimits looks whole also when the origin died half-way (RFC 9112 §8).
@@ -47,9 +56,15 @@ pub(super) fn settle(asked: &Asked, route: &Route, got: &Got<'_>, body_bytes_max
         return Err(NotStored::LengthUnknown);
     }
     let selection = selection(asked, route, got.fields)?;
-    let head = StoredHead::new(got.status, stored_fields(got), got.times, lifetime, selection);
-    // Stale on arrival, by its `Age`, and nothing to ask the origin with.
-    match head.is_fresh(got.times.received) || head.has_validator() {
+    let head = StoredHead::new(got.status, stored_fields(got, &policy), got.times, terms, selection);
+    // What a part says of itself must be what comes; if its length isn't known yet, that can't be told.
+    if let Some(part) = head.part
+        && got.body_bytes != Some(part.part().end - part.first)
+    {
+        return Err(NotStored::Partial);
+    }
+    // Stale on arrival, by its `Age`, and of no use when it is.
+    match head.is_fresh(got.times.received) || head.has_validator() || !terms.while_revalidating.is_zero() {
         true => Ok(head),
         false => Err(NotStored::NoLifetime),
     }
@@ -61,23 +76,61 @@ pub(super) fn settle_confirmed(
     route: &Route,
     stored: &StoredHead,
     confirmation: &Got<'_>,
+    options: &Options,
+    chance: f64,
 ) -> (StoredHead, Result<(), NotStored>) {
-    let times = confirmation.times;
-    let mut fields = conditional::freshen(&stored.fields, &detached(confirmation.fields));
+    let fields = conditional::freshen(&stored.fields, &detached(confirmation.fields));
+    settle_again(asked, route, stored.status, fields, confirmation.times, &policy(asked, route, options, chance))
+}
+
+/// Settles what becomes of a stored part that the origin has sent more of (§3.4), and whether it may be stored on.
+pub(super) fn settle_joined(
+    asked: &Asked,
+    route: &Route,
+    stored: &StoredHead,
+    more: &Got<'_>,
+    joined: &ContentRange,
+    options: &Options,
+    chance: f64,
+) -> (StoredHead, Result<(), NotStored>) {
+    let mut fields = conditional::freshen(&stored.fields, &detached(more.fields));
+    let octets = joined.part().end - joined.first;
+    let status = match joined.first == 0 && joined.complete == Some(octets) {
+        true => {
+            fields.remove(CONTENT_RANGE);
+            StatusCode::OK
+        }
+        false => {
+            fields.insert(CONTENT_RANGE, joined.value());
+            StatusCode::PARTIAL_CONTENT
+        }
+    };
+    fields.insert(CONTENT_LENGTH, HeaderValue::from(octets));
+    settle_again(asked, route, status, fields, more.times, &policy(asked, route, options, chance))
+}
+
+fn settle_again(
+    asked: &Asked,
+    route: &Route,
+    status: StatusCode,
+    mut fields: HeaderMap,
+    times: Times,
+    policy: &Policy<'_>,
+) -> (StoredHead, Result<(), NotStored>) {
     if !fields.contains_key(DATE) {
         fields.insert(DATE, date::format(times.received));
     }
-    let settled = storage::decide(stored.status, &fields, times.received, &policy(asked, route))
-        .and_then(|lifetime| Ok((lifetime, selection(asked, route, &fields)?)));
+    let settled =
+        storage::decide(status, &fields, times.received, policy).and_then(|terms| Ok((terms, selection(asked, route, &fields)?)));
     match settled {
-        Ok((lifetime, selection)) => {
-            storage::strip(&mut fields);
-            (StoredHead::new(stored.status, fields, times, lifetime, selection), Ok(()))
+        Ok((terms, selection)) => {
+            storage::strip(&mut fields, policy.targets);
+            (StoredHead::new(status, fields, times, terms, selection), Ok(()))
         }
         Err(why) => {
             // For the one client whose request was validated; it gets what the origin says now.
-            let spent = Lifetime { duration: Duration::ZERO, source: Source::NoCache };
-            (StoredHead::new(stored.status, fields, times, spent, Selection::empty()), Err(why))
+            let spent = Terms::plain(Lifetime { duration: Duration::ZERO, source: Source::NoCache });
+            (StoredHead::new(status, fields, times, spent, Selection::empty()), Err(why))
         }
     }
 }
@@ -99,9 +152,10 @@ fn selection(asked: &Asked, route: &Route, fields: &HeaderMap) -> Result<Selecti
     }
 }
 
-fn policy(asked: &Asked, route: &Route) -> Policy {
+fn policy<'a>(asked: &Asked, route: &'a Route, options: &'a Options, chance: f64) -> Policy<'a> {
+    let spread = f64::from(route.ttl_jitter_percent) / 100.0;
     let (rule_ttl, overrides) = match route.caching {
-        Caching::Rule { ttl, overrides } => (Some(ttl), overrides),
+        Caching::Rule { ttl, overrides } => (Some(freshness::with_jitter(ttl, spread, chance)), overrides),
         Caching::Standard | Caching::Off => (None, false),
     };
     let shared = match (&route.share, asked.authorization, asked.cookie) {
@@ -113,7 +167,20 @@ fn policy(asked: &Asked, route: &Route) -> Policy {
         (_, false, true) if route.caching == Caching::Standard => Sharing::NoCredentials,
         _ => Sharing::OnlyIfResponseAllows,
     };
-    Policy { rule_ttl, overrides, strip_set_cookie: route.strip_set_cookie, shared }
+    Policy {
+        rule_ttl,
+        ttl_by_status: &route.ttl_by_status,
+        overrides,
+        staleness: Staleness {
+            while_revalidating: route.stale_while_revalidate,
+            if_error: route.stale_if_error,
+            if_unreachable: options.stale_if_unreachable,
+        },
+        strip_set_cookie: route.strip_set_cookie,
+        shared,
+        takes_parts: route.caching == Caching::Standard,
+        targets: &options.cache_control_fields,
+    }
 }
 
 /// Copies fields out of the buffer that they were read into. A value is a slice of it; kept for an hour, it would keep all of the buffer.
@@ -128,9 +195,9 @@ fn detached(fields: &HeaderMap) -> HeaderMap {
 }
 
 /// The fields that are stored: no hop-by-hop ones, and always a `Date` and, where the length is known, a `Content-Length`.
-fn stored_fields(got: &Got<'_>) -> HeaderMap {
+fn stored_fields(got: &Got<'_>, policy: &Policy<'_>) -> HeaderMap {
     let mut fields = detached(got.fields);
-    storage::strip(&mut fields);
+    storage::strip(&mut fields, policy.targets);
     if !fields.contains_key(DATE) {
         fields.insert(DATE, date::format(got.times.received));
     }
@@ -194,7 +261,8 @@ mod tests {
         let fields = fields(list);
         let has_certain_end = body_bytes.is_some();
         let got = Got { status: StatusCode::OK, fields: &fields, body_bytes, has_certain_end, times };
-        settle(asked, route, &got, 1000).map(|head| head.lifetime.duration.as_secs()).map_err(NotStored::as_str)
+        let options = Options { body_bytes_max: 1000, ..Options::default() };
+        settle(asked, route, &got, &options, 0.0).map(|head| head.terms.lifetime.duration.as_secs()).map_err(NotStored::as_str)
     }
 
     #[test]
@@ -252,12 +320,12 @@ mod tests {
         let old = fields(&[("etag", "\"1\""), ("age", "50"), ("cache-control", "max-age=60"), ("x-old", "1")]);
         let times = Times { requested: received, received };
         let lifetime = Lifetime { duration: Duration::from_secs(60), source: Source::MaxAge };
-        let stored = StoredHead::new(StatusCode::OK, old, times, lifetime, Selection::empty());
+        let stored = StoredHead::new(StatusCode::OK, old, times, Terms::plain(lifetime), Selection::empty());
         let later = received + Duration::from_secs(100);
         let news = fields(&[("cache-control", "max-age=7"), ("etag", "\"1\"")]);
         let times = Times { requested: later, received: later };
         let got = Got { status: StatusCode::NOT_MODIFIED, fields: &news, body_bytes: Some(0), has_certain_end: true, times };
-        let (head, kept) = settle_confirmed(&asked(), &route(), &stored, &got);
+        let (head, kept) = settle_confirmed(&asked(), &route(), &stored, &got, &Options::default(), 0.0);
         assert_eq!(kept, Ok(()));
         assert!(head.is_fresh(later));
         assert_eq!((head.ttl(later), &head.fields["x-old"]), (7, &HeaderValue::from_static("1")));

@@ -87,6 +87,9 @@ pub enum OriginError {
         #[source]
         source: legacy::Error,
     },
+    /// What was to complete a stored part broke off, or was something else than it said.
+    #[error("the rest of a stored part did not come")]
+    Incomplete,
     /// The client did not send its request's body to the end.
     #[error("the client's request body ended early")]
     ClientBody {

@@ -3,7 +3,7 @@
 use super::key::{CacheKey, Location, Secret};
 use super::route::{Caching, Route, RouteConflict, Share, Unkeyed};
 use super::scope::{Scope, Scopes};
-use super::tags::Source;
+use super::tags::{Source, TagTemplate};
 use super::target;
 use crate::semantics::fields::{self, Kind};
 use http::header::{AUTHORIZATION, HOST, IF_MATCH, IF_UNMODIFIED_SINCE, PROXY_AUTHORIZATION};
@@ -122,15 +122,15 @@ impl Admitted<'_> {
         self.scopes.get_or_init(|| {
             let written = request.uri.path_and_query();
             let target = self.target.as_ref().or(written).map_or("/", PathAndQuery::as_str);
-            Scopes::new(&self.route.name, target, self.route.tags_of(request))
+            Scopes::new(&self.route.name, target, self.route.fill(&self.route.tags, request))
         })
     }
 }
 
 impl Route {
-    /// The tags that the rule gives to what is stored for a request. One whose source is not there is left out.
-    fn tags_of(&self, request: &Parts) -> Vec<String> {
-        if self.tags.is_empty() {
+    /// The tags that templates of the rule make of a request. One whose source is not there is left out.
+    fn fill(&self, templates: &[TagTemplate], request: &Parts) -> Vec<String> {
+        if templates.is_empty() {
             return Vec::new();
         }
         let captures = self.captures(request.uri.path());
@@ -139,7 +139,7 @@ impl Route {
             Source::Field(name) => request.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes())),
             Source::Query(name) => target::parameter(request.uri.query().unwrap_or_default(), name).map(Cow::Borrowed),
         };
-        self.tags.iter().filter_map(|tag| tag.fill(value)).collect()
+        templates.iter().filter_map(|tag| tag.fill(value)).collect()
     }
 
     /// What the pattern's captures stand for in a path that matches it.
@@ -193,12 +193,33 @@ impl RuleSet {
     pub fn scopes_of_url(&self, target: &PathAndQuery, every_query: bool) -> Result<Vec<Scope>, &'static str> {
         let path = target.path();
         target::check_path(path)?;
-        let route = self.router.at(path).ok().map(|found| &self.routes[*found.value]);
+        let route = self.route_of(path);
         let kept = route.map_or(target.as_str().into(), |route| route.query.apply(path, target.query(), target.as_str()));
         Ok(match every_query {
             true => vec![Scope::Target(path.to_owned()), Scope::Path(path.to_owned())],
             false => vec![Scope::Target(kept.into_owned())],
         })
+    }
+
+    /// The scopes that a request invalidates which may have changed something at its target (RFC 9111 §4.4), and at others that its
+    /// response names: where nothing can be stored, there is none. The rule of its own target may name tags.
+    pub fn invalidated_by(&self, request: &Parts, others: &[PathAndQuery]) -> Vec<Scope> {
+        let own = request.uri.path_and_query().cloned();
+        let mut scopes = Vec::new();
+        for target in own.iter().chain(others) {
+            let may_be_stored = self.route_of(target.path()).is_some_and(|route| route.caching != Caching::Off);
+            if let (true, Ok(of_url)) = (may_be_stored, self.scopes_of_url(target, false)) {
+                scopes.extend(of_url);
+            }
+        }
+        if let Some(route) = self.route_of(request.uri.path()) {
+            scopes.extend(route.fill(&route.invalidates, request).into_iter().map(Scope::Tag));
+        }
+        scopes
+    }
+
+    fn route_of(&self, path: &str) -> Option<&Arc<Route>> {
+        self.router.at(path).ok().map(|found| &self.routes[*found.value])
     }
 
     /// The routes, in the order of the file.

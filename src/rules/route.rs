@@ -3,7 +3,7 @@
 use super::pattern::Pattern;
 use super::tags::TagTemplate;
 use super::target::QueryRule;
-use http::HeaderName;
+use http::{HeaderName, StatusCode};
 use std::time::Duration;
 
 /// A route: a path pattern and what the cache does with the requests that match it.
@@ -17,8 +17,22 @@ pub struct Route {
     pub head: bool,
     /// How long responses stay fresh, and who says so.
     pub caching: Caching,
+    /// For how long statuses are fresh that the operator named; beside the TTL, which is for successes.
+    pub ttl_by_status: Vec<(StatusCode, Duration)>,
+    /// The largest part of a TTL that is taken away at random, in percent.
+    pub ttl_jitter_percent: u8,
+    /// For how long after its lifetime a response answers while a new one is fetched, if it says nothing of that itself.
+    pub stale_while_revalidate: Duration,
+    /// For how long after its lifetime a response answers in the stead of an error, if it says nothing of that itself.
+    pub stale_if_error: Duration,
+    /// Whether responses that are asked for often are fetched anew before their lifetime ends.
+    pub early_refresh: bool,
+    /// Clients cannot ask for other answers than the cache would give by itself (RFC 9111 §5.2.1).
+    pub ignores_request_directives: bool,
     /// The names under which its responses can be purged.
     pub tags: Vec<TagTemplate>,
+    /// The tags that a successful request which changes something invalidates, beside its own target.
+    pub invalidates: Vec<TagTemplate>,
     /// Who may be given a response that was fetched with credentials.
     pub share: Share,
     /// Which query parameters count.
@@ -100,7 +114,14 @@ impl Route {
             pattern,
             head: true,
             caching: Caching::Rule { ttl, overrides: false },
+            ttl_by_status: Vec::new(),
+            ttl_jitter_percent: 0,
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            early_refresh: true,
+            ignores_request_directives: false,
             tags: Vec::new(),
+            invalidates: Vec::new(),
             share: Share::ByResponse,
             query: QueryRule::default(),
             key_headers: Vec::new(),

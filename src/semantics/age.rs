@@ -33,6 +33,7 @@ fn stated(fields: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::terms::Terms;
     use super::super::vary::Selection;
     use super::super::{Lifetime, Source, date};
     use super::*;
@@ -97,7 +98,8 @@ mod tests {
         // §4.2.3
         let times = Times { requested: at(9_000), received: at(10_000) };
         let lifetime = Lifetime { duration: Duration::from_secs(60), source: Source::MaxAge };
-        let head = StoredHead::new(StatusCode::OK, fields(&[("age", "5")]), times, lifetime, Selection::empty());
+        let fields = fields(&[("age", "5")]);
+        let head = StoredHead::new(StatusCode::OK, fields, times, Terms::plain(lifetime), Selection::empty());
         let check = |now: u64, expected: u64| assert_eq!(current(&head, at(now)), Duration::from_millis(expected), "{now}");
         check(10_000, 6_000);
         check(15_250, 11_250);

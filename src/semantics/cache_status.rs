@@ -19,6 +19,8 @@ pub enum Forward {
     Stale,
     /// What the request selects is fresh, but the request's own directives don't allow it.
     Request,
+    /// What the request selects is a part, and more is needed.
+    Partial,
 }
 
 /// What the cache did with a request: one member of the field.
@@ -29,13 +31,21 @@ pub struct CacheStatus<'a> {
     ttl: Option<i64>,
     stored: bool,
     collapsed: bool,
+    key: Option<&'a str>,
     detail: Option<&'a str>,
 }
 
 impl Forward {
     /// All reasons, for those who make a counter of each.
-    pub const ALL: [Forward; 6] =
-        [Forward::Bypass, Forward::Method, Forward::UriMiss, Forward::VaryMiss, Forward::Stale, Forward::Request];
+    pub const ALL: [Forward; 7] = [
+        Forward::Bypass,
+        Forward::Method,
+        Forward::UriMiss,
+        Forward::VaryMiss,
+        Forward::Stale,
+        Forward::Request,
+        Forward::Partial,
+    ];
 
     /// The reason in the RFC's word, the same in header, metric and log.
     pub fn as_str(self) -> &'static str {
@@ -46,6 +56,7 @@ impl Forward {
             Forward::VaryMiss => "vary-miss",
             Forward::Stale => "stale",
             Forward::Request => "request",
+            Forward::Partial => "partial",
         }
     }
 }
@@ -53,12 +64,28 @@ impl Forward {
 impl<'a> CacheStatus<'a> {
     /// The request was answered from a stored response (§2.1), which is fresh for `ttl` seconds more (§2.4).
     pub fn hit(ttl: i64) -> CacheStatus<'a> {
-        CacheStatus { forward: None, forward_status: None, ttl: Some(ttl), stored: false, collapsed: false, detail: None }
+        CacheStatus {
+            forward: None,
+            forward_status: None,
+            ttl: Some(ttl),
+            stored: false,
+            collapsed: false,
+            key: None,
+            detail: None,
+        }
     }
 
     /// The request was forwarded (§2.2).
     pub fn forwarded(why: Forward) -> CacheStatus<'a> {
-        CacheStatus { forward: Some(why), forward_status: None, ttl: None, stored: false, collapsed: false, detail: None }
+        CacheStatus {
+            forward: Some(why),
+            forward_status: None,
+            ttl: None,
+            stored: false,
+            collapsed: false,
+            key: None,
+            detail: None,
+        }
     }
 
     /// The origin answered with this status (§2.3).
@@ -79,6 +106,11 @@ impl<'a> CacheStatus<'a> {
     /// Whether the request was collapsed with others (§2.6).
     pub fn collapsed(self, collapsed: bool) -> CacheStatus<'a> {
         CacheStatus { collapsed, ..self }
+    }
+
+    /// The cache key, as a string (§2.7).
+    pub fn key(self, key: &'a str) -> CacheStatus<'a> {
+        CacheStatus { key: Some(key), ..self }
     }
 
     /// Something more, in words of our own (§2.8).
@@ -110,6 +142,10 @@ impl<'a> CacheStatus<'a> {
         }
         if self.collapsed {
             out.put_slice(b"; collapsed");
+        }
+        if let Some(key) = self.key {
+            out.put_slice(b"; key=");
+            put_string(&mut out, key);
         }
         if let Some(detail) = self.detail {
             out.put_slice(b"; detail=");
@@ -144,15 +180,20 @@ fn put_integer(out: &mut BytesMut, number: i64) {
     out.put_slice(&digits[at..]);
 }
 
-/// Writes a token where it is one, else a string, in which what can't stand becomes `?` (RFC 9651 §3.3.3, §3.3.4).
+/// Writes a token where it is one, else a string (RFC 9651 §3.3.3, §3.3.4).
 fn put_detail(out: &mut BytesMut, detail: &str) {
     let is_first = |octet: u8| octet.is_ascii_alphabetic() || octet == b'*';
     let is_later = |octet: u8| octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&octet);
     if detail.bytes().next().is_some_and(is_first) && detail.bytes().all(is_later) {
         return out.put_slice(detail.as_bytes());
     }
+    put_string(out, detail);
+}
+
+/// Writes a string, in which what can't stand becomes `?` (RFC 9651 §3.3.3).
+fn put_string(out: &mut BytesMut, text: &str) {
     out.put_u8(b'"');
-    for character in detail.chars() {
+    for character in text.chars() {
         match character {
             '"' | '\\' => out.put_slice(&[b'\\', character as u8]),
             ' '..='~' => out.put_u8(character as u8),
@@ -195,6 +236,10 @@ mod tests {
             CacheStatus::forwarded(Forward::Stale).forward_status(StatusCode::NOT_MODIFIED).ttl(60).stored(true),
             "sidecache; fwd=stale; fwd-status=304; ttl=60; stored",
         );
+        check(
+            CacheStatus::hit(1).key("/a?b=\"c\"").detail("memory"),
+            r#"sidecache; hit; ttl=1; key="/a?b=\"c\""; detail=memory"#,
+        );
         check(CacheStatus::forwarded(Forward::Bypass).detail("no-route"), "sidecache; fwd=bypass; detail=no-route");
     }
 
@@ -227,6 +272,6 @@ mod tests {
     #[test]
     fn every_reason_has_its_word() {
         let words: Vec<_> = Forward::ALL.iter().map(|reason| reason.as_str()).collect();
-        assert_eq!(words, ["bypass", "method", "uri-miss", "vary-miss", "stale", "request"]);
+        assert_eq!(words, ["bypass", "method", "uri-miss", "vary-miss", "stale", "request", "partial"]);
     }
 }

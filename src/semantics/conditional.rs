@@ -120,14 +120,14 @@ pub fn freshen(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
     freshened
 }
 
-struct EntityTag<'a> {
-    value: &'a HeaderValue,
+pub(super) struct EntityTag<'a> {
+    pub(super) value: &'a HeaderValue,
     /// With its quotes, without `W/`.
     opaque: &'a [u8],
 }
 
 /// Parses a response's `ETag`, if it has exactly one (RFC 9110 §8.8.3).
-fn entity_tag(fields: &HeaderMap) -> Option<EntityTag<'_>> {
+pub(super) fn entity_tag(fields: &HeaderMap) -> Option<EntityTag<'_>> {
     let mut lines = fields.get_all(ETAG).iter();
     let value = lines.next().filter(|_| lines.next().is_none())?;
     let opaque = value.as_bytes().strip_prefix(b"W/").unwrap_or(value.as_bytes());

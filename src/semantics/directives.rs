@@ -1,16 +1,19 @@
-//! `Cache-Control` of responses and requests, and `Pragma` (RFC 9111 §5.2, §5.4).
+//! `Cache-Control` of responses and requests, and `Pragma` (RFC 9111 §5.2, §5.4); `CDN-Cache-Control` and its like (RFC 9213).
 
-use super::list;
+use super::{list, structured};
 use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, PRAGMA};
+use sfv::{BareItem, Key, ListEntry};
 use std::time::Duration;
 
-/// What a response's `Cache-Control` says (§5.2.2).
+/// What a response's `Cache-Control` says (§5.2.2), or a field that goes before it (RFC 9213).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ResponseDirectives {
     /// §5.2.2.5.
     pub no_store: bool,
-    /// §5.2.2.7, with or without field names: what is private in part isn't shared at all.
+    /// §5.2.2.7 without field names, or with names of fields that can't be left out of a response.
     pub private: bool,
+    /// §5.2.2.7 with field names: these fields are not stored, and the rest may be.
+    pub private_fields: Vec<HeaderName>,
     /// §5.2.2.4 without field names, or with names of fields that can't be left out of a response.
     pub no_cache: bool,
     /// §5.2.2.4 with field names: these fields are not reused without validation.
@@ -60,39 +63,22 @@ pub struct RequestDirectives {
 /// to the origin, not a wrong answer (§4.2.1 asks for the same, or for the first value).
 pub fn response(fields: &HeaderMap) -> ResponseDirectives {
     let mut said = ResponseDirectives::default();
-    for Directive { name, argument } in directives(fields) {
-        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-        if is("max-age") {
-            shorten(&mut said.max_age, argument.seconds().unwrap_or_default());
-        } else if is("s-maxage") {
-            shorten(&mut said.s_maxage, argument.seconds().unwrap_or_default());
-        } else if is("no-store") {
-            said.no_store = true;
-        } else if is("private") {
-            said.private = true;
-        } else if is("no-cache") {
-            match argument.field_names() {
-                Some(names) => said.no_cache_fields.extend(names),
-                None => said.no_cache = true,
-            }
-        } else if is("must-revalidate") {
-            said.must_revalidate = true;
-        } else if is("proxy-revalidate") {
-            said.proxy_revalidate = true;
-        } else if is("no-transform") {
-            said.no_transform = true;
-        } else if is("stale-while-revalidate") {
-            shorten(&mut said.stale_while_revalidate, argument.seconds().unwrap_or_default());
-        } else if is("stale-if-error") {
-            shorten(&mut said.stale_if_error, argument.seconds().unwrap_or_default());
-        } else if matches!(argument, Argument::None) {
-            // These permit something, and take no argument: with one, it is not known what they permit.
-            said.public |= is("public");
-            said.must_understand |= is("must-understand");
-            said.immutable |= is("immutable");
-        }
-    }
+    directives(fields).for_each(|directive| said.take(directive));
     said
+}
+
+/// Parses what goes before `Cache-Control` and `Expires`: the first of the target list's fields that is a valid, non-empty
+/// dictionary (RFC 9213 §2.2).
+///
+/// Where it is `Some`, neither `Cache-Control` nor `Expires` count, whatever they say.
+pub fn targeted(fields: &HeaderMap, targets: &[HeaderName]) -> Option<ResponseDirectives> {
+    let members = targets.iter().find_map(|name| {
+        // RFC 9213 §2.1: a field that is empty or malformed counts as missing.
+        structured::dictionary(fields, name).filter(|members| !members.is_empty())
+    })?;
+    let mut said = ResponseDirectives::default();
+    members.iter().for_each(|(key, value)| said.take(Directive::of_member(key, value)));
+    Some(said)
 }
 
 /// Parses the `Cache-Control` fields of a request, or its `Pragma` where it has none (§5.4).
@@ -130,6 +116,46 @@ pub fn request(fields: &HeaderMap) -> RequestDirectives {
     said
 }
 
+impl ResponseDirectives {
+    fn take(&mut self, Directive { name, argument }: Directive<'_>) {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        if is("max-age") {
+            shorten(&mut self.max_age, argument.seconds().unwrap_or_default());
+        } else if is("s-maxage") {
+            shorten(&mut self.s_maxage, argument.seconds().unwrap_or_default());
+        } else if is("stale-while-revalidate") {
+            shorten(&mut self.stale_while_revalidate, argument.seconds().unwrap_or_default());
+        } else if is("stale-if-error") {
+            shorten(&mut self.stale_if_error, argument.seconds().unwrap_or_default());
+        } else if matches!(argument, Argument::False) {
+            // All others are there or not, and this one says that it isn't.
+        } else if is("no-store") {
+            self.no_store = true;
+        } else if is("private") {
+            match argument.field_names() {
+                Some(names) => self.private_fields.extend(names),
+                None => self.private = true,
+            }
+        } else if is("no-cache") {
+            match argument.field_names() {
+                Some(names) => self.no_cache_fields.extend(names),
+                None => self.no_cache = true,
+            }
+        } else if is("must-revalidate") {
+            self.must_revalidate = true;
+        } else if is("proxy-revalidate") {
+            self.proxy_revalidate = true;
+        } else if is("no-transform") {
+            self.no_transform = true;
+        } else if matches!(argument, Argument::None) {
+            // These permit something, and take no argument: with one, it is not known what they permit.
+            self.public |= is("public");
+            self.must_understand |= is("must-understand");
+            self.immutable |= is("immutable");
+        }
+    }
+}
+
 struct Directive<'a> {
     name: &'a [u8],
     argument: Argument<'a>,
@@ -139,6 +165,12 @@ enum Argument<'a> {
     None,
     /// A token, or what is between the quotes: recipients ought to accept both forms of any argument (§5.2).
     Text(&'a [u8]),
+    /// A structured field's string or token. Digits in it are no number: in structured fields, these have a type of their own.
+    Names(&'a [u8]),
+    /// A structured field's integer.
+    Integer(i64),
+    /// A structured field's `?0`.
+    False,
     Malformed,
 }
 
@@ -165,6 +197,22 @@ impl Directive<'_> {
         };
         Directive { name, argument }
     }
+
+    /// Takes a dictionary's member; its parameters say nothing (RFC 9213 §2.1).
+    fn of_member<'a>(key: &'a Key, value: &'a ListEntry) -> Directive<'a> {
+        let argument = match value {
+            ListEntry::Item(item) => match &item.bare_item {
+                BareItem::Boolean(true) => Argument::None,
+                BareItem::Boolean(false) => Argument::False,
+                BareItem::Integer(number) => Argument::Integer((*number).into()),
+                BareItem::String(text) => Argument::Names(text.as_str().as_bytes()),
+                BareItem::Token(token) => Argument::Names(token.as_str().as_bytes()),
+                _ => Argument::Malformed,
+            },
+            ListEntry::InnerList(_) => Argument::Malformed,
+        };
+        Directive { name: key.as_str().as_bytes(), argument }
+    }
 }
 
 impl<'a> Argument<'a> {
@@ -172,15 +220,16 @@ impl<'a> Argument<'a> {
     fn seconds(&self) -> Option<Duration> {
         match self {
             Argument::Text(text) => delta_seconds(text),
+            Argument::Integer(number) => Some(Duration::from_secs(u64::try_from(*number).ok()?).min(DELTA_MAX)),
             _ => None,
         }
     }
 
     /// Reads field names; `None` if there are none, or one that has to be there for the response to make sense.
     ///
-    /// §5.2.2.4: many caches treat the form with names as the one without, so that is always a sound reading.
+    /// §5.2.2.4, §5.2.2.7: many caches treat the form with names as the one without, so that is always a sound reading.
     fn field_names(&self) -> Option<Vec<HeaderName>> {
-        let Argument::Text(text) = self else { return None };
+        let (Argument::Text(text) | Argument::Names(text)) = self else { return None };
         let names: Vec<HeaderName> = list::members(text).map(HeaderName::from_bytes).collect::<Result<_, _>>().ok()?;
         let is_needed = |name: &HeaderName| name.as_str().starts_with("content-") || NEEDED.contains(&name.as_str());
         (!names.is_empty() && !names.iter().any(is_needed)).then_some(names)
@@ -243,7 +292,7 @@ mod tests {
         check(&["no-store=x"], ResponseDirectives { no_store: true, ..none() });
         check(&["xno-store, no-storex"], none());
         check(&["private"], ResponseDirectives { private: true, ..none() });
-        check(&["private=\"set-cookie\""], ResponseDirectives { private: true, ..none() }); // §5.2.2.7
+        check(&["private=\"foo\""], ResponseDirectives { private_fields: vec!["foo".parse().unwrap()], ..none() });
         check(&["private =\"a\""], ResponseDirectives { private: true, ..none() });
         check(&["public"], ResponseDirectives { public: true, ..none() });
         check(&["public=\"a\", immutable=1, must-understand=x"], none());
@@ -324,11 +373,14 @@ mod tests {
     }
 
     #[test]
-    fn no_cache_with_names_is_about_these_fields_where_they_can_be_left_out() {
-        // §5.2.2.4
-        let check = |line: &str, no_cache: bool, names: &[&str]| {
-            let said = said(&[line]);
-            assert_eq!((said.no_cache, said.no_cache_fields), (no_cache, names.iter().map(|n| n.parse().unwrap()).collect()));
+    fn no_cache_and_private_with_names_are_about_these_fields_where_they_can_be_left_out() {
+        // §5.2.2.4, §5.2.2.7
+        let check = |line: &str, is_whole: bool, names: &[&str]| {
+            let expected = (is_whole, names.iter().map(|name| name.parse().unwrap()).collect());
+            let no_cache = said(&[line]);
+            assert_eq!((no_cache.no_cache, no_cache.no_cache_fields), expected, "{line}");
+            let private = said(&[&line.to_lowercase().replace("no-cache", "private")]);
+            assert_eq!((private.private, private.private_fields), expected, "{line} as private");
         };
         check("no-cache", true, &[]);
         check("No-CaChE", true, &[]);
@@ -383,9 +435,98 @@ mod tests {
         check(&[], &["no-cache"], true);
     }
 
+    #[test]
+    fn the_first_target_that_says_anything_decides() {
+        // RFC 9213 §2.2
+        let targets: [HeaderName; 2] = ["own-cache-control".parse().unwrap(), "cdn-cache-control".parse().unwrap()];
+        let check = |own: &[&str], cdn: &[&str], expected: Option<u64>| {
+            let mut all = fields(targets[0].clone(), own);
+            all.extend(fields(targets[1].clone(), cdn));
+            all.extend(fields(CACHE_CONTROL, &["no-store"]));
+            let said = targeted(&all, &targets);
+            let max_age = expected.map(|seconds| ResponseDirectives { max_age: Some(secs(seconds)), ..Default::default() });
+            assert_eq!(said, max_age, "{own:?} {cdn:?}");
+            assert_eq!(targeted(&all, &[]), None);
+        };
+        check(&[], &[], None);
+        check(&["max-age=1"], &["max-age=2"], Some(1));
+        check(&[], &["max-age=2"], Some(2));
+        check(&["", ""], &["max-age=2"], Some(2));
+        for ignored in
+            ["", " ", ",", "max-age=1,", "max-age=1, \"", "Max-Age=1", "max-age= 1", "max-age=1 a", "max-age=", "max-age=1;"]
+        {
+            check(&[ignored], &["max-age=2"], Some(2));
+            check(&[ignored], &[ignored], None);
+            check(&["max-age=1", ignored], &[], None);
+        }
+    }
+
+    #[test]
+    fn a_targeted_field_has_the_directives_as_members() {
+        // RFC 9213 §2.1
+        let none = ResponseDirectives::default;
+        let target = HeaderName::from_static("cdn-cache-control");
+        let check = |lines: &[&str], expected: ResponseDirectives| {
+            assert_eq!(targeted(&fields(target.clone(), lines), std::slice::from_ref(&target)), Some(expected), "{lines:?}");
+        };
+
+        // Booleans
+        check(&["none"], none()); // RFC 9213 §3.1: an unknown one is still a word against `Cache-Control`.
+        check(&["no-store"], ResponseDirectives { no_store: true, ..none() });
+        check(&["no-store=?1"], ResponseDirectives { no_store: true, ..none() });
+        check(&["no-store=?0, private=?0, no-cache=?0, public=?0, must-revalidate=?0, immutable=?0"], none());
+        check(&["no-store, no-store=?0"], none()); // RFC 9651 §4.2.2: the last one counts.
+        check(&["no-store=1"], ResponseDirectives { no_store: true, ..none() });
+        check(&["must-revalidate=x"], ResponseDirectives { must_revalidate: true, ..none() });
+        check(&["public=1, must-understand=x, immutable=\"\""], none());
+        check(
+            &["public, immutable;a=1", "must-understand, must-revalidate, proxy-revalidate, no-transform"],
+            ResponseDirectives {
+                public: true,
+                immutable: true,
+                must_understand: true,
+                must_revalidate: true,
+                proxy_revalidate: true,
+                no_transform: true,
+                ..none()
+            },
+        );
+
+        // Integers
+        check(
+            &["max-age=1, s-maxage=2, stale-while-revalidate=3, stale-if-error=4;a=\"b\""],
+            ResponseDirectives {
+                max_age: Some(secs(1)),
+                s_maxage: Some(secs(2)),
+                stale_while_revalidate: Some(secs(3)),
+                stale_if_error: Some(secs(4)),
+                ..none()
+            },
+        );
+        check(&["max-age=1, max-age=60"], ResponseDirectives { max_age: Some(secs(60)), ..none() });
+        check(&["max-age=999999999999999"], ResponseDirectives { max_age: Some(DELTA_MAX), ..none() });
+        for unreadable in ["-1", "60.0", "\"60\"", "a60", "?1", "?0", "(60)", ":YQ==:", "@60", "%\"60\""] {
+            check(&[&format!("max-age={unreadable}")], ResponseDirectives { max_age: Some(secs(0)), ..none() });
+            check(&[&format!("s-maxage={unreadable}")], ResponseDirectives { s_maxage: Some(secs(0)), ..none() });
+            check(&[&format!("stale-if-error={unreadable}")], ResponseDirectives { stale_if_error: Some(secs(0)), ..none() });
+        }
+
+        // Field names
+        let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<HeaderName>>();
+        check(&["no-cache=\"a, B\""], ResponseDirectives { no_cache_fields: names(&["a", "b"]), ..none() });
+        check(&["private=a"], ResponseDirectives { private_fields: names(&["a"]), ..none() });
+        for unusable in ["\"\"", "\"a b\"", "\"vary\"", "a/b", "1", "(a)", "(\"a\")", "?1"] {
+            check(&[&format!("private={unusable}")], ResponseDirectives { private: true, ..none() });
+            check(&[&format!("no-cache={unusable}")], ResponseDirectives { no_cache: true, ..none() });
+        }
+    }
+
     const FLAGS: &[&str] =
         &["no-store", "private", "public", "no-cache", "must-revalidate", "must-understand", "immutable", "foo"];
     const DELTAS: &[&str] = &["max-age", "s-maxage", "stale-if-error", "stale-while-revalidate"];
+
+    /// What the lists of names that are meant as such begin with.
+    const NAMES: &str = "x-first";
 
     /// A directive before it is written: its name, and its argument with whether that stands in quotes.
     type Meant = (&'static str, Option<(String, bool)>);
@@ -397,6 +538,8 @@ mod tests {
                 .prop_map(|(name, seconds, quoted)| (name, Some((seconds.to_string(), quoted)))),
             (proptest::sample::select(&["ext", "private"]), "[a-z ,=]{0,12}")
                 .prop_map(|(name, text)| (name, Some((format!("{text}, no-store, max-age=1"), true)))),
+            (proptest::sample::select(&["no-cache", "private"]), "(, [a-z]{1,5}){0,3}")
+                .prop_map(|(name, more)| (name, Some((format!("{NAMES}{more}"), true)))),
         ]
     }
 
@@ -420,10 +563,18 @@ mod tests {
             let values = all.iter().filter(|meant| meant.0 == name).map(|meant| meant.1.as_ref().unwrap().0.parse().unwrap());
             values.min().map(|seconds: u64| secs(seconds.min(1 << 31)))
         };
+        let is_whole = |meant: &&Meant| !meant.1.as_ref().is_some_and(|(names, _)| names.starts_with(NAMES));
+        let whole = |name: &str| all.iter().filter(is_whole).any(|meant| meant.0 == name);
+        let names = |name: &str| {
+            let listed = all.iter().filter(|meant| meant.0 == name && !is_whole(meant));
+            listed.flat_map(|meant| meant.1.as_ref().unwrap().0.split(", ").map(|name| name.parse().unwrap())).collect()
+        };
         ResponseDirectives {
             no_store: has("no-store"),
-            private: has("private"),
-            no_cache: has("no-cache"),
+            private: whole("private"),
+            private_fields: names("private"),
+            no_cache: whole("no-cache"),
+            no_cache_fields: names("no-cache"),
             public: has("public"),
             must_revalidate: has("must-revalidate"),
             must_understand: has("must-understand"),
@@ -449,11 +600,29 @@ mod tests {
         }
 
         #[test]
-        fn nothing_makes_the_parser_panic(octets in proptest::collection::vec(any::<u8>(), 0..60), text in "[a-z=\", \\\\-]{0,40}") {
-            for value in [HeaderValue::from_bytes(&octets).ok(), HeaderValue::from_str(&text).ok()].into_iter().flatten() {
+        fn a_targeted_field_says_the_same_as_cache_control(all in proptest::collection::vec(meant(), 1..6)) {
+            // What differs is whether two of a name may be there, and whether a number may have quotes.
+            let mut members = vec!["first".to_owned()];
+            for meant in &all {
+                let is_only = all.iter().filter(|other| other.0 == meant.0).count() == 1;
+                let is_number_as_text = DELTAS.contains(&meant.0) && meant.1.as_ref().is_some_and(|(_, is_quoted)| *is_quoted);
+                members.extend((is_only && !is_number_as_text).then(|| written(meant, 0)));
+            }
+            let targeted = targeted(&fields(PRAGMA, &[&members.join(", ")]), &[PRAGMA]);
+            prop_assert_eq!(targeted, Some(said(&[&members.join(", ")])), "{:?}", members);
+        }
+
+        #[test]
+        fn nothing_makes_the_parser_panic(
+            octets in proptest::collection::vec(any::<u8>(), 0..60),
+            text in "[a-z=\", \\\\-]{0,40}",
+            member in "(max-age|private|no-cache|public)=(-?[0-9]{1,16}(\\.[0-9]{0,4})?|\"[a-z, ]{0,9}\"|[a-z/:*]{1,9}|\\?[01]|\\([0-9 a\"]{0,6}\\))(;a)?",
+        ) {
+            for value in [&octets[..], text.as_bytes(), member.as_bytes()].into_iter().flat_map(HeaderValue::from_bytes) {
                 let fields: HeaderMap = [(CACHE_CONTROL, value)].into_iter().collect();
                 response(&fields);
                 request(&fields);
+                targeted(&fields, &[CACHE_CONTROL]);
             }
         }
     }

@@ -64,20 +64,26 @@ impl Source {
     }
 }
 
-/// Calculates the lifetime that the origin asked for, if it asked for one (§4.2.1).
-pub fn explicit(directives: &ResponseDirectives, fields: &HeaderMap, received: SystemTime) -> Option<Lifetime> {
-    if let Some(duration) = directives.s_maxage {
-        return Some(Lifetime { duration, source: Source::SMaxAge });
-    }
-    if let Some(duration) = directives.max_age {
-        return Some(Lifetime { duration, source: Source::MaxAge });
-    }
+/// The lifetime that directives state, if they state one (§4.2.1); it goes before [`expires`].
+pub fn stated(directives: &ResponseDirectives) -> Option<Lifetime> {
+    let shared = directives.s_maxage.map(|duration| Lifetime { duration, source: Source::SMaxAge });
+    shared.or(directives.max_age.map(|duration| Lifetime { duration, source: Source::MaxAge }))
+}
+
+/// Calculates the lifetime that `Expires` states, if it is there (§5.3).
+pub fn expires(fields: &HeaderMap, received: SystemTime) -> Option<Lifetime> {
     let mut lines = fields.get_all(EXPIRES).iter();
     let first = lines.next()?;
-    // §5.3: an `Expires` that cannot be parsed means "already expired", never "no lifetime"; so do two of them.
+    // An `Expires` that cannot be parsed means "already expired", never "no lifetime"; so do two of them.
     let expires = if lines.next().is_none() { date::parse(first) } else { None };
     let duration = expires.map_or(Duration::ZERO, |expires| since(generated(fields, received), expires));
     Some(Lifetime { duration: duration.min(DELTA_MAX), source: Source::Expires })
+}
+
+/// Takes a random part of a lifetime away, so that what was stored at one time does not end at one time: `spread` is the largest
+/// part, `chance` a number from 0 to 1.
+pub fn with_jitter(duration: Duration, spread: f64, chance: f64) -> Duration {
+    duration.mul_f64(1.0 - spread * chance)
 }
 
 /// Calculates the lifetime of a response that states none, from the time since it last changed (§4.2.2).
@@ -142,7 +148,7 @@ mod tests {
 
     fn check(lines: &[(&'static str, &str)], expected: Option<(u64, Source)>) {
         let fields = fields(lines);
-        let lifetime = explicit(&directives::response(&fields), &fields, at(0));
+        let lifetime = stated(&directives::response(&fields)).or_else(|| expires(&fields, at(0)));
         let expected = expected.map(|(seconds, source)| Lifetime { duration: Duration::from_secs(seconds), source });
         assert_eq!(lifetime, expected, "{lines:?}");
     }
@@ -205,6 +211,17 @@ mod tests {
             check(status, &[("last-modified", &changed)], None);
             check(status, &[("last-modified", &changed), ("cache-control", "public")], Some(100));
         }
+    }
+
+    #[test]
+    fn jitter_takes_a_part_away() {
+        let check = |spread: f64, chance: f64, expected: u64| {
+            assert_eq!(with_jitter(Duration::from_secs(100), spread, chance), Duration::from_secs(expected));
+        };
+        check(0.0, 0.9, 100);
+        check(0.5, 0.0, 100);
+        check(0.5, 1.0, 50);
+        check(1.0, 0.75, 25);
     }
 
     #[test]

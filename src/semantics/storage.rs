@@ -1,8 +1,9 @@
 //! What may be stored (RFC 9111 §3).
 
 use super::directives::{self, ResponseDirectives};
+use super::terms::{Staleness, Terms};
 use super::vary::Vary;
-use super::{Lifetime, Source, conditional, fields, freshness};
+use super::{Lifetime, Source, conditional, fields, freshness, range};
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TRAILER};
 use std::time::{Duration, SystemTime};
@@ -78,15 +79,23 @@ impl NotStored {
 
 /// What the route and the request add to the response's own word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
+pub struct Policy<'a> {
     /// The route's own TTL; `None` on a route that follows RFC 9111 alone.
     pub rule_ttl: Option<Duration>,
+    /// The route's TTLs of statuses that the operator named.
+    pub ttl_by_status: &'a [(StatusCode, Duration)],
     /// The route's TTL goes before what the response says.
     pub overrides: bool,
+    /// What the route says about stale responses.
+    pub staleness: Staleness,
     /// `Set-Cookie` is left out of what is stored, and doesn't forbid it.
     pub strip_set_cookie: bool,
     /// Whether the response may answer other clients' requests.
     pub shared: Sharing,
+    /// A part of a representation is stored too, if it can be completed (§3.3).
+    pub takes_parts: bool,
+    /// Fields that go before `Cache-Control` and `Expires`, in this order (RFC 9213 §2.2).
+    pub targets: &'a [HeaderName],
 }
 
 /// Whether a response may answer the requests of others than the client it was made for (§3.5).
@@ -100,10 +109,12 @@ pub enum Sharing {
     OnlyIfResponseAllows,
 }
 
-/// Decides whether a response may be stored, and for how long it is fresh.
-pub fn decide(status: StatusCode, fields: &HeaderMap, received: SystemTime, policy: &Policy) -> Result<Lifetime, NotStored> {
-    let directives = directives::response(fields);
-    if status == StatusCode::PARTIAL_CONTENT {
+/// Decides whether a response may be stored, and on which terms.
+pub fn decide(status: StatusCode, fields: &HeaderMap, received: SystemTime, policy: &Policy<'_>) -> Result<Terms, NotStored> {
+    let targeted = directives::targeted(fields, policy.targets);
+    let is_targeted = targeted.is_some();
+    let directives = targeted.unwrap_or_else(|| directives::response(fields));
+    if status == StatusCode::PARTIAL_CONTENT && !(policy.takes_parts && range::can_be_completed(fields)) {
         return Err(NotStored::Partial);
     }
     if status.is_informational() || NEVER_STORED.contains(&status.as_u16()) {
@@ -121,38 +132,39 @@ pub fn decide(status: StatusCode, fields: &HeaderMap, received: SystemTime, poli
     if directives.private {
         return Err(NotStored::Private);
     }
-    if !policy.strip_set_cookie && (fields.contains_key(SET_COOKIE) || fields.contains_key(SET_COOKIE2)) {
+    let is_left_out = |name| directives.no_cache_fields.contains(name) || directives.private_fields.contains(name);
+    let sets_cookie = |name| fields.contains_key(name) && !is_left_out(name);
+    if !policy.strip_set_cookie && (sets_cookie(&SET_COOKIE) || sets_cookie(&SET_COOKIE2)) {
         return Err(NotStored::SetCookie);
     }
     if Vary::of(fields) == Vary::Any {
         return Err(NotStored::VaryAny);
     }
-    if policy.shared == Sharing::OnlyIfResponseAllows && !is_shareable(&directives) {
+    let expires = if is_targeted { None } else { freshness::expires(fields, received) };
+    let lifetime = lifetime(status, &directives, expires, fields, received, policy).ok_or(NotStored::NoLifetime)?;
+    let terms = Terms::new(lifetime, &directives, &policy.staleness);
+    if policy.shared == Sharing::OnlyIfResponseAllows && !terms.shareable {
         return Err(NotStored::Credentials);
     }
-    let lifetime = lifetime(status, &directives, fields, received, policy).ok_or(NotStored::NoLifetime)?;
-    // What is stale from the start is of use only if the origin can be asked about it.
-    if lifetime.duration.is_zero() && !conditional::has_validator(fields) {
+    // What is stale from the start is of use only if the origin can be asked about it, or if it may be served all the same.
+    if lifetime.duration.is_zero() && terms.while_revalidating.is_zero() && !conditional::has_validator(fields) {
         return Err(NotStored::NoLifetime);
     }
-    Ok(lifetime)
-}
-
-/// Whether a response itself allows to answer requests with credentials (§3.5).
-pub fn is_shareable(directives: &ResponseDirectives) -> bool {
-    directives.public || directives.must_revalidate || directives.s_maxage.is_some()
+    Ok(terms)
 }
 
 /// Takes from a response's fields those that are not stored (§3.1).
 ///
 /// `Set-Cookie` is among them: [`decide`] refuses the response unless the route strips it. So are the fields that `no-cache`
-/// names: what isn't there can't be reused without validation (§5.2.2.4).
-pub fn strip(fields: &mut HeaderMap) {
+/// names: what isn't there can't be reused without validation (§5.2.2.4); and those that `private` names (§5.2.2.7).
+pub fn strip(fields: &mut HeaderMap, targets: &[HeaderName]) {
+    // Read before anything is removed: it has to be what was decided by.
+    let said = directives::targeted(fields, targets).unwrap_or_else(|| directives::response(fields));
     fields::remove_hop_by_hop(fields);
     for name in NOT_STORED_FIELDS {
         fields.remove(name);
     }
-    for name in directives::response(fields).no_cache_fields {
+    for name in said.no_cache_fields.into_iter().chain(said.private_fields) {
         fields.remove(name);
     }
 }
@@ -160,12 +172,15 @@ pub fn strip(fields: &mut HeaderMap) {
 fn lifetime(
     status: StatusCode,
     directives: &ResponseDirectives,
+    expires: Option<Lifetime>,
     fields: &HeaderMap,
     received: SystemTime,
-    policy: &Policy,
+    policy: &Policy<'_>,
 ) -> Option<Lifetime> {
-    // An error or a redirect is not what the operator had in mind when writing a TTL: these only with explicit freshness.
-    let by_rule = policy.rule_ttl.filter(|_| RULE_STATUSES.contains(&status.as_u16()));
+    // An error or a redirect is not what the operator had in mind when writing a TTL: these only with explicit freshness, or
+    // with a TTL of their own.
+    let named = policy.ttl_by_status.iter().find(|(named, _)| *named == status).map(|(_, ttl)| *ttl);
+    let by_rule = named.or(policy.rule_ttl.filter(|_| RULE_STATUSES.contains(&status.as_u16())));
     let by_rule = by_rule.map(|duration| Lifetime { duration, source: Source::Rule });
     if policy.overrides && by_rule.is_some() {
         return by_rule;
@@ -173,7 +188,7 @@ fn lifetime(
     if directives.no_cache {
         return Some(Lifetime { duration: Duration::ZERO, source: Source::NoCache });
     }
-    freshness::explicit(directives, fields, received).or_else(|| match policy.rule_ttl {
+    freshness::stated(directives).or(expires).or_else(|| match policy.rule_ttl {
         Some(_) => by_rule,
         None => freshness::heuristic(status, directives, fields, received),
     })
@@ -207,9 +222,18 @@ mod tests {
     use http::HeaderValue;
     use std::time::UNIX_EPOCH;
 
-    const STANDARD: Policy = Policy { rule_ttl: None, overrides: false, strip_set_cookie: false, shared: Sharing::NoCredentials };
-    const RULE: Policy = Policy { rule_ttl: Some(Duration::from_secs(300)), ..STANDARD };
-    const OVERRIDE: Policy = Policy { overrides: true, ..RULE };
+    const STANDARD: Policy<'_> = Policy {
+        rule_ttl: None,
+        ttl_by_status: &[],
+        overrides: false,
+        staleness: Staleness { while_revalidating: Duration::ZERO, if_error: Duration::ZERO, if_unreachable: Duration::ZERO },
+        strip_set_cookie: false,
+        shared: Sharing::NoCredentials,
+        takes_parts: false,
+        targets: &[],
+    };
+    const RULE: Policy<'_> = Policy { rule_ttl: Some(Duration::from_secs(300)), ..STANDARD };
+    const OVERRIDE: Policy<'_> = Policy { overrides: true, ..RULE };
 
     fn fields(lines: &[&str]) -> HeaderMap {
         let field = |line: &&str| {
@@ -219,9 +243,9 @@ mod tests {
         lines.iter().map(field).collect()
     }
 
-    fn check(policy: &Policy, status: u16, lines: &[&str], expected: Result<(u64, Source), NotStored>) {
+    fn check(policy: &Policy<'_>, status: u16, lines: &[&str], expected: Result<(u64, Source), NotStored>) {
         let received = UNIX_EPOCH + Duration::from_secs(784_111_777);
-        let decided = decide(status.try_into().unwrap(), &fields(lines), received, policy);
+        let decided = decide(status.try_into().unwrap(), &fields(lines), received, policy).map(|terms| terms.lifetime);
         let expected = expected.map(|(seconds, source)| Lifetime { duration: Duration::from_secs(seconds), source });
         assert_eq!(decided, expected, "{status} {lines:?} {policy:?}");
     }
@@ -233,8 +257,9 @@ mod tests {
             check(policy, 200, &["cache-control: no-store"], Err(NotStored::NoStore));
             check(policy, 200, &["cache-control: max-age=60, NO-STORE"], Err(NotStored::NoStore));
             check(policy, 200, &["cache-control: private, max-age=60"], Err(NotStored::Private));
-            check(policy, 200, &["cache-control: private=\"x\", s-maxage=60"], Err(NotStored::Private));
+            check(policy, 200, &["cache-control: private=\"content-type\", s-maxage=300"], Err(NotStored::Private));
         }
+        check(&STANDARD, 200, &["cache-control: private=\"x\", s-maxage=60"], Ok((60, Source::SMaxAge)));
     }
 
     #[test]
@@ -285,6 +310,50 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_can_give_a_lifetime_to_any_final_status() {
+        let ttl_by_status = [(StatusCode::NOT_FOUND, Duration::from_secs(30)), (StatusCode::OK, Duration::from_secs(40))];
+        let rule = Policy { ttl_by_status: &ttl_by_status, ..RULE };
+        check(&rule, 404, &[], Ok((30, Source::Rule)));
+        check(&rule, 200, &[], Ok((40, Source::Rule)));
+        check(&rule, 203, &[], Ok((300, Source::Rule)));
+        check(&rule, 410, &[], Err(NotStored::NoLifetime));
+        check(&rule, 404, &["cache-control: max-age=5"], Ok((5, Source::MaxAge)));
+        check(&Policy { overrides: true, ..rule }, 404, &["cache-control: max-age=5"], Ok((30, Source::Rule)));
+        check(&rule, 404, &["cache-control: no-store"], Err(NotStored::NoStore));
+    }
+
+    #[test]
+    fn a_targeted_field_goes_before_cache_control_and_expires() {
+        // RFC 9213 §2.2
+        let targets = [HeaderName::from_static("cdn-cache-control")];
+        let check = |lines: &[&str], expected| check(&Policy { targets: &targets, ..STANDARD }, 200, lines, expected);
+        check(&["cdn-cache-control: max-age=5", "cache-control: max-age=60"], Ok((5, Source::MaxAge)));
+        check(&["cdn-cache-control: max-age=5", "cache-control: no-store"], Ok((5, Source::MaxAge)));
+        check(&["cdn-cache-control: no-store", "cache-control: max-age=60"], Err(NotStored::NoStore));
+        check(&["cdn-cache-control: max-age=5", "expires: 0"], Ok((5, Source::MaxAge)));
+        check(&["cdn-cache-control: foo", "expires: Sun, 06 Nov 1994 09:49:37 GMT"], Err(NotStored::NoLifetime));
+        check(&["cdn-cache-control: max-age=", "cache-control: max-age=60"], Ok((60, Source::MaxAge)));
+        check(&["other-cache-control: max-age=5", "cache-control: max-age=60"], Ok((60, Source::MaxAge)));
+    }
+
+    #[test]
+    fn what_is_stale_at_once_is_stored_if_it_may_be_served_all_the_same() {
+        check(&STANDARD, 200, &["cache-control: max-age=0, stale-while-revalidate=60"], Ok((0, Source::MaxAge)));
+        check(&STANDARD, 200, &["cache-control: s-maxage=0, stale-while-revalidate=60"], Err(NotStored::NoLifetime));
+    }
+
+    #[test]
+    fn a_part_is_stored_where_it_can_be_completed() {
+        // §3.3
+        let takes_parts = Policy { takes_parts: true, ..STANDARD };
+        let part = ["cache-control: max-age=60", "content-range: bytes 0-4/10", "etag: \"a\""];
+        check(&takes_parts, 206, &part, Ok((60, Source::MaxAge)));
+        check(&takes_parts, 206, &part[..2], Err(NotStored::Partial));
+        check(&takes_parts, 206, &[part[0], part[2]], Err(NotStored::Partial));
+        check(&STANDARD, 206, &part, Err(NotStored::Partial));
+    }
+
+    #[test]
     fn without_a_rule_a_lifetime_is_stated_or_guessed() {
         // §4.2.2
         check(&STANDARD, 200, &[], Err(NotStored::NoLifetime));
@@ -314,10 +383,20 @@ mod tests {
             let stripping = &Policy { strip_set_cookie: true, ..*policy };
             check(policy, 200, &["cache-control: max-age=300", "set-cookie: a=b"], Err(NotStored::SetCookie));
             check(policy, 200, &["cache-control: max-age=300", "set-cookie2: a=b"], Err(NotStored::SetCookie));
-            assert!(
-                decide(StatusCode::OK, &fields(&["cache-control: max-age=300", "set-cookie: a=b"]), UNIX_EPOCH, stripping)
-                    .is_ok()
+            check(
+                policy,
+                200,
+                &["cache-control: s-maxage=300, no-cache=set-cookie2", "set-cookie: a=b"],
+                Err(NotStored::SetCookie),
             );
+            let set_cookie = "set-cookie: a=b";
+            assert!(decide(StatusCode::OK, &fields(&["cache-control: max-age=300", set_cookie]), UNIX_EPOCH, stripping).is_ok());
+            // §5.2.2.4, §5.2.2.7: the response itself says that the rest is for all.
+            for named in
+                ["cache-control: s-maxage=300, no-cache=set-cookie", "cache-control: s-maxage=300, private=\"set-cookie\""]
+            {
+                assert!(decide(StatusCode::OK, &fields(&[named, set_cookie]), UNIX_EPOCH, policy).is_ok());
+            }
             check(policy, 200, &["cache-control: max-age=300", "vary: accept, *"], Err(NotStored::VaryAny)); // §4.1
             check(policy, 200, &["cache-control: max-age=300", "vary: accept", "vary: *"], Err(NotStored::VaryAny));
         }
@@ -344,7 +423,7 @@ mod tests {
         // §3.1, §5.2.2.4
         let check = |lines: &[&str], expected: &[&str]| {
             let mut fields = fields(lines);
-            strip(&mut fields);
+            strip(&mut fields, &[HeaderName::from_static("cdn-cache-control")]);
             let left: Vec<String> = fields.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
             assert_eq!(left, expected, "{lines:?}");
         };
@@ -354,6 +433,9 @@ mod tests {
         check(&["set-cookie: a", "set-cookie: b", "set-cookie2: c", "trailer: x", "b: 2"], &["b: 2"]);
         check(&["proxy-authenticate: a", "proxy-authentication-info: b", "proxy-authorization: c", "b: 2"], &["b: 2"]);
         check(&["cache-control: no-cache=\"a, c\"", "a: 1", "b: 2"], &["cache-control: no-cache=\"a, c\"", "b: 2"]);
+        check(&["cache-control: private=\"a\"", "a: 1", "b: 2"], &["cache-control: private=\"a\"", "b: 2"]);
+        check(&["cdn-cache-control: private=\"a\"", "a: 1", "b: 2"], &["cdn-cache-control: private=\"a\"", "b: 2"]);
+        check(&["connection: cdn-cache-control", "cdn-cache-control: private=a", "a: 1"], &["cdn-cache-control: private=a"]);
         check(
             &["cache-control: no-cache=\"content-type\"", "content-type: x"],
             &["cache-control: no-cache=\"content-type\"", "content-type: x"],

@@ -1,7 +1,9 @@
 //! The head of a stored response, with what deciding about it needs (RFC 9111 §4.2).
 
+use super::range::{self, ContentRange};
+use super::terms::Terms;
 use super::vary::Selection;
-use super::{Lifetime, Source, age, conditional, directives, storage};
+use super::{age, conditional, early};
 use http::{HeaderMap, StatusCode};
 use std::time::{Duration, SystemTime};
 
@@ -25,36 +27,25 @@ pub struct StoredHead {
     pub times: Times,
     /// How old it was when it was received (§4.2.3).
     pub initial_age: Duration,
-    /// How long it is fresh (§4.2.1).
-    pub lifetime: Lifetime,
+    /// On which terms it is stored.
+    pub terms: Terms,
     /// The request fields that select it (§4.1).
     pub selection: Selection,
-    /// The response itself allows to answer requests with credentials (§3.5).
-    pub shareable: bool,
-    /// `no-cache`: never reused without validation (§5.2.2.4).
-    pub must_validate: bool,
-    /// Nothing forbids to reuse it when it is stale (§4.2.4): no `must-revalidate`, `proxy-revalidate`, `s-maxage` or `no-cache`.
-    pub may_be_stale: bool,
+    /// Which part of the representation it is, where it is not the whole (§3.3).
+    pub part: Option<ContentRange>,
     has_validator: bool,
 }
 
 impl StoredHead {
     /// Makes the head of a response that may be stored; `fields` decide the rest.
-    pub fn new(status: StatusCode, fields: HeaderMap, times: Times, lifetime: Lifetime, selection: Selection) -> StoredHead {
-        let directives = directives::response(&fields);
+    pub fn new(status: StatusCode, fields: HeaderMap, times: Times, terms: Terms, selection: Selection) -> StoredHead {
         StoredHead {
             status,
             times,
             initial_age: age::initial(&fields, &times),
-            lifetime,
+            terms,
             selection,
-            shareable: storage::is_shareable(&directives),
-            // A rule that overrides the response's own freshness overrides this part of it, too.
-            must_validate: directives.no_cache && lifetime.source != Source::Rule,
-            may_be_stale: !(directives.must_revalidate
-                || directives.proxy_revalidate
-                || directives.s_maxage.is_some()
-                || directives.no_cache),
+            part: (status == StatusCode::PARTIAL_CONTENT).then(|| range::content_range(&fields)).flatten(),
             has_validator: conditional::has_validator(&fields),
             fields,
         }
@@ -67,16 +58,27 @@ impl StoredHead {
 
     /// Calculates how long it will stay fresh; zero when it is stale.
     pub fn remaining(&self, now: SystemTime) -> Duration {
-        match self.must_validate {
-            true => Duration::ZERO,
-            false => self.lifetime.duration.saturating_sub(age::current(self, now)),
-        }
+        self.lifetime().saturating_sub(age::current(self, now))
+    }
+
+    /// Calculates for how long it has been stale; zero when it is fresh.
+    pub fn staleness(&self, now: SystemTime) -> Duration {
+        age::current(self, now).saturating_sub(self.lifetime())
+    }
+
+    /// Whether a new one should be fetched, though it is fresh (see [`early`]). `chance` is a number from 0 up to 1.
+    pub fn is_due_early(&self, now: SystemTime, chance: impl FnOnce() -> f64) -> bool {
+        let fetch_time = self.times.received.duration_since(self.times.requested).unwrap_or_default();
+        early::is_due(self.remaining(now), fetch_time, chance)
+    }
+
+    fn lifetime(&self) -> Duration {
+        if self.terms.must_validate { Duration::ZERO } else { self.terms.lifetime.duration }
     }
 
     /// Calculates the seconds that it stays fresh, rounded down, so negative when it is stale (RFC 9211 §2.4).
     pub fn ttl(&self, now: SystemTime) -> i64 {
-        let age = age::current(self, now);
-        let lifetime = if self.must_validate { Duration::ZERO } else { self.lifetime.duration };
+        let (age, lifetime) = (age::current(self, now), self.lifetime());
         match lifetime.checked_sub(age) {
             Some(left) => seconds(left),
             None => -seconds((age - lifetime).saturating_add(ALMOST_A_SECOND)),
@@ -98,6 +100,9 @@ const ALMOST_A_SECOND: Duration = Duration::from_nanos(999_999_999);
 
 #[cfg(test)]
 mod tests {
+    use super::super::directives;
+    use super::super::terms::Staleness;
+    use super::super::{Lifetime, Source};
     use super::*;
     use http::{HeaderName, HeaderValue};
     use std::time::UNIX_EPOCH;
@@ -108,9 +113,10 @@ mod tests {
 
     fn head(lines: &[(&'static str, &str)], lifetime: u64, source: Source) -> StoredHead {
         let value = |value| HeaderValue::from_str(value).unwrap();
-        let fields = lines.iter().map(|(name, line)| (HeaderName::from_static(name), value(line))).collect();
+        let fields: HeaderMap = lines.iter().map(|(name, line)| (HeaderName::from_static(name), value(line))).collect();
         let lifetime = Lifetime { duration: Duration::from_secs(lifetime), source };
-        StoredHead::new(StatusCode::OK, fields, Times { requested: at(0), received: at(0) }, lifetime, Selection::empty())
+        let terms = Terms::new(lifetime, &directives::response(&fields), &Staleness::default());
+        StoredHead::new(StatusCode::OK, fields, Times { requested: at(0), received: at(0) }, terms, Selection::empty())
     }
 
     #[test]
@@ -147,31 +153,22 @@ mod tests {
     }
 
     #[test]
-    fn what_must_be_revalidated_is_never_served_stale() {
-        // §4.2.4
-        let check = |line: &str, expected: bool| {
-            assert_eq!(head(&[("cache-control", line)], 60, Source::Rule).may_be_stale, expected, "{line}");
-        };
-        check("max-age=60", true);
-        check("max-age=60, must-revalidate", false);
-        check("max-age=60, proxy-revalidate", false);
-        check("s-maxage=60", false);
-        check("no-cache", false);
+    fn it_is_stale_for_as_long_as_its_age_is_over_its_lifetime() {
+        let head = head(&[], 60, Source::MaxAge);
+        let check = |now: u64, expected: u64| assert_eq!(head.staleness(at(now)), Duration::from_millis(expected), "{now}");
+        check(0, 0);
+        check(60_000, 0);
+        check(60_001, 1);
+        check(90_000, 30_000);
     }
 
     #[test]
-    fn what_the_fields_say_is_decided_when_it_is_stored() {
-        let check = |lines: &[(&'static str, &str)], shareable: bool, has_validator: bool| {
-            let head = head(lines, 60, Source::Rule);
-            assert_eq!((head.shareable, head.has_validator()), (shareable, has_validator), "{lines:?}");
+    fn the_origin_can_be_asked_about_what_has_a_validator() {
+        let check = |lines: &[(&'static str, &str)], expected: bool| {
+            assert_eq!(head(lines, 60, Source::Rule).has_validator(), expected, "{lines:?}");
         };
-        check(&[], false, false);
-        check(&[("cache-control", "max-age=60")], false, false);
-        check(&[("cache-control", "public")], true, false); // §3.5
-        check(&[("cache-control", "must-revalidate")], true, false);
-        check(&[("cache-control", "s-maxage=60")], true, false);
-        check(&[("cache-control", "proxy-revalidate")], false, false);
-        check(&[("etag", "\"a\"")], false, true);
-        check(&[("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT")], false, true);
+        check(&[], false);
+        check(&[("etag", "\"a\"")], true);
+        check(&[("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT")], true);
     }
 }

@@ -59,7 +59,7 @@ fn add(tags: &mut Vec<String>, tag: &str) {
 }
 
 /// A string of a structured field, without its quotes, escapes and parameters (RFC 9651 §3.3.3).
-fn group(member: &str) -> String {
+pub(super) fn group(member: &str) -> String {
     let Some(quoted) = member.trim().strip_prefix('"') else {
         return member.split(';').next().unwrap_or_default().trim().to_owned();
     };

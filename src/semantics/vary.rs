@@ -1,6 +1,7 @@
 //! The request fields that select a response (RFC 9111 §4.1).
 
-use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, PROXY_AUTHORIZATION, VARY};
+use super::weighted::{self, Order};
+use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION, VARY};
 use sha2::{Digest, Sha256};
 
 /// What a response's `Vary` says.
@@ -103,8 +104,8 @@ impl Selection {
 enum Form {
     /// A list: its lines can be combined, and whitespace around commas says nothing (RFC 9110 §5.3, §5.6.1).
     List,
-    /// A list of names in any case (RFC 9110 §12.5.2 to §12.5.4).
-    ListInAnyCase,
+    /// A list of names with weights, in an order that says nothing that could be relied on (RFC 9110 §12.5.2 to §12.5.4).
+    Weighted(Order),
     /// One value, in which a comma is a character like any other.
     Single,
     /// One value that HTTP/2 may cut into several lines (RFC 9113 §8.2.3).
@@ -113,7 +114,8 @@ enum Form {
 
 fn form(name: &HeaderName) -> Form {
     match name.as_str() {
-        "accept-charset" | "accept-encoding" | "accept-language" => Form::ListInAnyCase,
+        "accept-charset" | "accept-language" => Form::Weighted(Order::Names),
+        "accept-encoding" => Form::Weighted(Order::Codings),
         "cookie" => Form::Cookie,
         "authorization" | "from" | "host" | "origin" | "proxy-authorization" | "referer" | "user-agent" => Form::Single,
         _ => Form::List,
@@ -143,20 +145,21 @@ fn is_secret(name: &HeaderName) -> bool {
 /// Gives the octets of a field's normalised value to `take`, until that returns `false`; then returns `false` too.
 ///
 /// The lines are joined with `, `. Outside of quoted strings each comma is written as `, ` whatever whitespace is around it.
-/// Whitespace elsewhere is kept: two values that differ in more than this never become the same.
+/// Whitespace elsewhere is kept: two values that differ in more than this never become the same, but for lists of weighted
+/// members, which [`weighted::normalise`] is about.
 fn normalise(name: &HeaderName, request: &HeaderMap, take: &mut impl FnMut(u8) -> bool) -> bool {
     let form = form(name);
-    let is_list = matches!(form, Form::List | Form::ListInAnyCase);
-    let mut take_all = |octets: &[u8]| {
-        octets.iter().all(|octet| take(if form == Form::ListInAnyCase { octet.to_ascii_lowercase() } else { *octet }))
-    };
+    if let Form::Weighted(order) = form {
+        return weighted::normalise(order, request.get_all(name).iter().map(HeaderValue::as_bytes), take);
+    }
+    let mut take_all = |octets: &[u8]| octets.iter().all(|octet| take(*octet));
     let mut is_quoted = false;
     for (index, line) in request.get_all(name).iter().enumerate() {
         if index > 0 && !take_all(if form == Form::Cookie { b"; " } else { b", " }) {
             return false;
         }
         let mut rest = line.as_bytes();
-        if !is_list {
+        if form != Form::List {
             if !take_all(rest) {
                 return false;
             }
@@ -201,7 +204,6 @@ fn normalise(name: &HeaderName, request: &HeaderMap, take: &mut impl FnMut(u8) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
     use proptest::prelude::*;
 
     fn fields(name: &str, lines: &[&str]) -> HeaderMap {
@@ -256,7 +258,15 @@ mod tests {
         check("foo", &[r#""\",2""#], &[r#""\", 2""#], false);
         check("accept-encoding", &["GZip, br"], &["gzip,BR"], true); // RFC 9110 §8.4.1
         check("accept-language", &["de-DE"], &["de-de"], true);
-        check("accept-language", &["en, de"], &["de, en"], false);
+        check("accept-encoding", &["gzip, deflate, br"], &["br;q=1.0", "DEFLATE , x-gzip"], true); // §12.5.3
+        check("accept-encoding", &["br;q=0.5"], &["br;q=0.50"], true); // §12.4.2
+        check("accept-encoding", &["br, gzip;q=0"], &["br"], false);
+        check("accept-encoding", &[""], &[","], true);
+        check("accept-encoding", &[""], &["identity"], false);
+        check("accept-charset", &["utf-8, ascii;q=0.1"], &["ascii ; q=0.100,UTF-8"], true); // §12.5.2
+        check("accept-language", &["de, en;q=0.5"], &["en;q=0.5, de"], true); // §12.5.4
+        // §12.5.4: of equals, none can rely on being preferred.
+        check("accept-language", &["en, de"], &["de, en"], true);
         check("user-agent", &["a,b"], &["a, b"], false);
         check("cookie", &["a=1; b=2"], &["a=1", "b=2"], true); // RFC 9113 §8.2.3
         check("cookie", &["a=1,b=2"], &["a=1, b=2"], false);
@@ -325,6 +335,10 @@ mod tests {
         proptest::collection::vec("[ab\" ,\\\\]{0,5}", 0..3)
     }
 
+    fn weighted_lines() -> impl Strategy<Value = Vec<String>> {
+        proptest::collection::vec("((br|x-gzip|gzip|BR)(;q=(1|1\\.0|0\\.50?))?,){0,3}", 0..3)
+    }
+
     proptest! {
         #[test]
         fn a_request_matches_iff_the_normalised_values_are_equal(stored in lines(), new in lines()) {
@@ -335,6 +349,18 @@ mod tests {
             prop_assert_eq!(value, expected.as_deref().map(str::as_bytes));
             prop_assert_eq!(selection.matches(&request(&new)), model(&stored) == model(&new));
             prop_assert!(selection.matches(&request(&stored)));
+        }
+
+        #[test]
+        fn a_weighted_list_matches_iff_it_is_written_the_same_when_normalised(
+            name in proptest::sample::select(&["accept-encoding", "accept-language"]),
+            stored in weighted_lines(),
+            new in weighted_lines(),
+        ) {
+            let request = |lines: &[String]| fields(name, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+            let of = |lines: &[String]| Selection::of(&[name.parse().unwrap()], &request(lines));
+            prop_assert_eq!(of(&stored).matches(&request(&new)), of(&stored) == of(&new));
+            prop_assert!(of(&stored).matches(&request(&stored)));
         }
     }
 }

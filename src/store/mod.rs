@@ -411,7 +411,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::rules::Scope;
     use crate::semantics::freshness::{Lifetime, Source};
-    use crate::semantics::{StoredHead, Times};
+    use crate::semantics::{StoredHead, Terms, Times};
     use http::StatusCode;
 
     /// A stored response of 60 seconds, to a request with these fields, of which `vary` selected it.
@@ -422,7 +422,7 @@ pub(crate) mod tests {
             StatusCode::OK,
             [(http::header::ETAG, "\"v1\"".parse().unwrap())].into_iter().collect(),
             Times { requested: received, received },
-            Lifetime { duration: Duration::from_secs(60), source: Source::MaxAge },
+            Terms::plain(Lifetime { duration: Duration::from_secs(60), source: Source::MaxAge }),
             Selection::of(&names, request),
         );
         let generations = Generations::new(false);

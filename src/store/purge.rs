@@ -93,6 +93,22 @@ impl Store {
         reach
     }
 
+    /// Purges scopes because a request has changed what lies in them, within the time that a request may spend on Redis. Where that is
+    /// not enough, it goes on in the background, and what this process knows of is not used from here on.
+    pub async fn invalidate(self: &Arc<Store>, scopes: Vec<Scope>) {
+        let (store, purged) = (self.clone(), scopes.clone());
+        let (done, is_done) = oneshot::channel();
+        self.tasks.spawn(async move {
+            store.purge(&purged, false, None).await;
+            let _ = done.send(());
+        });
+        // Without Redis the purge waits for nothing.
+        let limit = self.redis.as_ref().map_or(INVALIDATED_HERE, |redis| redis.options().budget);
+        if tokio::time::timeout(limit, is_done).await.is_err() {
+            scopes.iter().for_each(|scope| self.generations.replace(scope.name(), false));
+        }
+    }
+
     /// What memory holds that a purge of these scopes would concern: responses, and octets. It looks at everything.
     pub async fn in_memory_under(self: &Arc<Store>, scopes: &[Scope]) -> (usize, u64) {
         let scopes: Vec<ScopeName> = scopes.iter().map(Scope::name).collect();
@@ -139,6 +155,9 @@ impl Store {
         }
     }
 }
+
+/// How long an invalidation in this process alone is waited for.
+const INVALIDATED_HERE: Duration = Duration::from_secs(1);
 
 /// How long a purge of everything waits until memory was swept.
 const SWEPT_WAITED: Duration = Duration::from_millis(20);

@@ -11,6 +11,7 @@
 //! | 4 + n | the parts of the cache key |
 //! | | for the names: their number (2), then each (2 + n) |
 //! | | for a response: status (2), when it was requested and received, in ms since 1970 (8, 8), lifetime in ms (8) and its source (1), |
+//! | | what may be done when it is stale: flags (1), and for how long in ms: while revalidating, on errors, when unreachable (8 each), |
 //! | | the selecting request fields: number (2), each name (2 + n), whether it was there (1), value (4 + n), |
 //! | | the generations that it depends on: number (2), each the scope's name (16) and the generation (32); |
 //! | | the tags: number (2), each (2 + n); the fields: number (2), each name (2 + n) and value (4 + n); |
@@ -24,7 +25,7 @@ use super::response::StoredResponse;
 use crate::rules::{CacheKey, ScopeName};
 use crate::semantics::freshness::{Lifetime, Source};
 use crate::semantics::vary::Selection;
-use crate::semantics::{StoredHead, Times};
+use crate::semantics::{StoredHead, Terms, Times};
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -75,8 +76,7 @@ pub(super) fn encode(response: &StoredResponse, generations: &[(ScopeName, Gener
     out.0.extend(head.status.as_u16().to_be_bytes());
     out.0.extend(millis(head.times.requested).to_be_bytes());
     out.0.extend(millis(head.times.received).to_be_bytes());
-    out.0.extend((head.lifetime.duration.as_millis() as u64).to_be_bytes());
-    out.0.push(head.lifetime.source.code());
+    out.terms(&head.terms);
     out.count(head.selection.iter().count());
     for (name, value) in head.selection.iter() {
         out.short(name.as_str().as_bytes());
@@ -151,8 +151,8 @@ pub(super) fn belonging(beginning: Bytes) -> Result<Option<Belonging>, RecordErr
     }
     input.0.advance(CHECKED_FROM.min(input.0.len()));
     input.long()?;
-    // Status, two times, lifetime and its source.
-    input.octets(2 + 8 + 8 + 8 + 1)?;
+    // Status, two times, the terms.
+    input.octets(2 + 8 + 8 + TERMS_BYTES)?;
     for _ in 0..input.u16()? {
         input.short()?;
         input.octet()?;
@@ -164,9 +164,7 @@ pub(super) fn belonging(beginning: Bytes) -> Result<Option<Belonging>, RecordErr
 fn decode_response(key: CacheKey, mut input: Reader) -> Result<Recorded, RecordError> {
     let status = StatusCode::from_u16(input.u16()?).map_err(|_| RecordError::Malformed)?;
     let times = Times { requested: input.time()?, received: input.time()? };
-    let duration = Duration::from_millis(input.u64()?);
-    let source = Source::from_code(input.octet()?).ok_or(RecordError::Malformed)?;
-
+    let terms = input.terms()?;
     let mut selection = Vec::new();
     for _ in 0..input.u16()? {
         let name = input.name()?;
@@ -184,7 +182,7 @@ fn decode_response(key: CacheKey, mut input: Reader) -> Result<Recorded, RecordE
         let value = HeaderValue::from_maybe_shared(input.long()?).map_err(|_| RecordError::Malformed)?;
         fields.try_append(name, value).map_err(|_| RecordError::Malformed)?;
     }
-    let head = StoredHead::new(status, fields, times, Lifetime { duration, source }, Selection::from_parts(selection));
+    let head = StoredHead::new(status, fields, times, terms, Selection::from_parts(selection));
     Ok(Recorded { key, head, body: input.0, tags, generations })
 }
 
@@ -211,6 +209,18 @@ impl Writer {
     fn long(&mut self, octets: &[u8]) {
         self.0.extend((octets.len() as u32).to_be_bytes());
         self.0.extend_from_slice(octets);
+    }
+
+    fn terms(&mut self, terms: &Terms) {
+        let flags = [(terms.shareable, SHAREABLE), (terms.must_validate, MUST_VALIDATE), (terms.may_be_stale, MAY_BE_STALE)];
+        self.duration(terms.lifetime.duration);
+        self.0.push(terms.lifetime.source.code());
+        self.0.push(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum());
+        [terms.while_revalidating, terms.if_error, terms.if_unreachable].into_iter().for_each(|duration| self.duration(duration));
+    }
+
+    fn duration(&mut self, duration: Duration) {
+        self.0.extend((duration.as_millis() as u64).to_be_bytes());
     }
 
     fn finish(mut self) -> Vec<u8> {
@@ -252,6 +262,25 @@ impl Reader {
         self.octets(length as usize)
     }
 
+    fn terms(&mut self) -> Result<Terms, RecordError> {
+        let duration = self.duration()?;
+        let source = Source::from_code(self.octet()?).ok_or(RecordError::Malformed)?;
+        let flags = self.octet()?;
+        Ok(Terms {
+            lifetime: Lifetime { duration, source },
+            shareable: flags & SHAREABLE != 0,
+            must_validate: flags & MUST_VALIDATE != 0,
+            may_be_stale: flags & MAY_BE_STALE != 0,
+            while_revalidating: self.duration()?,
+            if_error: self.duration()?,
+            if_unreachable: self.duration()?,
+        })
+    }
+
+    fn duration(&mut self) -> Result<Duration, RecordError> {
+        self.u64().map(Duration::from_millis)
+    }
+
     fn generations(&mut self) -> Result<Vec<(ScopeName, Generation)>, RecordError> {
         let mut generations = Vec::new();
         for _ in 0..self.u16()? {
@@ -286,7 +315,14 @@ fn millis(time: SystemTime) -> u64 {
 const MAGIC: &[u8] = b"SC";
 
 /// Counts up whenever the format changes; a value of another version is a miss.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+
+/// What the terms of a response take.
+const TERMS_BYTES: usize = 4 * 8 + 2;
+
+const SHAREABLE: u8 = 1;
+const MUST_VALIDATE: u8 = 2;
+const MAY_BE_STALE: u8 = 4;
 
 const KIND_RESPONSE: u8 = 1;
 const KIND_VARIES: u8 = 2;
@@ -305,6 +341,9 @@ mod tests {
         let mut sample = response("key", "the body", &["accept", "accept-language"], &request);
         sample.head.fields.append("link", "</a>".parse().unwrap());
         sample.head.fields.append("link", HeaderValue::from_bytes(b"caf\xe9").unwrap());
+        sample.head.terms.shareable = true;
+        sample.head.terms.while_revalidating = Duration::from_secs(7);
+        sample.head.terms.if_unreachable = Duration::from_millis(8);
         sample.tags = vec!["customer:42".into(), "é".into()];
         sample
     }
@@ -348,8 +387,8 @@ mod tests {
         check(b"{\"json\":true}", RecordError::Foreign);
         check(b"SC", RecordError::Malformed);
         check(b"SC\x01\x01", RecordError::Version(1));
-        check(b"SC\x02\x01", RecordError::Malformed);
-        check(b"SC\x02\x01\0\0\0\0\0\0\0\0", RecordError::Checksum);
+        check(b"SC\x03\x01", RecordError::Malformed);
+        check(b"SC\x03\x01\0\0\0\0\0\0\0\0", RecordError::Checksum);
     }
 
     #[test]

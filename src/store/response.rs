@@ -29,10 +29,11 @@ impl StoredResponse {
         (self.body.len() + self.key.parts().len() + fields + tags + self.held.weight() + ENTRY_OVERHEAD) as u64
     }
 
-    /// How long it is worth keeping: while it is fresh and, if the origin could confirm it, for `keep_stale` after that.
+    /// How long it is worth keeping: while it is fresh; after that, as long as it may answer all the same and, if the origin could
+    /// confirm it, for `keep_stale`.
     pub(super) fn keep_for(&self, now: SystemTime, keep_stale: Duration) -> Duration {
-        let stale = if self.head.has_validator() { keep_stale } else { Duration::ZERO };
-        (self.head.remaining(now) + stale).min(KEEP_MAX)
+        let confirmable = if self.head.has_validator() { keep_stale } else { Duration::ZERO };
+        (self.head.remaining(now) + confirmable.max(self.head.terms.usable_when_stale())).min(KEEP_MAX)
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// What is left of the time that one request may spend on Redis, whatever it does there.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Budget(pub(super) Duration);
 
 /// Where is read, and since when what was read of generations counts.
