@@ -11,6 +11,7 @@
 //! | `collapse`, `spool` | who leads and who follows; the body that they share |
 //! | `settle` | what may we keep of what we got? |
 //! | `pass` | relay a request and its response past the cache |
+//! | `interim` | what the origin says before its response, to the client that caused it |
 //! | `outgoing` | the fields that a proxy changes |
 //! | `respond`, `body`, `stall` | the response to the client, who may stall |
 //! | `outcome`, `access` | how it ended: header, counters, log |
@@ -22,6 +23,7 @@ mod body;
 mod collapse;
 mod fetch;
 mod fill;
+mod interim;
 mod outcome;
 mod outgoing;
 mod pass;
@@ -34,6 +36,7 @@ mod tunnel;
 
 pub use arrival::Client;
 pub use body::{Body, ClientBodyError};
+pub use interim::{Interim, Outbox, Turn};
 
 use crate::clock::Clock;
 use crate::origin::Origin;

@@ -27,6 +27,9 @@ impl Proxy {
         *request.method_mut() = arrival.parts.method;
         *request.uri_mut() = arrival.parts.uri;
         *request.headers_mut() = fields;
+        if let Some(interim) = &arrival.client.interim {
+            interim.relay(&mut request);
+        }
 
         let mut response = match self.origin.send(request).await {
             Ok(response) => response,
