@@ -77,7 +77,7 @@ mod tests {
         let check = |address: &str, fields: &[(&'static str, &str)], token: Option<&str>, expected: Result<&str, u16>| {
             let fields =
                 fields.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect();
-            let caller = may_change(&fields, Client { address: address.parse().unwrap() }, token);
+            let caller = may_change(&fields, Client { address: address.parse().unwrap(), interim: None }, token);
             let caller = caller.map(|caller| caller.name).map_err(|(status, _)| status.as_u16());
             assert_eq!(caller, expected, "{address} {fields:?} {token:?}");
         };

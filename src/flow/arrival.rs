@@ -1,5 +1,6 @@
 //! A request as it arrived, read once: what is refused, what the connection adds, what the origin will see as its target.
 
+use super::interim::Interim;
 use super::{Options, outgoing};
 use crate::rules::{Forwarding, KeyedRequest};
 use crate::store::StoredResponse;
@@ -13,10 +14,12 @@ use hyper::upgrade::OnUpgrade;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Who sent a request, as the listener knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Client {
     /// The peer's address.
     pub address: IpAddr,
+    /// The way for interim responses, to a client that takes them.
+    pub interim: Option<Interim>,
 }
 
 /// A request that can be answered.
@@ -128,7 +131,7 @@ impl Arrival {
             has_body: false,
             takes_trailers: false,
             upgrade: None,
-            client: Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST) },
+            client: Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), interim: None },
             is_trusted: false,
             scheme: if scheme == "https" { "https" } else { "http" },
             forwarded_host,

@@ -6,6 +6,7 @@ use super::arrival::Arrival;
 use super::body::Body;
 use super::collapse::{FlightKey, Following, Joined, Landed, Landing, Lease};
 use super::fill::{Answer, Fetch};
+use super::interim::Interim;
 use super::outcome::Outcome;
 use super::plan::{self, Plan, Trouble};
 use super::settle::Asked;
@@ -94,7 +95,7 @@ impl Proxy {
         if let Joined::Leader(lease) = self.collapser.join(self.flight_key(key, &arrival.parts.headers), key, None) {
             // Nobody waits for the answer.
             let (answer, _) = oneshot::channel();
-            self.begin(arrival, &errand, Some(lease), answer);
+            self.begin(arrival, &errand, None, Some(lease), answer);
         }
     }
 
@@ -120,7 +121,7 @@ impl Proxy {
             let asked = RequestDirectives::default();
             let errand = Errand { admitted, asked: &asked, stored: None, wants_part: false, budget: self.store.budget() };
             let (answer, answered) = oneshot::channel();
-            self.begin(arrival, &errand, Some(lease), answer);
+            self.begin(arrival, &errand, None, Some(lease), answer);
             self.tasks.spawn(async move {
                 let _ = answered.await;
                 drop(place);
@@ -225,7 +226,7 @@ impl Proxy {
         lease: Option<Lease>,
     ) -> (Response<Body>, Outcome) {
         let (answer, answered) = oneshot::channel();
-        self.begin(arrival, &errand, lease, answer);
+        self.begin(arrival, &errand, arrival.client.interim.as_ref(), lease, answer);
         let answered = answered.await;
         let now = self.clock.now();
         let (method, fields) = (&arrival.parts.method, &arrival.parts.headers);
@@ -269,11 +270,22 @@ impl Proxy {
         }
     }
 
-    /// Spawns the fetch.
-    fn begin(self: &Arc<Proxy>, arrival: &Arrival, errand: &Errand<'_>, lease: Option<Lease>, answer: oneshot::Sender<Answer>) {
+    /// Spawns the fetch. What the origin says before its response is for the client that waits for it, if one does.
+    fn begin(
+        self: &Arc<Proxy>,
+        arrival: &Arrival,
+        errand: &Errand<'_>,
+        interim: Option<&Interim>,
+        lease: Option<Lease>,
+        answer: oneshot::Sender<Answer>,
+    ) {
         let Errand { admitted, asked, stored, wants_part, budget } = errand;
+        let mut request = request_to_fill(arrival, admitted, stored.as_deref(), *wants_part);
+        if let Some(interim) = interim {
+            interim.relay(&mut request);
+        }
         let fetch = Fetch {
-            request: request_to_fill(arrival, admitted, stored.as_deref(), *wants_part),
+            request,
             scopes: admitted.scopes(&arrival.parts).clone(),
             route: admitted.route.clone(),
             asked: Asked {

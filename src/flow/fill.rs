@@ -381,6 +381,8 @@ fn without_conditions(request: &Request<RequestBody>) -> Request<RequestBody> {
     let mut again = Request::new(RequestBody::empty());
     *again.uri_mut() = request.uri().clone();
     *again.headers_mut() = request.headers().clone();
+    // In these is who hears interim responses.
+    *again.extensions_mut() = request.extensions().clone();
     conditional::remove(again.headers_mut());
     again
 }

@@ -12,6 +12,7 @@
 //! | `settle` | what may we keep of what we got? |
 //! | `invalidate` | what a request that changes something makes invalid |
 //! | `pass` | relay a request and its response past the cache |
+//! | `interim` | what the origin says before its response, to the client that caused it |
 //! | `outgoing` | the fields that a proxy changes |
 //! | `respond`, `body`, `stall` | the response to the client, who may stall |
 //! | `outcome`, `access` | how it ended: header, counters, log |
@@ -23,6 +24,7 @@ mod body;
 mod collapse;
 mod fetch;
 mod fill;
+mod interim;
 mod invalidate;
 mod outcome;
 mod outgoing;
@@ -36,6 +38,7 @@ mod tunnel;
 
 pub use arrival::Client;
 pub use body::{Body, ClientBodyError};
+pub use interim::{Interim, Outbox, Turn};
 
 use crate::clock::Clock;
 use crate::origin::Origin;

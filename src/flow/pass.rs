@@ -28,6 +28,9 @@ impl Proxy {
         *request.method_mut() = arrival.parts.method.clone();
         *request.uri_mut() = arrival.parts.uri.clone();
         *request.headers_mut() = fields;
+        if let Some(interim) = &arrival.client.interim {
+            interim.relay(&mut request);
+        }
 
         let mut response = match self.origin.send(request).await {
             Ok(response) => response,

@@ -211,7 +211,8 @@ impl Origin {
     /// Sends a request and waits for the response's head.
     ///
     /// The target is in origin form; `Host` is among the fields or becomes the origin's own. A request without a body whose
-    /// pooled connection turned out dead is sent once more.
+    /// pooled connection turned out dead is sent once more. Who hears interim responses is said in the request's
+    /// extensions, where hyper looks for it ([`hyper::ext::on_informational`]).
     pub async fn send(&self, request: Request<RequestBody>) -> Result<Response<ResponseBody>, OriginError> {
         let place = self.place().await.inspect_err(|_| self.stats.origin.refused.inc())?;
         let in_flight = InFlight::new(&self.stats);

@@ -54,16 +54,19 @@ mod tests {
     fn among_many_uses_one_finds_it_due_about_a_fetch_before_the_end() {
         // A thousand uses a second, a tenth of a second to fetch: the first that finds it due does so a few fetches before the end.
         let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-        let mut chance = move || {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            (seed >> 11) as f64 / (1u64 << 53) as f64
+        let chance = |seed: &mut u64| {
+            *seed ^= *seed << 13;
+            *seed ^= *seed >> 7;
+            *seed ^= *seed << 17;
+            (*seed >> 11) as f64 / (1u64 << 53) as f64
         };
         let fetch_time = Duration::from_millis(100);
         let mut left = Vec::new();
         for _ in 0..500 {
-            let due = (1..=4_000).rev().map(Duration::from_millis).find(|remaining| is_due(*remaining, fetch_time, || chance()));
+            let due = (1..=4_000)
+                .rev()
+                .map(Duration::from_millis)
+                .find(|remaining| is_due(*remaining, fetch_time, || chance(&mut seed)));
             left.push(due.expect("a popular response is refreshed early"));
         }
         left.sort();

@@ -1,10 +1,11 @@
 //! One connection, from its first octet to its end.
 
 use super::Options;
+use super::interim::WithInterim;
 use super::stream::{ClientStream, HeadTimer, Protocol};
-use crate::flow::{Answer, Body, Client};
+use crate::flow::{Answer, Body, Client, Outbox, Turn};
 use crate::tasks::Tasks;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -39,13 +40,15 @@ pub(super) async fn serve<A: Answer>(
         return;
     };
     let reads = stream.reads();
-    let client = Client { address: peer.ip().to_canonical() };
+    let address = peer.ip().to_canonical();
+    let outbox = Arc::new(Outbox::default());
+    let written_from = outbox.clone();
     let requests = Arc::new(AtomicU64::new(0));
     let counted = requests.clone();
     let fields_max = options.header_fields_max;
     let service = service_fn(move |request: Request<Incoming>| {
         counted.fetch_add(1, Ordering::Relaxed);
-        let answer = answer.clone();
+        let (answer, outbox) = (answer.clone(), outbox.clone());
         async move {
             // hyper counts the fields of HTTP/1.1 alone.
             if request.headers().len() > fields_max {
@@ -53,10 +56,16 @@ pub(super) async fn serve<A: Answer>(
                 *refused.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
                 return Ok(refused);
             }
-            Ok::<_, Infallible>(answer.answer(request, client).await)
+            // RFC 9110 §15.2: HTTP/1.0 knows no interim responses. hyper writes HTTP/2 in frames that only it can make.
+            let turn = (request.version() == Version::HTTP_11).then(|| outbox.begin());
+            let client = Client { address, interim: turn.as_ref().map(Turn::interim) };
+            let answered = pin!(answer.answer(request, client));
+            Ok::<_, Infallible>(match turn {
+                Some(turn) => turn.answer(answered).await,
+                None => answered.await,
+            })
         }
     });
-    let io = TokioIo::new(stream);
     let ended = match protocol {
         Protocol::Http1 => {
             let timer = HeadTimer { reads, idle: options.keep_alive_timeout, head: options.header_read_timeout };
@@ -66,7 +75,7 @@ pub(super) async fn serve<A: Answer>(
                 .max_headers(options.header_fields_max)
                 .max_header_size(options.header_bytes_max)
                 .max_buf_size(options.header_bytes_max.max(HTTP1_BUFFER_BYTES))
-                .serve_connection(io, service)
+                .serve_connection(TokioIo::new(WithInterim::new(stream, written_from)), service)
                 .with_upgrades();
             until_closed(pin!(connection), |connection| connection.graceful_shutdown(), tasks.closing()).await
         }
@@ -79,7 +88,7 @@ pub(super) async fn serve<A: Answer>(
                 // A client that vanished without a word is found out by a ping that it does not answer.
                 .keep_alive_interval(HTTP2_PING_EVERY)
                 .keep_alive_timeout(options.header_read_timeout)
-                .serve_connection(io, service);
+                .serve_connection(TokioIo::new(stream), service);
             let ending = async {
                 tokio::select! {
                     () = tasks.closing() => {}

@@ -3,9 +3,11 @@
 //! | file | what |
 //! |---|---|
 //! | `connection` | one connection, HTTP/1.1 or HTTP/2, to its end |
+//! | `interim` | interim responses, written between the others |
 //! | `stream` | its octets, with the limits on how long a client may dawdle |
 
 mod connection;
+mod interim;
 mod stream;
 
 use crate::flow::Answer;

@@ -5,6 +5,7 @@ mod world;
 
 mod failures;
 mod fields;
+mod interim;
 mod messages;
 mod origins;
 mod targets;
