@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Parses a date strictly, with names and zone in any case; anything else is `None`, which for `Expires` means stale.
 ///
-/// `httpdate` knows the three forms, the days of each month and the weekdays, but only in the usual case, and it trims.
+/// `httpdate` knows the three forms and the days of each month, but names only in the usual case, and it trims. It wants the weekday to be
+/// the right one, too; that says nothing which the date does not, and senders are known that count it wrong.
 pub fn parse(value: &HeaderValue) -> Option<SystemTime> {
     let octets = value.as_bytes();
     let mut usual = [0; LENGTH_MAX];
@@ -20,8 +21,19 @@ pub fn parse(value: &HeaderValue) -> Option<SystemTime> {
         let zone = usual.len() - 3;
         usual[zone..].make_ascii_uppercase();
     }
-    let text = std::str::from_utf8(usual).ok()?;
-    (text.trim_ascii().len() == text.len()).then(|| httpdate::parse_http_date(text).ok()).flatten()
+    let text = std::str::from_utf8(usual).ok().filter(|text| text.trim_ascii().len() == text.len())?;
+    httpdate::parse_http_date(text).ok().or_else(|| parse_with_another_weekday(text))
+}
+
+fn parse_with_another_weekday(text: &str) -> Option<SystemTime> {
+    let end = text.find(|sign: char| !sign.is_ascii_alphabetic())?;
+    let (written, rest) = text.split_at(end);
+    let is_long = WEEKDAYS.contains(&written);
+    if !is_long && !WEEKDAYS.iter().any(|name| name[..3] == *written) {
+        return None;
+    }
+    let names = WEEKDAYS.iter().map(|name| if is_long { name } else { &name[..3] });
+    names.map(|name| format!("{name}{rest}")).find_map(|text| httpdate::parse_http_date(&text).ok())
 }
 
 /// Writes a date in the form that is to be generated, IMF-fixdate.
@@ -29,6 +41,8 @@ pub fn format(time: SystemTime) -> HeaderValue {
     let time = time.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST);
     HeaderValue::from_maybe_shared(Bytes::from(httpdate::fmt_http_date(time))).expect("a date is visible ASCII")
 }
+
+const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 /// The longest legal date: `Wednesday, 06-Nov-94 08:49:37 GMT`.
 const LENGTH_MAX: usize = 33;
@@ -53,11 +67,20 @@ mod tests {
         check("Sunday, 06-Nov-94 08:49:37 GMT", Some(784_111_777));
         check("Sun Nov  6 08:49:37 1994", Some(784_111_777));
         check("Sun Nov 06 08:49:37 1994", Some(784_111_777));
-        check("Wednesday, 01-Jan-70 00:00:00 GMT", None); // It was a Thursday.
+        check("Wednesday, 01-Jan-70 00:00:00 GMT", Some(0)); // It was a Thursday.
         check("Thursday, 01-Jan-70 00:00:00 GMT", Some(0));
         check("Wednesday, 02-Nov-94 08:49:37 GMT", Some(783_766_177));
         check("Fri, 31 Dec 9999 23:59:59 GMT", Some(253_402_300_799));
         check("Thu, 29 Feb 2024 00:00:00 GMT", Some(1_709_164_800));
+    }
+
+    #[test]
+    fn a_wrong_weekday_does_not_make_another_day() {
+        check("Mon, 18 Aug 2050 02:01:18 GMT", Some(2_544_400_878));
+        check("Monday, 18-Aug-50 02:01:18 GMT", Some(2_544_400_878));
+        check("Thu Aug  8 02:01:18 2050", Some(2_543_536_878)); // A Monday.
+        check("Foo, 18 Aug 2050 02:01:18 GMT", None);
+        check("Thursday, 18 Aug 2050 02:01:18 GMT", None);
     }
 
     #[test]
@@ -93,7 +116,6 @@ mod tests {
             "Thu, 8 Aug 2050 02:01:18 GMT",
             "Thu, 18 Aug 2050 24:01:18 GMT",
             "Thu, 18 Aug 2050 02:60:18 GMT",
-            "Fri, 18 Aug 2050 02:01:18 GMT",
             "Thu, 00 Aug 2050 02:01:18 GMT",
             "Wed, 30 Feb 2050 02:01:18 GMT",
             "Thursday, 18 Aug 2050 02:01:18 GMT",
