@@ -5,7 +5,7 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, ETAG, H
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use sidecache::clock::Clock;
-use sidecache::rules::{Admission, CacheKey, Forwarding, Pattern, Route, RuleSet};
+use sidecache::rules::{Admission, CacheKey, Content, Forwarding, Pattern, Route, RuleSet};
 use sidecache::semantics::cache_status::CacheStatus;
 use sidecache::semantics::vary::Selection;
 use sidecache::semantics::{Lifetime, Source, StoredHead, Terms, Times, directives};
@@ -59,9 +59,9 @@ fn stored(key: CacheKey, held: Held) -> StoredResponse {
 }
 
 fn key(rules: &RuleSet, request: &Parts) -> CacheKey {
-    match rules.admit(request, &FORWARDING, false) {
+    match rules.admit(request, &FORWARDING, Content::None) {
         Admission::Keyed(admitted) => admitted.key,
-        Admission::Past { why, .. } => panic!("the request uses the cache: {why:?}"),
+        _ => panic!("the request uses the cache"),
     }
 }
 
@@ -72,7 +72,9 @@ fn store() -> Arc<Store> {
 }
 
 fn held(store: &Store, rules: &RuleSet, request: &Parts) -> Held {
-    let Admission::Keyed(admitted) = rules.admit(request, &FORWARDING, false) else { panic!("the request uses the cache") };
+    let Admission::Keyed(admitted) = rules.admit(request, &FORWARDING, Content::None) else {
+        panic!("the request uses the cache")
+    };
     runtime().block_on(store.hold(admitted.scopes(request), &mut store.budget()))
 }
 

@@ -190,8 +190,10 @@ fn a_route_says_what_is_cached() {
     assert_eq!((standard.caching, standard.unkeyed), (Caching::Standard, Unkeyed::Forward));
     assert_eq!(one("cache = \"standard\"\nunkeyed_headers = \"drop\"").unkeyed, Unkeyed::Drop);
     assert_eq!(one("unkeyed_headers = \"forward\"").unkeyed, Unkeyed::Forward);
-    assert!(!one("methods = [\"GET\"]").head);
-    assert!(one("methods = [\"HEAD\", \"GET\"]").head);
+    let methods = |written: &str| one(written).methods.iter().map(|method| method.to_string()).collect::<Vec<_>>();
+    assert_eq!(methods("methods = [\"GET\"]"), ["GET"]);
+    assert_eq!(methods("methods = [\"HEAD\", \"GET\", \"QUERY\"]"), ["HEAD", "GET", "QUERY"]);
+    assert_eq!(methods("methods = [\"POST\"]\nkey_body = true"), ["POST"]);
     assert_eq!(one("share = \"everyone\"").share, Share::Everyone);
     let both = vec![http::header::AUTHORIZATION, http::header::COOKIE];
     assert_eq!(one("share = \"per-credential\"").share, Share::PerCredential(both));
@@ -494,14 +496,23 @@ fn what_a_route_cannot_mean_is_a_problem() {
     );
     one("key_headers = ['X-A', 'x-a']", &["proxy.toml:3:15: route[0].key_headers (\"/a/{id}\"): `x-a` stands twice"]);
     one(
+        "methods = ['PUT']",
+        &["proxy.toml:3:12: route[0].methods (\"/a/{id}\"): responses to \"PUT\" are not stored; \
+        \"GET\", \"HEAD\", \"QUERY\" and \"POST\" are"],
+    );
+    one(
         "methods = ['POST']",
-        &["proxy.toml:3:12: route[0].methods (\"/a/{id}\"): responses to \"POST\" are not stored; \
-        \"GET\" and \"HEAD\" are"],
+        &["proxy.toml:3:11: route[0].methods (\"/a/{id}\"): has \"POST\"; write key_body = true, which says that these \
+        requests change nothing and that their body says what is asked for"],
+    );
+    one(
+        "key_body = true",
+        &["proxy.toml:3:12: route[0].key_body (\"/a/{id}\"): has a meaning only together with \"POST\" in `methods`"],
     );
     one(
         "methods = ['HEAD']",
-        &["proxy.toml:3:11: route[0].methods (\"/a/{id}\"): write [\"GET\"] or [\"GET\", \"HEAD\"]: what is \
-        stored are responses to GET"],
+        &["proxy.toml:3:11: route[0].methods (\"/a/{id}\"): names no method whose responses could be \
+        stored; write [\"GET\", \"HEAD\"]"],
     );
     one(
         "name = 'a,b'",

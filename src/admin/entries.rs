@@ -3,7 +3,7 @@
 use super::auth::Caller;
 use super::purge::Purge;
 use crate::flow::Proxy;
-use crate::rules::{Admission, Admitted, Caching, Forwarding, Scope};
+use crate::rules::{Admission, Admitted, Caching, Content, Forwarding, Scope};
 use crate::semantics::vary::Selection;
 use crate::semantics::{Lifetime, Source, StoredHead, Terms, Times, age, date};
 use crate::store::{Lookup, Put, Reach, StoredResponse, Tier};
@@ -170,8 +170,11 @@ impl Entry {
 
     fn admit<'a>(&self, proxy: &'a Proxy) -> Result<Admitted<'a>, Answer> {
         let forwarding = Forwarding { scheme: self.scheme, host: None };
-        match proxy.rules().admit(&self.request, &forwarding, false) {
+        match proxy.rules().admit(&self.request, &forwarding, Content::None) {
             Admission::Keyed(admitted) => Ok(admitted),
+            Admission::WantsContent { .. } => {
+                Err(wrong("the content of a request is part of its key; only GET can be named here"))
+            }
             Admission::Past { why, .. } => Err(wrong(format!("such a request goes past the cache: {}", why.as_str()))),
         }
     }

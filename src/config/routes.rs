@@ -8,7 +8,7 @@ use super::sections::TTL;
 use super::values::{boolean, duration, list, one_of, quote, string};
 use crate::rules::{Caching, Collapse, Pattern, QueryRule, Route, RuleSet, Share, TagSource, TagTemplate, Unkeyed};
 use crate::semantics::fields;
-use http::HeaderName;
+use http::{HeaderName, Method};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -81,7 +81,19 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
         section.absence(&place, "match", "is missing; write the paths it takes, such as match = \"/api/customer/{id}\"");
     }
 
-    let head = section.take("methods", methods);
+    let methods = section.take_with_place("methods", methods);
+    let key_body = section.take_with_place("key_body", boolean);
+    let posts = methods.as_ref().filter(|(methods, _)| methods.contains(&Method::POST));
+    match (&posts, &key_body) {
+        (Some((_, place)), None | Some((false, _))) => {
+            let message = "has \"POST\"; write key_body = true, which says that these requests change nothing and that their body says what is asked for";
+            section.problem(place, "methods", message);
+        }
+        (None, Some((true, place))) => {
+            section.problem(place, "key_body", "has a meaning only together with \"POST\" in `methods`")
+        }
+        _ => {}
+    }
     let caching = read_caching(section, default_ttl);
     let captures = pattern.as_ref().map(|(pattern, _)| pattern.captures().to_vec());
     let tags = section.take_with_place("tags", list(|value| tag(value, captures.as_deref())));
@@ -112,7 +124,7 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
         return Written { index, name, is_derived, per_credential, route: None };
     };
     let mut route = Route::new(route_name, pattern, default_ttl);
-    route.head = head.unwrap_or(route.head);
+    route.methods = methods.map_or(route.methods, |(methods, _)| methods);
     route.caching = caching;
     route.tags = tags.map(|(tags, _)| tags).unwrap_or_default();
     route.share = share;
@@ -215,16 +227,18 @@ fn route_name(value: &Value) -> Parsed<String> {
     }
 }
 
-/// Reads `["GET"]` or `["GET", "HEAD"]`, and says whether HEAD is among them.
-fn methods(value: &Value) -> Parsed<bool> {
-    let names = list(|value| match value.as_str() {
-        Some(name @ ("GET" | "HEAD")) => Ok(name.to_owned()),
-        Some(name) => Err(value.fault(format!("responses to {} are not stored; \"GET\" and \"HEAD\" are", quote(name)))),
-        None => Err(value.not("the name of a method in quotes")),
-    })(value)?;
-    match names.iter().any(|name| name == "GET") {
-        true => Ok(names.iter().any(|name| name == "HEAD")),
-        false => Err(value.fault("write [\"GET\"] or [\"GET\", \"HEAD\"]: what is stored are responses to GET")),
+/// Reads the methods whose responses are stored.
+fn methods(value: &Value) -> Parsed<Vec<Method>> {
+    let methods: Vec<Method> =
+        list(|value| match value.as_str() {
+            Some(name @ ("GET" | "HEAD" | "QUERY" | "POST")) => Ok(name.parse().expect("these are methods")),
+            Some(name) => Err(value
+                .fault(format!("responses to {} are not stored; \"GET\", \"HEAD\", \"QUERY\" and \"POST\" are", quote(name)))),
+            None => Err(value.not("the name of a method in quotes")),
+        })(value)?;
+    match methods.iter().any(|method| *method != Method::HEAD) {
+        true => Ok(methods),
+        false => Err(value.fault("names no method whose responses could be stored; write [\"GET\", \"HEAD\"]")),
     }
 }
 

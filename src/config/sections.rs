@@ -56,6 +56,7 @@ pub(super) fn read_cache(section: &mut Section<'_>, config: &mut Config) -> ForR
     section.read("ttl", &mut ttl, duration(TTL));
     section.read("body_max", &mut options.body_bytes_max, size(1..=1 << 30));
     section.read("keep_stale", &mut config.store.keep_stale, duration(Duration::ZERO..=YEAR));
+    section.read("key_body_max", &mut options.key_body_bytes_max, size(0..=16 << 20));
     section.read("followers_max", &mut options.followers_max, count(0..=1_000_000));
     section.read("remember_unstorable", &mut options.remember_unstorable, duration(Duration::ZERO..=DAY));
     section.read("secret", &mut options.secret, |value| secret(value).map(Some));

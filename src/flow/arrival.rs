@@ -2,16 +2,20 @@
 
 use super::interim::Interim;
 use super::{Options, outgoing};
-use crate::rules::{Forwarding, KeyedRequest};
+use crate::origin::{OriginError, RequestBody};
+use crate::rules::{Content, Forwarding, KeyedRequest};
 use crate::store::StoredResponse;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, COOKIE, HOST, HeaderName, TE, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 /// Who sent a request, as the listener knows it.
 #[derive(Debug, Clone)]
@@ -26,9 +30,7 @@ pub struct Client {
 pub(super) struct Arrival {
     /// Its target in origin form, exactly one `Host` among its fields, and none of the fields that are of the connection.
     pub(super) parts: Parts,
-    /// `None` for a request of our own.
-    pub(super) body: Option<Incoming>,
-    pub(super) has_body: bool,
+    pub(super) body: ArrivedBody,
     /// The client said `TE: trailers`.
     pub(super) takes_trailers: bool,
     /// The way to the client's octets, if it asks for a WebSocket.
@@ -42,6 +44,37 @@ pub(super) struct Arrival {
     pub(super) forwarded_host: Option<HeaderValue>,
     /// What a trusted proxy says in `X-Forwarded-For`.
     pub(super) forwarded_for: Option<HeaderValue>,
+}
+
+/// A request's body, as far as it was read.
+pub(super) enum ArrivedBody {
+    None,
+    Unread(Incoming),
+    /// All of it.
+    Read(Bytes),
+    /// More than is read before it is sent on: this, and what follows.
+    Begun(Bytes, Incoming),
+}
+
+impl ArrivedBody {
+    /// What the rules may know of it.
+    pub(super) fn content(&self) -> Content<'_> {
+        match self {
+            ArrivedBody::None => Content::None,
+            ArrivedBody::Unread(_) | ArrivedBody::Begun(..) => Content::Unread,
+            ArrivedBody::Read(content) => Content::Read(content),
+        }
+    }
+
+    /// The body of the request to the origin.
+    pub(super) fn into_request(self, idle: Duration) -> RequestBody {
+        match self {
+            ArrivedBody::None => RequestBody::empty(),
+            ArrivedBody::Unread(body) => RequestBody::new(body, idle),
+            ArrivedBody::Read(content) => RequestBody::whole(content),
+            ArrivedBody::Begun(first, rest) => RequestBody::resumed(first, rest, idle),
+        }
+    }
 }
 
 /// Why a request is refused before anything is done with it.
@@ -100,19 +133,8 @@ impl Arrival {
         };
         let forwarded_host = said(X_FORWARDED_HOST).filter(|host| parts.headers.get(HOST) != Some(host)).cloned();
         let forwarded_for = joined(&parts.headers, X_FORWARDED_FOR, b", ").filter(|_| is_trusted);
-        let has_body = !body.is_end_stream();
-        Ok(Arrival {
-            parts,
-            has_body,
-            body: Some(body),
-            takes_trailers,
-            upgrade,
-            client,
-            is_trusted,
-            scheme,
-            forwarded_host,
-            forwarded_for,
-        })
+        let body = if body.is_end_stream() { ArrivedBody::None } else { ArrivedBody::Unread(body) };
+        Ok(Arrival { parts, body, takes_trailers, upgrade, client, is_trusted, scheme, forwarded_host, forwarded_for })
     }
 
     /// A request of our own: the one that a stored response was the answer to, as far as the key and the selecting fields tell.
@@ -127,8 +149,7 @@ impl Arrival {
         parts.headers = fields;
         Some(Arrival {
             parts,
-            body: None,
-            has_body: false,
+            body: ArrivedBody::None,
             takes_trailers: false,
             upgrade: None,
             client: Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), interim: None },
@@ -137,6 +158,28 @@ impl Arrival {
             forwarded_host,
             forwarded_for: None,
         })
+    }
+
+    /// Reads the body to its end, if that is not more than so many octets away; what was read is sent on in any case. Between two
+    /// pieces of it the client may be silent for `idle`.
+    pub(super) async fn read_body(&mut self, bytes_max: usize, idle: Duration) -> Result<(), OriginError> {
+        let ArrivedBody::Unread(mut rest) = std::mem::replace(&mut self.body, ArrivedBody::None) else { return Ok(()) };
+        let mut read = BytesMut::new();
+        loop {
+            let frame = match tokio::time::timeout(idle, rest.frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(_))) => return Err(OriginError::ClientBody { is_idle: false }),
+                Err(_) => return Err(OriginError::ClientBody { is_idle: true }),
+                Ok(None) => break,
+            };
+            read.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+            if read.len() > bytes_max {
+                self.body = ArrivedBody::Begun(read.freeze(), rest);
+                return Ok(());
+            }
+        }
+        self.body = ArrivedBody::Read(read.freeze());
+        Ok(())
     }
 
     pub(super) fn forwarding(&self) -> Forwarding<'_> {

@@ -2,7 +2,7 @@
 //!
 //! Here is who fetches and who follows, and what each of them is answered; `fill` is the fetch itself.
 
-use super::arrival::Arrival;
+use super::arrival::{Arrival, ArrivedBody};
 use super::body::Body;
 use super::collapse::{FlightKey, Following, Joined, Landed, Landing, Lease};
 use super::fill::{Answer, Fetch};
@@ -12,7 +12,7 @@ use super::plan::{self, Plan, Trouble};
 use super::settle::Asked;
 use super::{Proxy, outgoing, respond};
 use crate::origin::{OriginError, RequestBody};
-use crate::rules::{Admission, Admitted, CacheKey};
+use crate::rules::{Admission, Admitted, CacheKey, Route};
 use crate::semantics::directives::RequestDirectives;
 use crate::semantics::vary::Selection;
 use crate::semantics::{Forward, StoredHead, conditional, range};
@@ -189,7 +189,10 @@ impl Proxy {
             }
             Landing::Streaming(head, spool) if head.selection.matches(fields) => match spool.reader() {
                 None => return Followed::Unshared,
-                Some(reader) => (respond::from_fetch(fields, &head, None, Some(now), reader), outcome.collapsed(head.ttl(now))),
+                Some(reader) => (
+                    respond::from_fetch(&arrival.parts.method, fields, &head, None, Some(now), reader),
+                    outcome.collapsed(head.ttl(now)),
+                ),
             },
             Landing::Stored(_) | Landing::Streaming(..) => return Followed::OtherVariant,
         };
@@ -233,7 +236,7 @@ impl Proxy {
         match answered {
             Ok(Answer::Stored(head, reader, as_they_came, kept)) => {
                 // It comes straight from the origin; what it says of its age is the origin's word.
-                let response = respond::from_fetch(fields, &head, Some(as_they_came), None, reader);
+                let response = respond::from_fetch(method, fields, &head, Some(as_they_came), None, reader);
                 let outcome = match kept {
                     Ok(()) => Outcome::forwarded(Ending::Miss, why, "").stored_for(head.ttl(now)),
                     Err(not_kept) => Outcome::forwarded(Ending::Miss, why, not_kept.as_str()),
@@ -290,6 +293,7 @@ impl Proxy {
             route: admitted.route.clone(),
             asked: Asked {
                 fields: arrival.parts.headers.clone(),
+                method: arrival.parts.method.clone(),
                 no_store: asked.no_store,
                 authorization: admitted.authorization,
                 cookie: admitted.cookie,
@@ -325,14 +329,20 @@ fn request_to_fill(
     stored: Option<&StoredResponse>,
     wants_part: bool,
 ) -> Request<RequestBody> {
-    let mut request = Request::new(RequestBody::empty());
-    *request.method_mut() = Method::GET;
+    // Where content is part of the key, it was read.
+    let (method, body) = match &arrival.body {
+        ArrivedBody::Read(content) => (arrival.parts.method.clone(), RequestBody::whole(content.clone())),
+        _ if Route::has_content(&arrival.parts.method) => (arrival.parts.method.clone(), RequestBody::empty()),
+        _ => (Method::GET, RequestBody::empty()),
+    };
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
     *request.uri_mut() = match &admitted.target {
         Some(target) => Uri::from(target.clone()),
         None => arrival.parts.uri.clone(),
     };
     let mut fields = arrival.parts.headers.clone();
-    admitted.route.hide_unkeyed(&mut fields);
+    admitted.route.hide_unkeyed(&arrival.parts.method, &mut fields);
     let client_range = [RANGE, IF_RANGE].map(|name| fields.get(&name).cloned().filter(|_| wants_part));
     let missing = stored.and_then(|stored| {
         let part = stored.head.part.filter(|_| !wants_part)?;

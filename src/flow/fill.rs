@@ -378,7 +378,8 @@ fn is_chunked(fields: &HeaderMap) -> bool {
 
 /// The same request, for the whole response.
 fn without_conditions(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut again = Request::new(RequestBody::empty());
+    let mut again = Request::new(request.body().again().unwrap_or_else(RequestBody::empty));
+    *again.method_mut() = request.method().clone();
     *again.uri_mut() = request.uri().clone();
     *again.headers_mut() = request.headers().clone();
     // In these is who hears interim responses.

@@ -80,6 +80,8 @@ pub struct Options {
     pub enabled: bool,
     /// The largest body that is stored.
     pub body_bytes_max: usize,
+    /// The largest content of a request that becomes a part of the key.
+    pub key_body_bytes_max: usize,
     /// Requests that may follow one fetch; more fetch for themselves.
     pub followers_max: usize,
     /// How long a key is remembered whose response could not be stored; its requests don't wait for each other meanwhile.
@@ -109,6 +111,7 @@ impl Default for Options {
         Options {
             enabled: true,
             body_bytes_max: 8 << 20,
+            key_body_bytes_max: 64 << 10,
             followers_max: 10_000,
             remember_unstorable: Duration::from_secs(10),
             client_idle_timeout: Duration::from_secs(60),
@@ -157,7 +160,7 @@ impl Proxy {
     /// Answers a request.
     pub async fn serve(self: &Arc<Proxy>, request: Request<Incoming>, client: Client) -> Response<Body> {
         let (now, started) = (self.clock.now(), Instant::now());
-        let arrival = match Arrival::read(request, client, &self.options) {
+        let mut arrival = match Arrival::read(request, client, &self.options) {
             Ok(arrival) => arrival,
             Err(why) => {
                 self.stats.bad_requests.inc();
@@ -166,7 +169,13 @@ impl Proxy {
         };
         let is_http2 = arrival.parts.version == Version::HTTP_2;
         let record = self.options.access_log.then(|| AccessRecord::of(&arrival, started));
-        let admission = self.admit(&arrival);
+        let mut admission = self.admit(&arrival);
+        if matches!(admission, Admission::WantsContent { .. }) {
+            if let Err(error) = arrival.read_body(self.options.key_body_bytes_max, self.options.client_idle_timeout).await {
+                return respond::origin_failed(&error);
+            }
+            admission = self.admit(&arrival);
+        }
         let route = admission.route();
 
         let shown_key = match &admission {
@@ -175,6 +184,8 @@ impl Proxy {
         };
         let (mut response, mut outcome) = match admission {
             Admission::Past { why, .. } => self.pass(arrival, forward_of(&why), why.as_str()).await,
+            // It is too much to read before it is sent on.
+            Admission::WantsContent { .. } => self.pass(arrival, Forward::Bypass, Bypass::RequestBody.as_str()).await,
             Admission::Keyed(admitted) => self.look_up(arrival, admitted, now).await,
         };
         if let Some(key) = shown_key {
@@ -273,7 +284,7 @@ impl Proxy {
 
     fn admit(&self, arrival: &Arrival) -> Admission<'_> {
         match (self.options.enabled, &arrival.upgrade) {
-            (true, None) => self.rules.admit(&arrival.parts, &arrival.forwarding(), arrival.has_body),
+            (true, None) => self.rules.admit(&arrival.parts, &arrival.forwarding(), arrival.body.content()),
             (true, Some(_)) => Admission::Past { route: None, why: Bypass::Upgrade },
             (false, _) => Admission::Past { route: None, why: Bypass::Disabled },
         }

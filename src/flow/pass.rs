@@ -1,12 +1,11 @@
 //! Past the cache: the request to the origin and its response to the client, as they come.
 
-use super::arrival::Arrival;
+use super::arrival::{Arrival, ArrivedBody};
 use super::body::Body;
 use super::fill::log_failure;
 use super::outcome::Outcome;
 use super::plan::Detail;
 use super::{Proxy, outgoing, respond, tunnel};
-use crate::origin::RequestBody;
 use crate::semantics::Forward;
 use crate::stats::Ending;
 use http::header::{CONNECTION, UPGRADE};
@@ -21,10 +20,8 @@ impl Proxy {
             outgoing::remove_steering(&mut fields);
         }
         outgoing::to_origin(&mut fields, &arrival);
-        let mut request = Request::new(match arrival.body {
-            Some(body) => RequestBody::new(body, self.options.client_idle_timeout),
-            None => RequestBody::empty(),
-        });
+        let body = std::mem::replace(&mut arrival.body, ArrivedBody::None);
+        let mut request = Request::new(body.into_request(self.options.client_idle_timeout));
         *request.method_mut() = arrival.parts.method.clone();
         *request.uri_mut() = arrival.parts.uri.clone();
         *request.headers_mut() = fields;

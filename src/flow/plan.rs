@@ -227,7 +227,7 @@ const NO_LONGER_FRESH: i64 = 0;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::{Admission, Forwarding, Pattern, Route, RuleSet};
+    use crate::rules::{Admission, Content, Forwarding, Pattern, Route, RuleSet};
     use crate::semantics::{Staleness, Terms, directives};
     use crate::store::tests::response;
     use http::{HeaderName, Request};
@@ -280,7 +280,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let parts = request.body(()).unwrap().into_parts().0;
-        let Admission::Keyed(admitted) = rules.admit(&parts, &Forwarding { scheme: "http", host: None }, false) else {
+        let Admission::Keyed(admitted) = rules.admit(&parts, &Forwarding { scheme: "http", host: None }, Content::None) else {
             panic!("the request uses the cache");
         };
         let (found, now) = match stored {

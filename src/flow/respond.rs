@@ -101,6 +101,7 @@ fn unsatisfied(head: &StoredHead, complete: u64, now: SystemTime) -> Response<Bo
 /// A response whose body is still coming in, and is being stored; with its age where it is reused at `now`. Who caused it gets the
 /// fields `as_they_came`, with those that are not for others.
 pub(super) fn from_fetch(
+    method: &Method,
     request: &HeaderMap,
     head: &StoredHead,
     as_they_came: Option<HeaderMap>,
@@ -112,7 +113,9 @@ pub(super) fn from_fetch(
     }
     let length = content_length(head);
     let requested = match length {
-        Some(length) if head.status == StatusCode::OK && range::if_range_holds(request, &head.fields) => {
+        Some(length)
+            if *method == Method::GET && head.status == StatusCode::OK && range::if_range_holds(request, &head.fields) =>
+        {
             range::requested(request, length)
         }
         _ => Requested::Whole,

@@ -7,7 +7,7 @@ use crate::semantics::storage::{self, NotStored, Policy, Sharing};
 use crate::semantics::vary::{Selection, Vary};
 use crate::semantics::{Lifetime, Source, Staleness, StoredHead, Terms, Times, conditional, date, freshness};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, DATE, VIA};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::time::Duration;
 
 /// What is known about the request whose response is to be settled.
@@ -15,6 +15,7 @@ use std::time::Duration;
 pub(super) struct Asked {
     /// The client's fields, from which `Vary` selects.
     pub(super) fields: HeaderMap,
+    pub(super) method: Method,
     /// `Cache-Control: no-store` in the request (§5.2.1.5).
     pub(super) no_store: bool,
     /// Credentials that nothing in the key stands for.
@@ -45,6 +46,10 @@ pub(super) fn settle(
     }
     let policy = policy(asked, route, options, chance);
     let terms = storage::decide(got.status, got.fields, got.times.received, &policy)?;
+    // RFC 9110 §9.3.3: of a `POST`, only what says so itself is fresh, where no rule does.
+    if terms.lifetime.source == Source::Heuristic && asked.method == Method::POST {
+        return Err(NotStored::NoLifetime);
+    }
     if terms.lifetime.source == Source::Rule && is_event_stream(got.fields) {
         return Err(NotStored::EventStream);
     }
@@ -243,7 +248,7 @@ mod tests {
     }
 
     fn asked() -> Asked {
-        Asked { fields: HeaderMap::new(), no_store: false, authorization: false, cookie: false }
+        Asked { fields: HeaderMap::new(), method: Method::GET, no_store: false, authorization: false, cookie: false }
     }
 
     fn route() -> Route {

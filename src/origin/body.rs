@@ -13,6 +13,8 @@ use tokio::time::{Instant, Sleep};
 
 /// A request's body on its way to the origin.
 pub struct RequestBody {
+    /// What was read of it already.
+    first: Option<Bytes>,
     source: Option<Incoming>,
     idle: IdleTimer,
     upload: Upload,
@@ -57,20 +59,40 @@ struct Progress {
 impl RequestBody {
     /// No body.
     pub fn empty() -> RequestBody {
-        RequestBody { source: None, idle: IdleTimer::new(Duration::ZERO), upload: Upload(None) }
+        RequestBody { first: None, source: None, idle: IdleTimer::new(Duration::ZERO), upload: Upload(None) }
+    }
+
+    /// A body that is there already.
+    pub fn whole(content: Bytes) -> RequestBody {
+        RequestBody::empty().behind(Some(content))
+    }
+
+    /// A client's body of which the `first` octets were read; the rest may be silent for at most `idle`.
+    pub fn resumed(first: Bytes, rest: Incoming, idle: Duration) -> RequestBody {
+        RequestBody::new(rest, idle).behind(Some(first))
+    }
+
+    /// The same once more; `None` if it is a client's, which can be read only once.
+    pub fn again(&self) -> Option<RequestBody> {
+        self.source.is_none().then(|| RequestBody::empty().behind(self.first.clone()))
+    }
+
+    fn behind(mut self, first: Option<Bytes>) -> RequestBody {
+        self.first = first.filter(|first| !first.is_empty());
+        self
     }
 
     /// A client's body, which may be silent for at most `idle`.
     pub fn new(source: Incoming, idle: Duration) -> RequestBody {
         match source.is_end_stream() {
             true => RequestBody::empty(),
-            false => RequestBody { source: Some(source), idle: IdleTimer::new(idle), upload: Upload(Some(Arc::default())) },
+            false => RequestBody {
+                first: None,
+                source: Some(source),
+                idle: IdleTimer::new(idle),
+                upload: Upload(Some(Arc::default())),
+            },
         }
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.source.is_none()
     }
 
     pub(super) fn upload(&self) -> Upload {
@@ -84,6 +106,9 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
         let (Some(source), Some(progress)) = (&mut this.source, &this.upload.0) else {
             return Poll::Ready(None);
         };
@@ -108,11 +133,18 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.source.as_ref().is_none_or(Body::is_end_stream)
+        self.first.is_none() && self.source.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.source.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+        let first = self.first.as_ref().map_or(0, Bytes::len) as u64;
+        let rest = self.source.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint);
+        let mut all = SizeHint::new();
+        if let Some(upper) = rest.upper() {
+            all.set_upper(upper + first);
+        }
+        all.set_lower(rest.lower() + first);
+        all
     }
 }
 

@@ -210,20 +210,20 @@ impl Origin {
 
     /// Sends a request and waits for the response's head.
     ///
-    /// The target is in origin form; `Host` is among the fields or becomes the origin's own. A request without a body whose
-    /// pooled connection turned out dead is sent once more. Who hears interim responses is said in the request's
+    /// The target is in origin form; `Host` is among the fields or becomes the origin's own. A request whose body is at hand
+    /// and whose pooled connection turned out dead is sent once more. Who hears interim responses is said in the request's
     /// extensions, where hyper looks for it ([`hyper::ext::on_informational`]).
     pub async fn send(&self, request: Request<RequestBody>) -> Result<Response<ResponseBody>, OriginError> {
         let place = self.place().await.inspect_err(|_| self.stats.origin.refused.inc())?;
         let in_flight = InFlight::new(&self.stats);
         let (mut parts, body) = request.into_parts();
         self.address_to_origin(&mut parts);
-        let again = (body.is_empty() && is_idempotent(&parts.method)).then(|| parts.clone());
+        let again = body.again().filter(|_| is_idempotent(&parts.method)).map(|body| (parts.clone(), body));
 
         let mut sent = self.send_once(parts, body).await;
-        if let (Err((OriginError::Closed { .. }, true)), Some(parts)) = (&sent, again) {
+        if let (Err((OriginError::Closed { .. }, true)), Some((parts, body))) = (&sent, again) {
             self.stats.origin.retried.inc();
-            sent = self.send_once(parts, RequestBody::empty()).await;
+            sent = self.send_once(parts, body).await;
         }
         match sent {
             Ok(response) => {
@@ -348,9 +348,10 @@ async fn overdue(upload: &Upload, (body_idle, first_byte): (Duration, Duration))
     true
 }
 
-/// RFC 9110 §9.2.2: sent twice, these mean the same as sent once.
+/// RFC 9110 §9.2.2, RFC 10008 §2: sent twice, these mean the same as sent once.
 fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+    method.as_str() == "QUERY"
+        || matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
 }
 
 /// A request in the queue; leaves it when dropped.

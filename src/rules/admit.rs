@@ -6,7 +6,9 @@ use super::scope::{Scope, Scopes};
 use super::tags::{Source, TagTemplate};
 use super::target;
 use crate::semantics::fields::{self, Kind};
-use http::header::{AUTHORIZATION, HOST, IF_MATCH, IF_UNMODIFIED_SINCE, PROXY_AUTHORIZATION};
+use http::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, HOST, IF_MATCH, IF_UNMODIFIED_SINCE, PROXY_AUTHORIZATION,
+};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Method};
@@ -25,6 +27,11 @@ pub struct RuleSet {
 pub enum Admission<'a> {
     /// It may, under this key.
     Keyed(Admitted<'a>),
+    /// It may, and its content is part of the key: it is to be read, and asked for again.
+    WantsContent {
+        /// The route's place among the routes.
+        index: usize,
+    },
     /// It goes past the cache.
     Past {
         /// The route that matched, if one did.
@@ -39,6 +46,7 @@ impl Admission<'_> {
     pub fn route(&self) -> Option<usize> {
         match self {
             Admission::Keyed(admitted) => Some(admitted.index),
+            Admission::WantsContent { index } => Some(*index),
             Admission::Past { route, .. } => *route,
         }
     }
@@ -83,6 +91,17 @@ pub enum Bypass {
     Precondition,
     /// A field that could change the response and is not in the key.
     UnkeyedField(HeaderName),
+}
+
+/// What is known of a request's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// There is none.
+    None,
+    /// It was not read.
+    Unread,
+    /// All of it.
+    Read(&'a [u8]),
 }
 
 /// What the connection and trusted proxies say about the request.
@@ -213,6 +232,10 @@ impl RuleSet {
             }
         }
         if let Some(route) = self.route_of(request.uri.path()) {
+            // The operator says that these requests only ask.
+            if route.methods.contains(&request.method) {
+                return Vec::new();
+            }
             scopes.extend(route.fill(&route.invalidates, request).into_iter().map(Scope::Tag));
         }
         scopes
@@ -230,7 +253,7 @@ impl RuleSet {
     /// Decides whether a request may use the cache, and makes its key.
     ///
     /// `request` is as the origin will be sent it: its target in origin form, its `Host` in the fields.
-    pub fn admit(&self, request: &Parts, forwarding: &Forwarding<'_>, has_body: bool) -> Admission<'_> {
+    pub fn admit(&self, request: &Parts, forwarding: &Forwarding<'_>, content: Content<'_>) -> Admission<'_> {
         let path = request.uri.path();
         let Ok(found) = self.router.at(path) else {
             return Admission::Past { route: None, why: Bypass::NoRoute };
@@ -242,21 +265,25 @@ impl RuleSet {
         if route.caching == Caching::Off {
             return past(Bypass::CacheOff);
         }
-        if !(request.method == Method::GET || (request.method == Method::HEAD && route.head)) {
+        if !route.methods.contains(&request.method) {
             return past(Bypass::Method);
         }
         if let Err(why) = target::check_path(path) {
             return past(Bypass::Path(why));
         }
-        if has_body {
+        let has_content = Route::has_content(&request.method);
+        if !has_content && content != Content::None {
             return past(Bypass::RequestBody);
         }
         let (mut authorization, mut cookie) = (false, false);
         for name in request.headers.keys() {
             match fields::kind(name) {
+                Kind::Unkeyed if has_content && CONTENT_FIELDS.contains(name) => {}
                 Kind::Unkeyed if route.unkeyed == Unkeyed::Pass && !route.keys(name) => {
                     return past(Bypass::UnkeyedField(name.clone()));
                 }
+                // A condition on what a `POST` does is the origin's to judge (RFC 9110 §13.2.2).
+                Kind::Conditional if request.method == Method::POST => return past(Bypass::Precondition),
                 Kind::Conditional if *name == IF_MATCH || *name == IF_UNMODIFIED_SINCE => return past(Bypass::Precondition),
                 Kind::Credential if !route.stands_for(name) => match *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION {
                     true => authorization = true,
@@ -266,6 +293,12 @@ impl RuleSet {
             }
         }
 
+        let content = match content {
+            _ if !has_content => None,
+            Content::Unread => return Admission::WantsContent { index },
+            Content::Read(content) => Some(content),
+            Content::None => Some(&[][..]),
+        };
         let written = request.uri.path_and_query().map_or("/", |p| p.as_str());
         let target = route.query.apply(path, request.uri.query(), written);
         let location = Location {
@@ -273,6 +306,7 @@ impl RuleSet {
             forwarded_host: forwarding.host,
             host: request.headers.get(HOST).map_or(&[], |host| host.as_bytes()),
             target: &target,
+            content: content.map(|content| (&request.method, content)),
         };
         let key = CacheKey::new(&location, route, &request.headers, &self.secret);
         let target = match target == written {
@@ -296,9 +330,15 @@ impl Route {
         }
     }
 
+    /// Whether requests of a method carry content that says what is asked for.
+    pub fn has_content(method: &Method) -> bool {
+        !matches!(*method, Method::GET | Method::HEAD)
+    }
+
     /// Takes from a request that may fill the cache what could change the response and is not in the key.
-    pub fn hide_unkeyed(&self, request: &mut HeaderMap) {
-        let hidden: Vec<HeaderName> = request.keys().filter(|name| !self.shows(name)).cloned().collect();
+    pub fn hide_unkeyed(&self, method: &Method, request: &mut HeaderMap) {
+        let is_keyed = |name| Route::has_content(method) && CONTENT_FIELDS.contains(name);
+        let hidden: Vec<HeaderName> = request.keys().filter(|name| !self.shows(name) && !is_keyed(name)).cloned().collect();
         for name in hidden {
             request.remove(name);
         }
@@ -319,6 +359,9 @@ impl Route {
             }
     }
 }
+
+/// Fields that say what a request's content is; they are part of the key together with it (RFC 10008 §2.7).
+pub(super) const CONTENT_FIELDS: [HeaderName; 3] = [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE];
 
 #[cfg(test)]
 mod tests {
@@ -346,9 +389,9 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    fn why(rules: &RuleSet, request: &Parts, has_body: bool) -> Option<Bypass> {
-        match rules.admit(request, &FORWARDING, has_body) {
-            Admission::Keyed(_) => None,
+    fn why(rules: &RuleSet, request: &Parts, content: Content<'_>) -> Option<Bypass> {
+        match rules.admit(request, &FORWARDING, content) {
+            Admission::Keyed(_) | Admission::WantsContent { .. } => None,
             Admission::Past { why, .. } => Some(why),
         }
     }
@@ -358,7 +401,7 @@ mod tests {
         let off = Route { caching: Caching::Off, ..route("/customer/health") };
         let rules = RuleSet::new(vec![route("/customer/{id}"), off]).unwrap();
         let check = |line: &str, fields: &[(&'static str, &str)], expected: Option<Bypass>| {
-            assert_eq!(why(&rules, &request(line, fields), false), expected, "{line} {fields:?}");
+            assert_eq!(why(&rules, &request(line, fields), Content::None), expected, "{line} {fields:?}");
         };
         check("GET /customer/1", &[], None);
         check("HEAD /customer/1", &[], None);
@@ -370,7 +413,7 @@ mod tests {
         check("GET /customer/%2e%2e", &[], Some(Bypass::Path("an encoded dot")));
         check("GET /customer/1", &[("x-tenant", "t")], Some(Bypass::UnkeyedField(HeaderName::from_static("x-tenant"))));
         check("GET /customer/1", &[("if-match", "*")], Some(Bypass::Precondition));
-        assert_eq!(why(&rules, &request("GET /customer/1", &[]), true), Some(Bypass::RequestBody));
+        assert_eq!(why(&rules, &request("GET /customer/1", &[]), Content::Unread), Some(Bypass::RequestBody));
     }
 
     #[test]
@@ -378,9 +421,9 @@ mod tests {
         let open = |share: Share, key_headers: Vec<HeaderName>| {
             let rules = RuleSet::new(vec![Route { share, key_headers, ..route("/{id}") }]).unwrap();
             let request = request("GET /1", &[("authorization", "Bearer x"), ("cookie", "a=b")]);
-            match rules.admit(&request, &FORWARDING, false) {
+            match rules.admit(&request, &FORWARDING, Content::None) {
                 Admission::Keyed(admitted) => (admitted.authorization, admitted.cookie),
-                Admission::Past { why, .. } => panic!("{why:?}"),
+                _ => panic!("the request uses the cache"),
             }
         };
         assert_eq!(open(Share::ByResponse, vec![]), (true, true));
@@ -397,8 +440,8 @@ mod tests {
             let share = Share::PerCredential(vec![api_key.clone()]);
             let rules = RuleSet::new(vec![Route { share, unkeyed, ..route("/{id}") }]).unwrap();
             let mut request = request("GET /1", &[("x-api-key", "k")]);
-            assert_eq!(why(&rules, &request, false), None);
-            rules.routes()[0].hide_unkeyed(&mut request.headers);
+            assert_eq!(why(&rules, &request, Content::None), None);
+            rules.routes()[0].hide_unkeyed(&Method::GET, &mut request.headers);
             assert!(request.headers.contains_key(&api_key));
         }
     }
@@ -407,9 +450,9 @@ mod tests {
     fn the_origin_is_shown_the_target_that_is_in_the_key() {
         let query = QueryRule { deny: vec!["utm_*".into()], ..QueryRule::default() };
         let rules = RuleSet::new(vec![Route { query, ..route("/{id}") }]).unwrap();
-        let target = |line: &str| match rules.admit(&request(line, &[]), &FORWARDING, false) {
+        let target = |line: &str| match rules.admit(&request(line, &[]), &FORWARDING, Content::None) {
             Admission::Keyed(admitted) => admitted.target,
-            Admission::Past { why, .. } => panic!("{why:?}"),
+            _ => panic!("the request uses the cache"),
         };
         assert_eq!(target("GET /1?a=1"), None);
         assert_eq!(target("GET /1?a=1&utm_source=x").unwrap(), "/1?a=1");
@@ -419,9 +462,9 @@ mod tests {
     #[test]
     fn tags_are_filled_from_the_path() {
         let rules = RuleSet::new(vec![route("/customer/{id}/{*rest}"), route("/customer/{id}")]).unwrap();
-        let tags = |path: &str| match rules.admit(&request(&format!("GET {path}"), &[]), &FORWARDING, false) {
+        let tags = |path: &str| match rules.admit(&request(&format!("GET {path}"), &[]), &FORWARDING, Content::None) {
             Admission::Keyed(admitted) => admitted.scopes(&request(&format!("GET {path}"), &[])).tags.clone(),
-            Admission::Past { why, .. } => panic!("{why:?}"),
+            _ => panic!("the request uses the cache"),
         };
         assert_eq!(tags("/customer/42"), ["customer:42"]);
         assert_eq!(tags("/customer/42/a/b"), ["customer:42"]);
@@ -434,7 +477,7 @@ mod tests {
         let rules = RuleSet::new(vec![Route { query, ..route("/c/{id}") }]).unwrap();
         let lies_in = |stored: &str, purged: &str, every_query: bool| {
             let request = request(&format!("GET {stored}"), &[]);
-            let Admission::Keyed(admitted) = rules.admit(&request, &FORWARDING, false) else { panic!("it is admitted") };
+            let Admission::Keyed(admitted) = rules.admit(&request, &FORWARDING, Content::None) else { panic!("it is admitted") };
             let scopes = rules.scopes_of_url(&PathAndQuery::try_from(purged).unwrap(), every_query).unwrap();
             scopes.iter().any(|scope| admitted.scopes(&request).names.contains(&scope.name()))
         };
@@ -458,11 +501,48 @@ mod tests {
     #[test]
     fn the_most_specific_route_wins_wherever_it_stands() {
         let rules = RuleSet::new(vec![route("/c/{id}/{*rest}"), route("/c/{id}"), route("/c/me")]).unwrap();
-        let index = |line: &str| match rules.admit(&request(line, &[]), &FORWARDING, false) {
+        let index = |line: &str| match rules.admit(&request(line, &[]), &FORWARDING, Content::None) {
             Admission::Keyed(admitted) => admitted.index,
-            Admission::Past { why, .. } => panic!("{why:?}"),
+            _ => panic!("the request uses the cache"),
         };
         assert_eq!([index("GET /c/me"), index("GET /c/42"), index("GET /c/42/x")], [2, 1, 0]);
+    }
+
+    #[test]
+    fn where_the_route_asks_for_it_content_is_part_of_the_key() {
+        let query: Method = "QUERY".parse().unwrap();
+        let rules = RuleSet::new(vec![Route { methods: vec![Method::GET, query, Method::POST], ..route("/{id}") }]).unwrap();
+        let key = |line: &str, fields: &[(&'static str, &str)], content: Content<'_>| match rules.admit(
+            &request(line, fields),
+            &FORWARDING,
+            content,
+        ) {
+            Admission::Keyed(admitted) => Ok(admitted.key.hash()),
+            Admission::WantsContent { .. } => Err("wants content"),
+            Admission::Past { why, .. } => Err(why.as_str()),
+        };
+        let json = ("content-type", "application/json");
+        assert_eq!(key("QUERY /1", &[json], Content::Unread), Err("wants content"));
+        assert_eq!(key("PUT /1", &[json], Content::Unread), Err("method"));
+        assert_eq!(key("GET /1", &[], Content::Unread), Err("request-body"));
+        assert_eq!(key("GET /1", &[json], Content::None), Err("unkeyed-field"));
+        assert_eq!(key("POST /1", &[("if-none-match", "*")], Content::Unread), Err("precondition"));
+        assert_eq!(key("QUERY /1", &[("x-any", "1")], Content::Unread), Err("unkeyed-field"));
+        let same = key("QUERY /1", &[json], Content::Read(b"a"));
+        assert!(same.is_ok());
+        assert_eq!(key("QUERY /1", &[json], Content::Read(b"a")), same);
+        for other in [
+            key("QUERY /1", &[json], Content::Read(b"b")),
+            key("QUERY /2", &[json], Content::Read(b"a")),
+            key("POST /1", &[json], Content::Read(b"a")),
+            key("QUERY /1", &[("content-type", "text/plain")], Content::Read(b"a")),
+            key("QUERY /1", &[json, ("content-encoding", "gzip")], Content::Read(b"a")),
+            key("QUERY /1", &[], Content::Read(b"a")),
+            key("QUERY /1", &[json], Content::None),
+            key("GET /1", &[], Content::None),
+        ] {
+            assert!(other.is_ok() && other != same);
+        }
     }
 
     #[test]
@@ -471,7 +551,7 @@ mod tests {
         let mut shown = |unkeyed| {
             route.unkeyed = unkeyed;
             let mut fields = request("GET /1", &[("x-tenant", "t"), ("x-original-url", "/admin"), ("accept", "a")]).headers;
-            route.hide_unkeyed(&mut fields);
+            route.hide_unkeyed(&Method::GET, &mut fields);
             let mut names: Vec<String> = fields.keys().map(|name| name.to_string()).collect();
             names.sort();
             names

@@ -4,12 +4,13 @@
 //! SHA-256 of that encoding is what the tiers look up. The encoding itself is compared whenever a stored response is found:
 //! a collision would hand one caller's data to another.
 
+use super::admit::CONTENT_FIELDS;
 use super::route::{Route, Share};
 use crate::semantics::vary::Selection;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::HOST;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use sha2::{Digest, Sha256};
 use std::fmt;
 
@@ -43,6 +44,8 @@ pub(super) struct Location<'a> {
     pub(super) forwarded_host: Option<&'a [u8]>,
     pub(super) host: &'a [u8],
     pub(super) target: &'a str,
+    /// The method and the content of a request whose content says what is asked for.
+    pub(super) content: Option<(&'a Method, &'a [u8])>,
 }
 
 impl CacheKey {
@@ -66,6 +69,13 @@ impl CacheKey {
                 push(&mut parts, &secret.digest(identity, fields));
             }
         }
+        if let Some((method, content)) = location.content {
+            push(&mut parts, method.as_str().as_bytes());
+            for name in &CONTENT_FIELDS {
+                push_field(&mut parts, name, fields);
+            }
+            push(&mut parts, &Sha256::digest(content));
+        }
         CacheKey::from_parts(parts.into())
     }
 
@@ -84,7 +94,7 @@ impl CacheKey {
         &self.parts
     }
 
-    /// Reads the request back; `None` if credentials are part of the key, of which it holds a hash alone.
+    /// Reads the request back; `None` if credentials or content are part of the key, of which it holds a hash alone.
     pub fn request(&self) -> Option<KeyedRequest> {
         let mut input = self.parts.strip_prefix(&[FORMAT])?;
         let scheme = String::from_utf8(pull(&mut input)?.to_vec()).ok()?;
@@ -210,7 +220,7 @@ mod tests {
             fields.append("x-tenant", tenant.parse().unwrap());
         }
         fields.insert("cookie", cookie.parse().unwrap());
-        let location = Location { scheme: "http", forwarded_host: None, host: host.as_bytes(), target };
+        let location = Location { scheme: "http", forwarded_host: None, host: host.as_bytes(), target, content: None };
         CacheKey::new(&location, &route(share), &fields, &Secret::from_passphrase("s"))
     }
 

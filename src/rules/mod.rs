@@ -18,7 +18,7 @@ mod scope;
 mod tags;
 mod target;
 
-pub use admit::{Admission, Admitted, Bypass, Forwarding, RuleSet};
+pub use admit::{Admission, Admitted, Bypass, Content, Forwarding, RuleSet};
 pub use key::{CacheKey, KeyedRequest, Secret};
 pub use pattern::{Pattern, PatternError};
 pub use route::{Caching, Collapse, Route, RouteConflict, Share, Unkeyed};

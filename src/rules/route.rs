@@ -3,7 +3,7 @@
 use super::pattern::Pattern;
 use super::tags::TagTemplate;
 use super::target::QueryRule;
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 use std::time::Duration;
 
 /// A route: a path pattern and what the cache does with the requests that match it.
@@ -13,8 +13,9 @@ pub struct Route {
     pub name: String,
     /// Which paths it takes.
     pub pattern: Pattern,
-    /// Whether `HEAD` requests are answered from stored responses too, not only `GET`.
-    pub head: bool,
+    /// The methods whose requests are answered from stored responses. For those that have content (`QUERY`, `POST`), that is part of
+    /// the key.
+    pub methods: Vec<Method>,
     /// How long responses stay fresh, and who says so.
     pub caching: Caching,
     /// For how long statuses are fresh that the operator named; beside the TTL, which is for successes.
@@ -112,7 +113,7 @@ impl Route {
         Route {
             name: name.to_owned(),
             pattern,
-            head: true,
+            methods: vec![Method::GET, Method::HEAD],
             caching: Caching::Rule { ttl, overrides: false },
             ttl_by_status: Vec::new(),
             ttl_jitter_percent: 0,

@@ -4,6 +4,7 @@
 mod world;
 
 mod bodies;
+mod content;
 mod credentials;
 mod freshness;
 mod keys;

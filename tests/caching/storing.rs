@@ -116,7 +116,7 @@ async fn head_is_answered_from_what_get_has_stored() {
 
 #[tokio::test]
 async fn a_route_may_leave_head_to_the_origin() {
-    let world = World::with_route(|route| route.head = false).await;
+    let world = World::with_route(|route| route.methods = vec![http::Method::GET]).await;
     world.origin.reply("/a", "one");
     world.get("/a").await.says("stored");
     world.ask("HEAD", "/a").await.forwarded("method");
