@@ -10,6 +10,7 @@
 //! | `fill` | the fetch itself, a task of its own |
 //! | `collapse`, `spool` | who leads and who follows; the body that they share |
 //! | `settle` | what may we keep of what we got? |
+//! | `head` | what a response to HEAD says about what is stored |
 //! | `invalidate` | what a request that changes something makes invalid |
 //! | `pass` | relay a request and its response past the cache |
 //! | `interim` | what the origin says before its response, to the client that caused it |
@@ -24,6 +25,7 @@ mod body;
 mod collapse;
 mod fetch;
 mod fill;
+mod head;
 mod interim;
 mod invalidate;
 mod outcome;
@@ -229,6 +231,7 @@ impl Proxy {
             Plan::Complete(stored) => self.fetch(&arrival, errand(Some(stored)), Forward::Partial, now).await,
             Plan::Fetch(why) => self.fetch(&arrival, errand(None), why, now).await,
             Plan::FetchPart(why) => self.fetch(&arrival, Errand { wants_part: true, ..errand(None) }, why, now).await,
+            Plan::Head(stored, why) => self.ask_head(arrival, errand(None), &stored, why).await,
             Plan::Pass(why, detail) => self.pass(arrival, why, detail).await,
             Plan::Refuse => respond::only_if_cached(),
         };

@@ -29,6 +29,8 @@ pub(super) enum Plan {
     Fetch(Forward),
     /// Ask the origin for the part that the client asks for; it may be stored as such (§3.3).
     FetchPart(Forward),
+    /// Relay a `HEAD`, and let its response freshen or end the stored one (§4.3.5).
+    Head(Arc<StoredResponse>, Forward),
     /// Relay the request and its response, and store nothing.
     Pass(Forward, Detail),
     /// Say that nothing is stored, as the client asked to be told (§5.2.1.7).
@@ -37,6 +39,9 @@ pub(super) enum Plan {
 
 /// Why, in a word that header, log and metrics share; empty where the reason of [`Forward`] says it all.
 pub(super) type Detail = &'static str;
+
+/// The detail of a `HEAD` that is relayed.
+pub(super) const HEAD: Detail = "head";
 
 /// What is known about a request that may use the cache.
 pub(super) struct Wanted<'a> {
@@ -100,8 +105,9 @@ pub(super) fn plan(wanted: &Wanted<'_>, found: Lookup, memory: &impl Memory, now
         Plan::Serve(..) | Plan::ServeAndRefresh(..) => plan,
         _ if asked.only_if_cached => Plan::Refuse,
         // A response to HEAD has no body to store, and none that others could follow.
-        Plan::Fetch(why) | Plan::Validate(_, why) | Plan::Replace(_, why) if *method == Method::HEAD => Plan::Pass(why, "head"),
-        Plan::Complete(_) | Plan::FetchPart(_) if *method == Method::HEAD => Plan::Pass(Forward::Partial, "head"),
+        Plan::Validate(stored, why) | Plan::Replace(stored, why) if *method == Method::HEAD => Plan::Head(stored, why),
+        Plan::Fetch(why) | Plan::FetchPart(why) if *method == Method::HEAD => Plan::Pass(why, HEAD),
+        Plan::Complete(_) if *method == Method::HEAD => Plan::Pass(Forward::Partial, HEAD),
         // What fills the cache is asked for whole; where nothing will be stored, the client had better get what it asked for.
         Plan::Fetch(why) if asks_for_less(fields) && (admitted.has_open_credentials() || memory.is_unstorable()) => {
             Plan::Pass(why, "not-storable")
@@ -305,6 +311,7 @@ mod tests {
             Plan::ServeAndRefresh(tier, _, ttl) => format!("serve {} and refresh {ttl}", tier.as_str()),
             Plan::Validate(_, why) => format!("validate {}", why.as_str()),
             Plan::Replace(_, why) => format!("replace {}", why.as_str()),
+            Plan::Head(_, why) => format!("head {}", why.as_str()),
             Plan::Complete(_) => "complete".to_owned(),
             Plan::Fetch(why) => format!("fetch {}", why.as_str()),
             Plan::FetchPart(why) => format!("fetch part {}", why.as_str()),

@@ -1,6 +1,8 @@
 //! What may we keep of what we got? The second of the two questions; pure.
 
 use super::Options;
+use super::arrival::Arrival;
+use super::fetch::Errand;
 use crate::rules::{Caching, Route, Share};
 use crate::semantics::range::ContentRange;
 use crate::semantics::storage::{self, NotStored, Policy, Sharing};
@@ -21,6 +23,19 @@ pub(super) struct Asked {
     /// Credentials that nothing in the key stands for.
     pub(super) authorization: bool,
     pub(super) cookie: bool,
+}
+
+impl Asked {
+    /// What is to be known of a request that was admitted.
+    pub(super) fn of(arrival: &Arrival, errand: &Errand<'_>) -> Asked {
+        Asked {
+            fields: arrival.parts.headers.clone(),
+            method: arrival.parts.method.clone(),
+            no_store: errand.asked.no_store,
+            authorization: errand.admitted.authorization,
+            cookie: errand.admitted.cookie,
+        }
+    }
 }
 
 /// A response's head, and what is known of its body before it comes.

@@ -92,6 +92,13 @@ pub fn selects(not_modified: &HeaderMap, stored: &HeaderMap) -> bool {
     }
 }
 
+/// Whether a 200 to `HEAD` describes this stored response (RFC 9111 §4.3.5): the validators that it has, and the length, are the stored
+/// ones.
+pub fn describes(head: &HeaderMap, stored: &HeaderMap, stored_bytes: usize) -> bool {
+    let has_length = |length: &HeaderValue| length.as_bytes() == stored_bytes.to_string().as_bytes();
+    selects(head, stored) && head.get(CONTENT_LENGTH).is_none_or(has_length)
+}
+
 /// Puts the fields of a 304 in the place of the stored ones (RFC 9111 §3.2).
 ///
 /// The 304 must be about this response, see [`selects`]. What comes out is again to be decided about: the 304 may carry a
@@ -325,6 +332,22 @@ mod tests {
         check(&[("last-modified", AFTER)], stored, false);
         check(&[("etag", "\"a\"")], &[("last-modified", THEN)], false);
         check(&[("last-modified", THEN)], &[("etag", "\"a\"")], true);
+    }
+
+    #[test]
+    fn a_head_describes_the_response_that_has_its_validators_and_length() {
+        // RFC 9111 §4.3.5
+        let check = |head: &[(&'static str, &str)], expected: bool| {
+            let stored = fields(&[("etag", "\"a\""), ("last-modified", THEN), ("content-length", "5")]);
+            assert_eq!(describes(&fields(head), &stored, 5), expected, "{head:?}");
+        };
+        check(&[], true);
+        check(&[("etag", "\"a\""), ("content-length", "5")], true);
+        check(&[("last-modified", THEN)], true);
+        check(&[("etag", "\"b\"")], false);
+        check(&[("last-modified", AFTER)], false);
+        check(&[("etag", "\"a\""), ("content-length", "6")], false);
+        check(&[("content-length", "05")], false);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod bodies;
 mod content;
 mod credentials;
 mod freshness;
+mod head;
 mod keys;
 mod requests;
 mod storing;

@@ -1,0 +1,46 @@
+//! What a response to `HEAD` says about what is stored for `GET` (RFC 9111 §4.3.5).
+
+use super::arrival::Arrival;
+use super::body::Body;
+use super::fetch::Errand;
+use super::outcome::Outcome;
+use super::settle::{self, Asked, Got};
+use super::{Proxy, plan};
+use crate::semantics::{Forward, Times, conditional};
+use crate::store::StoredResponse;
+use http::uri::PathAndQuery;
+use http::{Response, StatusCode};
+use std::sync::Arc;
+
+impl Proxy {
+    /// Relays a `HEAD`. A stored response that its answer describes is as fresh as that; one that it contradicts is invalid.
+    pub(super) async fn ask_head(
+        self: &Arc<Proxy>,
+        arrival: Arrival,
+        errand: Errand<'_>,
+        stored: &StoredResponse,
+        why: Forward,
+    ) -> (Response<Body>, Outcome) {
+        let asked = Asked::of(&arrival, &errand);
+        let own_target = arrival.parts.uri.path_and_query().cloned();
+        let requested = self.clock.now();
+        let (response, outcome) = self.pass(arrival, why, plan::HEAD).await;
+        if response.status() != StatusCode::OK || stored.head.status != StatusCode::OK {
+            return (response, outcome);
+        }
+        if !conditional::describes(response.headers(), &stored.head.fields, stored.body.len()) {
+            let target = errand.admitted.target.clone().or(own_target).unwrap_or_else(|| PathAndQuery::from_static("/"));
+            self.store.invalidate(self.rules.scopes_of_url(&target, false).unwrap_or_default()).await;
+            return (response, outcome);
+        }
+        let times = Times { requested, received: self.clock.now() };
+        let got = Got { status: StatusCode::OK, fields: response.headers(), body_bytes: None, has_certain_end: true, times };
+        let route = errand.admitted.route;
+        let (head, kept) = settle::settle_confirmed(&asked, route, &stored.head, &got, &self.options, fastrand::f64());
+        if kept.is_ok() {
+            // It depends on what it depended on: a purge that came since it was stored, or will come, ends it.
+            self.store.insert(StoredResponse { head, ..stored.clone() }, None);
+        }
+        (response, outcome)
+    }
+}
