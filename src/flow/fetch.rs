@@ -230,6 +230,17 @@ impl Proxy {
     ) -> (Response<Body>, Outcome) {
         let (answer, answered) = oneshot::channel();
         self.begin(arrival, &errand, arrival.client.interim.as_ref(), lease, answer);
+        self.answer(arrival, &errand, why, answered).await
+    }
+
+    /// Answers with what a fetch comes to.
+    pub(super) async fn answer(
+        &self,
+        arrival: &Arrival,
+        errand: &Errand<'_>,
+        why: Forward,
+        answered: oneshot::Receiver<Answer>,
+    ) -> (Response<Body>, Outcome) {
         let answered = answered.await;
         let now = self.clock.now();
         let (method, fields) = (&arrival.parts.method, &arrival.parts.headers);
@@ -260,9 +271,9 @@ impl Proxy {
                 (response, Outcome::forwarded(Ending::Miss, why, not_stored.as_str()))
             }
             Ok(Answer::Failed(error)) => {
-                self.stand_in(arrival, &errand, Trouble::Unreachable, why).unwrap_or_else(|| failed(&error, why))
+                self.stand_in(arrival, errand, Trouble::Unreachable, why).unwrap_or_else(|| failed(&error, why))
             }
-            Ok(Answer::Erred(response, not_stored)) => match self.stand_in(arrival, &errand, Trouble::Error, why) {
+            Ok(Answer::Erred(response, not_stored)) => match self.stand_in(arrival, errand, Trouble::Error, why) {
                 Some((stale, outcome)) => (stale, outcome.with_forward_status(response.status())),
                 None => (response.map(Body::relay), Outcome::forwarded(Ending::Miss, why, not_stored.as_str())),
             },
@@ -294,6 +305,7 @@ impl Proxy {
             asked: Asked::of(arrival, errand),
             key: admitted.key.clone(),
             stored: stored.clone(),
+            posted: None,
             lease,
             budget: *budget,
             may_wait: asked.max_age.is_none() && asked.min_fresh.is_none(),

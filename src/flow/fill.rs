@@ -15,6 +15,7 @@ use crate::semantics::{StoredHead, Times, conditional, tagging};
 use crate::store::{Budget, Competed, Lookup, NotKept, ReplicaLease, StoredResponse, Waited};
 use bytes::Bytes;
 use http::header::{SET_COOKIE, TRANSFER_ENCODING};
+use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
@@ -33,6 +34,8 @@ pub(super) struct Fetch {
     pub(super) asked: Asked,
     /// The stored response that the origin is asked to confirm or to complete.
     pub(super) stored: Option<Arc<StoredResponse>>,
+    /// The `POST` that may have changed something, if it is one.
+    pub(super) posted: Option<Parts>,
     /// `None` for a fetch that nobody follows.
     pub(super) lease: Option<Lease>,
     /// What may be spent on Redis.
@@ -87,7 +90,7 @@ enum Among {
 impl Proxy {
     /// The fetch itself.
     pub(super) async fn run(self: Arc<Proxy>, fetch: Fetch) {
-        let Fetch { request, key, route, mut scopes, asked, stored, lease, mut budget, may_wait, answer } = fetch;
+        let Fetch { request, key, route, mut scopes, asked, stored, posted, lease, mut budget, may_wait, answer } = fetch;
         let replica_lease = match &lease {
             Some(lease) if may_wait && route.collapse == Collapse::Replicas => {
                 match self.for_all_replicas(&key, lease, &asked, &scopes).await {
@@ -116,7 +119,9 @@ impl Proxy {
             Ok(response) => response,
             Err(error) => {
                 log_failure(&error, &route.name);
-                self.collapser.note_failed(&key, Trouble::Unreachable);
+                if posted.is_none() {
+                    self.collapser.note_failed(&key, Trouble::Unreachable);
+                }
                 let error = Arc::new(error);
                 if let Some(lease) = &lease {
                     lease.land(Landing::Failed(error.clone()));
@@ -148,6 +153,7 @@ impl Proxy {
         }
         let got = Got { status: parts.status, fields: &parts.headers, body_bytes, has_certain_end, times };
         match plan::is_failure(got.status) {
+            _ if posted.is_some() => {}
             true => self.collapser.note_failed(&key, Trouble::Error),
             false => self.collapser.note_answered(&key),
         }
@@ -184,10 +190,17 @@ impl Proxy {
         }
         let Some(body) = body else { return };
 
-        let settled = match has_too_many {
+        let mut settled = match has_too_many {
             true => Err(NotStored::TooManyTags),
             false => settle::settle(&asked, &route, &got, &self.options, fastrand::f64()),
         };
+        // Before the client hears that something has changed.
+        if let Some(posted) = &posted {
+            match self.settle_posted(posted, &held, &got).await {
+                Ok(superseding) => held = superseding,
+                Err(why) => settled = Err(why),
+            }
+        }
         // Even an error that may be stored is worse than what it would replace, while that may stand in for it.
         if plan::is_failure(got.status) && stored.is_some_and(|stored| plan::could_stand_in(&stored.head, times.received)) {
             lease.iter().for_each(|lease| lease.land(Landing::Erred));

@@ -15,8 +15,16 @@ impl Proxy {
     /// Invalidates what a request and its response name, if the method may change something and the response is no error. When it
     /// returns, nothing of that is answered here any more; the other replicas hear of it as of a purge.
     pub(super) async fn invalidate(self: &Arc<Proxy>, request: &Parts, status: StatusCode, response: &HeaderMap) {
+        let scopes = self.invalidated(request, status, response);
+        if !scopes.is_empty() {
+            self.store.invalidate(scopes).await;
+        }
+    }
+
+    /// What a request and its response invalidate.
+    pub(super) fn invalidated(&self, request: &Parts, status: StatusCode, response: &HeaderMap) -> Vec<Scope> {
         if !self.options.enabled || invalidation::is_safe(&request.method) || !invalidation::invalidates(status) {
-            return;
+            return Vec::new();
         }
         let host = request.headers.get(HOST).map_or(&[][..], |host| host.as_bytes());
         let own = request.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -26,11 +34,11 @@ impl Proxy {
             scopes.extend(invalidation::groups(response).iter().filter_map(|group| Scope::of_tag(group)));
         }
         scopes.truncate(SCOPES_MAX);
-        if scopes.is_empty() {
-            return;
+        if !scopes.is_empty() {
+            let names: Vec<String> = scopes.iter().map(Scope::to_string).collect();
+            debug!(method = %request.method, scopes = names.join(", "), "invalidated");
         }
-        debug!(method = %request.method, scopes = scopes.iter().map(Scope::to_string).collect::<Vec<_>>().join(", "), "invalidated");
-        self.store.invalidate(scopes).await;
+        scopes
     }
 }
 

@@ -12,6 +12,7 @@
 //! | `settle` | what may we keep of what we got? |
 //! | `head` | what a response to HEAD says about what is stored |
 //! | `invalidate` | what a request that changes something makes invalid |
+//! | `post` | a POST whose response is what a later GET would get |
 //! | `pass` | relay a request and its response past the cache |
 //! | `interim` | what the origin says before its response, to the client that caused it |
 //! | `outgoing` | the fields that a proxy changes |
@@ -32,6 +33,7 @@ mod outcome;
 mod outgoing;
 mod pass;
 mod plan;
+mod post;
 mod respond;
 mod settle;
 mod spool;
@@ -185,7 +187,10 @@ impl Proxy {
             _ => None,
         };
         let (mut response, mut outcome) = match admission {
-            Admission::Past { why, .. } => self.pass(arrival, forward_of(&why), why.as_str()).await,
+            Admission::Past { why, .. } => match self.twin_of_post(&arrival) {
+                Some(twin) => self.post(arrival, twin).await,
+                None => self.pass(arrival, forward_of(&why), why.as_str()).await,
+            },
             // It is too much to read before it is sent on.
             Admission::WantsContent { .. } => self.pass(arrival, Forward::Bypass, Bypass::RequestBody.as_str()).await,
             Admission::Keyed(admitted) => self.look_up(arrival, admitted, now).await,

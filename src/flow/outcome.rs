@@ -55,6 +55,12 @@ impl Outcome {
         }
     }
 
+    /// The request went past the cache, though its response may be stored.
+    pub(super) fn past(self, detail: Detail) -> Outcome {
+        let ending = if self.ending == Ending::Miss { Ending::Pass } else { self.ending };
+        Outcome { ending, detail: if self.detail.is_empty() { detail } else { self.detail }, ..self }
+    }
+
     /// The origin's status, where that is not the response's.
     pub(super) fn with_forward_status(self, status: StatusCode) -> Outcome {
         Outcome { forward_status: Some(status), ..self }

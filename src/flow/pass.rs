@@ -6,6 +6,7 @@ use super::fill::log_failure;
 use super::outcome::Outcome;
 use super::plan::Detail;
 use super::{Proxy, outgoing, respond, tunnel};
+use crate::origin::RequestBody;
 use crate::semantics::Forward;
 use crate::stats::Ending;
 use http::header::{CONNECTION, UPGRADE};
@@ -13,13 +14,13 @@ use http::{HeaderValue, Request, Response, StatusCode, Version};
 use std::sync::Arc;
 
 impl Proxy {
-    /// Relays a request and its response, and stores nothing.
-    pub(super) async fn pass(self: &Arc<Proxy>, mut arrival: Arrival, why: Forward, detail: Detail) -> (Response<Body>, Outcome) {
+    /// The request to the origin, as it came but for what a proxy changes; its body is taken away.
+    pub(super) fn request_past(&self, arrival: &mut Arrival) -> Request<RequestBody> {
         let mut fields = arrival.parts.headers.clone();
         if !arrival.is_trusted {
             outgoing::remove_steering(&mut fields);
         }
-        outgoing::to_origin(&mut fields, &arrival);
+        outgoing::to_origin(&mut fields, arrival);
         let body = std::mem::replace(&mut arrival.body, ArrivedBody::None);
         let mut request = Request::new(body.into_request(self.options.client_idle_timeout));
         *request.method_mut() = arrival.parts.method.clone();
@@ -28,7 +29,12 @@ impl Proxy {
         if let Some(interim) = &arrival.client.interim {
             interim.relay(&mut request);
         }
+        request
+    }
 
+    /// Relays a request and its response, and stores nothing.
+    pub(super) async fn pass(self: &Arc<Proxy>, mut arrival: Arrival, why: Forward, detail: Detail) -> (Response<Body>, Outcome) {
+        let request = self.request_past(&mut arrival);
         let mut response = match self.origin.send(request).await {
             Ok(response) => response,
             Err(error) => {

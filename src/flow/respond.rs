@@ -108,7 +108,9 @@ pub(super) fn from_fetch(
     now: Option<SystemTime>,
     reader: Reader,
 ) -> Response<Body> {
-    if conditional::is_conditional(request) && conditional::is_not_modified(request, head.status, &head.fields) {
+    // RFC 9110 §13.2.2: on a `POST`, a condition is about what it does.
+    let may_have = *method != Method::POST && conditional::is_conditional(request);
+    if may_have && conditional::is_not_modified(request, head.status, &head.fields) {
         return not_modified(head, now);
     }
     let length = content_length(head);

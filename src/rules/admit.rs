@@ -131,6 +131,13 @@ impl Bypass {
 }
 
 impl Admitted<'_> {
+    /// Takes from a request's fields those that say what its content is.
+    pub fn forget_content(fields: &mut HeaderMap) {
+        for name in CONTENT_FIELDS {
+            fields.remove(name);
+        }
+    }
+
     /// Whether the request carries credentials that nothing in the key stands for.
     pub fn has_open_credentials(&self) -> bool {
         self.authorization || self.cookie

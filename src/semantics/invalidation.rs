@@ -23,6 +23,13 @@ pub fn named_targets(host: &[u8], target: &PathAndQuery, response: &HeaderMap) -
     fields.filter_map(|reference| resolve(host, target, reference)).collect()
 }
 
+/// Whether the response is what the target itself would answer: its `Content-Location` says so (RFC 9110 §8.7).
+pub fn is_located_at(host: &[u8], target: &PathAndQuery, response: &HeaderMap) -> bool {
+    let mut locations = response.get_all(CONTENT_LOCATION).iter();
+    let location = locations.next().filter(|_| locations.next().is_none()).and_then(|location| location.to_str().ok());
+    location.and_then(|location| resolve(host, target, location)).is_some_and(|located| located == *target)
+}
+
 /// The groups that the response names as changed (RFC 9875 §3).
 pub fn groups(response: &HeaderMap) -> Vec<String> {
     let lines = response.get_all(CACHE_GROUP_INVALIDATION).iter();
@@ -157,6 +164,23 @@ mod tests {
         check("http://u@h:8080/x", None);
         check("mailto:a@h", None);
         check("g?u=http://other/", Some("/b/c/g?u=http://other/"));
+    }
+
+    #[test]
+    fn a_response_is_what_its_target_would_answer_if_it_says_so() {
+        // RFC 9110 §8.7
+        let check = |locations: &[&str], expected: bool| {
+            let fields: HeaderMap = locations.iter().map(|value| (CONTENT_LOCATION, value.parse().unwrap())).collect();
+            assert_eq!(is_located_at(b"h", &PathAndQuery::from_static("/a/b?c"), &fields), expected, "{locations:?}");
+        };
+        check(&[], false);
+        check(&["/a/b?c"], true);
+        check(&["b?c"], true);
+        check(&["http://h/a/b?c"], true);
+        check(&[""], true);
+        check(&["/a/b"], false);
+        check(&["http://other/a/b?c"], false);
+        check(&["/a/b?c", "/a/b?c"], false);
     }
 
     #[test]

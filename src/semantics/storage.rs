@@ -35,13 +35,16 @@ pub enum NotStored {
     LengthUnknown,
     /// The response names more tags than are kept.
     TooManyTags,
+    /// It answers a `POST`, and does not say that it is what its target would answer, or something else has changed that since.
+    Posted,
     /// The body is a stream of events, which has no end to wait for and belongs to one client.
     EventStream,
 }
 
 impl NotStored {
     /// All reasons, for those who make a counter of each.
-    pub const ALL: [NotStored; 13] = [
+    pub const ALL: [NotStored; 14] = [
+        NotStored::Posted,
         NotStored::Status,
         NotStored::NoStore,
         NotStored::Private,
@@ -72,6 +75,7 @@ impl NotStored {
             NotStored::TooLarge => "too-large",
             NotStored::LengthUnknown => "length-unknown",
             NotStored::EventStream => "event-stream",
+            NotStored::Posted => "method",
             NotStored::TooManyTags => "too-many-tags",
         }
     }

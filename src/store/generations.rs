@@ -301,7 +301,7 @@ impl Cell {
     }
 
     /// Counts a change. The stamp changes before the cell counts as verified, so who sees the latter sees the former.
-    fn count(&self, change: u64) {
+    pub(super) fn count(&self, change: u64) {
         // The halves don't run into each other: a soft change that overflows counts as a hard one, which is on the safe side.
         self.stamp.fetch_add(change, Ordering::AcqRel);
     }

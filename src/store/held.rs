@@ -16,8 +16,9 @@ pub struct Held {
     at: Instant,
 }
 
+/// A scope's generation, as it was.
 #[derive(Clone)]
-struct Dependency {
+pub(super) struct Dependency {
     cell: Arc<Cell>,
     stamp: u64,
 }
@@ -96,6 +97,20 @@ impl Generations {
 }
 
 impl Dependency {
+    /// The value that it is in Redis, if it is still the one that it was.
+    pub(super) fn value(&self) -> Option<Generation> {
+        let known = self.cell.lock();
+        match known.value {
+            Value::Is(value) if self.cell.stamp.load(Ordering::Acquire) == self.stamp => Some(value),
+            _ => None,
+        }
+    }
+
+    /// What is known of it.
+    pub(super) fn cell(&self) -> &Arc<Cell> {
+        &self.cell
+    }
+
     fn standing(&self, since: u64) -> Standing {
         let verified = self.cell.verified.load(Ordering::Acquire);
         let stamp = self.cell.stamp.load(Ordering::Acquire);
@@ -156,6 +171,38 @@ impl Held {
         Held { until_stored: Some(UntilStored { dependency, news, gaps }), ..self }
     }
 
+    /// Its dependency on a scope.
+    pub(super) fn on(&self, name: ScopeName) -> Option<&Dependency> {
+        self.dependencies.iter().find(|dependency| dependency.cell.name() == name)
+    }
+
+    /// Depends on what a scope is now, if that is this generation.
+    pub(super) fn renewed(&self, name: ScopeName, generation: Generation) -> Option<Held> {
+        let mut dependencies: Vec<Dependency> = self.dependencies.to_vec();
+        let renewed = dependencies.iter_mut().find(|dependency| dependency.cell.name() == name)?;
+        let known = renewed.cell.lock();
+        let stamp = renewed.cell.stamp.load(Ordering::Acquire);
+        let is_this = known.value == Value::Is(generation);
+        drop(known);
+        renewed.stamp = stamp;
+        is_this.then(|| Held { dependencies: dependencies.into(), ..self.clone() })
+    }
+
+    /// Replaces what a scope is here, where no Redis knows of it, and depends on what it is then; `None` if somebody else has replaced
+    /// it since.
+    pub(super) fn replacing(&self, name: ScopeName) -> Option<Held> {
+        let mut dependencies: Vec<Dependency> = self.dependencies.to_vec();
+        let renewed = dependencies.iter_mut().find(|dependency| dependency.cell.name() == name)?;
+        let mut known = renewed.cell.lock();
+        let is_unchanged = renewed.cell.stamp.load(Ordering::Acquire) == renewed.stamp;
+        known.news += 1;
+        renewed.cell.count(HARD);
+        let stamp = renewed.cell.stamp.load(Ordering::Acquire);
+        drop(known);
+        renewed.stamp = stamp;
+        is_unchanged.then(|| Held { dependencies: dependencies.into(), ..self.clone() })
+    }
+
     /// What a stored response depends on.
     pub(super) fn stored(self) -> Held {
         Held { until_stored: None, ..self }
@@ -168,16 +215,7 @@ impl Held {
 
     /// The values it depends on, to be stored; `None` if one is not known, or is another by now.
     pub(super) fn values(&self) -> Option<Vec<(ScopeName, Generation)>> {
-        let values = self.dependencies.iter().map(|dependency| {
-            let known = dependency.cell.lock();
-            match known.value {
-                Value::Is(value) if dependency.cell.stamp.load(Ordering::Acquire) == dependency.stamp => {
-                    Some((dependency.cell.name, value))
-                }
-                _ => None,
-            }
-        });
-        values.collect()
+        self.dependencies.iter().map(|dependency| Some((dependency.cell.name, dependency.value()?))).collect()
     }
 
     /// The epoch in which they held.

@@ -3,7 +3,7 @@
 //! A purge replaces the generations of its scopes: in Redis, where other replicas hear of it, and then here. It is done when
 //! Redis has confirmed it. Where Redis cannot be asked, it is done here at once, and in Redis before that is used again.
 
-use super::held::Standing;
+use super::held::{Held, Standing};
 use super::lease::Waited;
 use super::redis::{Carried, Named, News, Order, Redis};
 use super::replicas::Question;
@@ -107,6 +107,40 @@ impl Store {
         if tokio::time::timeout(limit, is_done).await.is_err() {
             scopes.iter().for_each(|scope| self.generations.replace(scope.name(), false));
         }
+    }
+
+    /// Purges a target because something has come that takes its place, and gives what that depends on: what was `held` before it was
+    /// asked for, but for the target. `None` if anybody else has purged the target since, or may have.
+    pub async fn supersede(self: &Arc<Store>, held: &Held, target: &Scope) -> Option<Held> {
+        let name = target.name();
+        let superseded = match self.redis.as_ref().filter(|redis| redis.is_up()) {
+            None if self.redis.is_some() => None,
+            None => held.replacing(name),
+            Some(redis) => {
+                let budget = redis.options().budget;
+                tokio::time::timeout(budget, self.supersede_in(redis, held, name)).await.ok().flatten()
+            }
+        };
+        if superseded.is_none() {
+            self.invalidate(vec![target.clone()]).await;
+        }
+        superseded
+    }
+
+    async fn supersede_in(&self, redis: &Redis, held: &Held, name: ScopeName) -> Option<Held> {
+        let dependency = held.on(name)?;
+        let before = dependency.value()?;
+        self.generations.replace(name, false);
+        // What is heard from here on counts more than what is learnt below.
+        let noted = self.generations.to_read_again([dependency.cell().clone()], self.generations.epoch());
+        let key = redis.names().generation(name);
+        let (previous, new) = redis.exchange(&key).await?;
+        redis.note_changed(&key);
+        if previous != Some(before) {
+            return None;
+        }
+        self.generations.learn(noted.first()?, Some(new));
+        held.renewed(name, new)
     }
 
     /// What memory holds that a purge of these scopes would concern: responses, and octets. It looks at everything.

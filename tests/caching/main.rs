@@ -9,6 +9,7 @@ mod credentials;
 mod freshness;
 mod head;
 mod keys;
+mod posts;
 mod requests;
 mod storing;
 mod validation;

@@ -189,6 +189,20 @@ impl Redis {
         pipeline.query_async::<()>(link).await.map(|()| question.is_none())
     }
 
+    /// Replaces a generation, and says by which and which there was before; `None` if it is not certain that it was replaced.
+    pub(in crate::store) async fn exchange(&self, name: &str) -> Option<(Option<Generation>, Generation)> {
+        let new = Generation::new();
+        let mut pipeline = Pipeline::with_capacity(3);
+        // As one: nobody else's replacement comes between the two.
+        pipeline.atomic().cmd("GET").arg(name);
+        pipeline.cmd("SET").arg(name).arg(&new.to_octets()[..]).arg("PX").arg(millis(REPLACED_KEPT)).ignore();
+        self.tell(&mut pipeline, &[name.to_owned()]);
+        self.shared.stats.redis.writes.inc();
+        let limit = self.options().write_timeout;
+        let answered = self.ask(limit, async |link| pipeline.query_async::<Vec<Value>>(link).await).await;
+        Some((generation(answered.ok()?.first()?), new))
+    }
+
     /// Deletes one key, and tells of it where nobody else does.
     pub(in crate::store) async fn delete(&self, name: &str) {
         let mut pipeline = Pipeline::new();
