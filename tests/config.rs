@@ -190,6 +190,7 @@ fn a_route_says_what_is_cached() {
     assert_eq!((standard.caching, standard.unkeyed), (Caching::Standard, Unkeyed::Forward));
     assert_eq!(one("cache = \"standard\"\nunkeyed_headers = \"drop\"").unkeyed, Unkeyed::Drop);
     assert_eq!(one("unkeyed_headers = \"forward\"").unkeyed, Unkeyed::Forward);
+    assert!(one("no_vary_search = true").heeds_no_vary_search);
     let methods = |written: &str| one(written).methods.iter().map(|method| method.to_string()).collect::<Vec<_>>();
     assert_eq!(methods("methods = [\"GET\"]"), ["GET"]);
     assert_eq!(methods("methods = [\"HEAD\", \"GET\", \"QUERY\"]"), ["HEAD", "GET", "QUERY"]);

@@ -104,6 +104,7 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
         section.read("deny", &mut query.deny, list(string));
         section.read("sort", &mut query.sort, boolean);
     });
+    let heeds_no_vary_search = section.take("no_vary_search", boolean);
     let key_headers = section.take("key_headers", distinct(key_field));
     let default_unkeyed = if caching == Caching::Standard { Unkeyed::Forward } else { Unkeyed::Pass };
     let unkeyed = section.take("unkeyed_headers", one_of(UNKEYED));
@@ -129,6 +130,7 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
     route.tags = tags.map(|(tags, _)| tags).unwrap_or_default();
     route.share = share;
     route.query = query;
+    route.heeds_no_vary_search = heeds_no_vary_search.unwrap_or_default();
     route.key_headers = key_headers.unwrap_or_default();
     route.unkeyed = unkeyed.unwrap_or(default_unkeyed);
     route.collapse = collapse.unwrap_or(Collapse::Process);

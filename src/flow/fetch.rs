@@ -305,6 +305,8 @@ impl Proxy {
             asked: Asked::of(arrival, errand),
             key: admitted.key.clone(),
             stored: stored.clone(),
+            path: arrival.parts.uri.path().to_owned(),
+            query_rule: admitted.query_rule.clone(),
             posted: None,
             lease,
             budget: *budget,

@@ -2,6 +2,7 @@
 //!
 //! It tells the client that caused it, over [`Answer`], and all others, over [`Landing`], what became of it.
 
+use super::ask::{Said, To, join, without_conditions};
 use super::collapse::{Landing, Lease};
 use super::plan::Trouble;
 use super::settle::{self, Asked, Got};
@@ -9,18 +10,17 @@ use super::spool::{Filling, Reader, Spool};
 use super::{Proxy, outgoing, plan, respond};
 use crate::origin::{OriginError, RequestBody, ResponseBody};
 use crate::rules::{CacheKey, Collapse, Route, Scopes};
-use crate::semantics::range::{self, ContentRange};
+use crate::semantics::no_vary_search::NoVarySearch;
 use crate::semantics::storage::NotStored;
-use crate::semantics::{StoredHead, Times, conditional, tagging};
+use crate::semantics::{StoredHead, Times, tagging};
 use crate::store::{Budget, Competed, Lookup, NotKept, ReplicaLease, StoredResponse, Waited};
 use bytes::Bytes;
 use http::header::{SET_COOKIE, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body::Body as _;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use std::sync::Arc;
-use std::time::SystemTime;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
@@ -34,6 +34,9 @@ pub(super) struct Fetch {
     pub(super) asked: Asked,
     /// The stored response that the origin is asked to confirm or to complete.
     pub(super) stored: Option<Arc<StoredResponse>>,
+    /// The path, and what was known of its queries when the key was made.
+    pub(super) path: String,
+    pub(super) query_rule: Option<Arc<NoVarySearch>>,
     /// The `POST` that may have changed something, if it is one.
     pub(super) posted: Option<Parts>,
     /// `None` for a fetch that nobody follows.
@@ -61,24 +64,6 @@ pub(super) enum Answer {
     Failed(Arc<OriginError>),
 }
 
-/// What the origin is asked for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum To {
-    /// A response that may be stored.
-    Fetch,
-    /// Whether what is stored still holds.
-    Confirm,
-    /// What is missing of a stored part.
-    Complete,
-}
-
-/// What the origin said, and to what.
-struct Said {
-    sent: Result<Response<ResponseBody>, OriginError>,
-    requested: SystemTime,
-    to: To,
-}
-
 /// Where a response comes from, among replicas.
 enum Among {
     /// This one fetches; with the lease, if there are leases.
@@ -90,10 +75,24 @@ enum Among {
 impl Proxy {
     /// The fetch itself.
     pub(super) async fn run(self: Arc<Proxy>, fetch: Fetch) {
-        let Fetch { request, key, route, mut scopes, asked, stored, posted, lease, mut budget, may_wait, answer } = fetch;
+        let Fetch {
+            request,
+            key,
+            route,
+            mut scopes,
+            asked,
+            stored,
+            path,
+            query_rule,
+            posted,
+            lease,
+            mut budget,
+            may_wait,
+            answer,
+        } = fetch;
         let replica_lease = match &lease {
             Some(lease) if may_wait && route.collapse == Collapse::Replicas => {
-                match self.for_all_replicas(&key, lease, &asked, &scopes).await {
+                match self.for_all_replicas(&key, query_rule.as_deref(), lease, &asked, &scopes).await {
                     Among::Here(replica_lease) => replica_lease,
                     Among::Elsewhere(stored) => {
                         lease.land(Landing::Stored(stored.clone()));
@@ -182,7 +181,8 @@ impl Proxy {
             let response = StoredResponse { key: key.clone(), head, body, tags: scopes.tags, held };
             let response = if is_kept { self.store.insert(response, replica_lease) } else { Arc::new(response) };
             if let Some(lease) = &lease {
-                let may_share = is_kept && response.head.is_fresh(times.received);
+                let is_alike = query_rule.as_ref().is_none_or(|rule| rule.is_said_by(&response.head.fields));
+                let may_share = is_kept && is_alike && response.head.is_fresh(times.received);
                 lease.land(if may_share { Landing::Stored(response.clone()) } else { Landing::Unshared });
             }
             let _ = answer.send(Answer::Confirmed(response, got.status, is_kept));
@@ -194,6 +194,18 @@ impl Proxy {
             true => Err(NotStored::TooManyTags),
             false => settle::settle(&asked, &route, &got, &self.options, fastrand::f64()),
         };
+        if route.heeds_no_vary_search {
+            let said = NoVarySearch::beyond_default(got.fields);
+            if said.as_ref() != query_rule.as_deref() {
+                // The key leaves out what was known to make no difference; what says something else does not lie under it.
+                if query_rule.is_some() {
+                    settled = settled.and(Err(NotStored::QueryRule));
+                }
+                if got.status.is_success() {
+                    self.store.note_query_rule(&path, said);
+                }
+            }
+        }
         // Before the client hears that something has changed.
         if let Some(posted) = &posted {
             match self.settle_posted(posted, &held, &got).await {
@@ -244,34 +256,20 @@ impl Proxy {
         .await;
     }
 
-    /// Sends the request. Where the origin's answer is about something else than what is stored, it is asked for the whole.
-    async fn ask(&self, request: Request<RequestBody>, stored: Option<&Arc<StoredResponse>>) -> Said {
-        let mut requested = self.clock.now();
-        let to = match stored {
-            Some(stored) if stored.head.part.is_some() => To::Complete,
-            Some(stored) if stored.head.has_validator() => To::Confirm,
-            _ => To::Fetch,
-        };
-        let unconditional = (to != To::Fetch).then(|| without_conditions(&request));
-        let mut sent = self.origin.send(request).await;
-        if let (Ok(response), Some(stored), Some(unconditional)) = (&sent, stored, unconditional)
-            && !is_about(response, to, stored)
-        {
-            requested = self.clock.now();
-            // Given up first: its place among the requests under way may be the one that is needed.
-            drop(sent);
-            sent = self.origin.send(unconditional).await;
-            return Said { sent, requested, to: To::Fetch };
-        }
-        Said { sent, requested, to }
-    }
-
     /// Competes with other replicas for the right to fetch, and waits for the one that has it.
-    async fn for_all_replicas(self: &Arc<Proxy>, key: &CacheKey, lease: &Lease, asked: &Asked, scopes: &Scopes) -> Among {
+    async fn for_all_replicas(
+        self: &Arc<Proxy>,
+        key: &CacheKey,
+        query_rule: Option<&NoVarySearch>,
+        lease: &Lease,
+        asked: &Asked,
+        scopes: &Scopes,
+    ) -> Among {
+        let is_alike = |stored: &StoredResponse| query_rule.is_none_or(|rule| rule.is_said_by(&stored.head.fields));
         let find = async || {
             let (now, mut budget) = (self.clock.now(), self.store.budget());
             match self.store.lookup(key, &asked.fields, || scopes, &mut budget, now).await {
-                Lookup::Found(_, stored) if stored.head.is_fresh(now) => Some(stored),
+                Lookup::Found(_, stored) if stored.head.is_fresh(now) && is_alike(&stored) => Some(stored),
                 _ => None,
             }
         };
@@ -354,51 +352,10 @@ impl Proxy {
     }
 }
 
-/// Whether an answer that leans on what is stored is about that, and fits to it.
-fn is_about(response: &Response<ResponseBody>, to: To, stored: &StoredResponse) -> bool {
-    let (new, old) = (response.headers(), &stored.head.fields);
-    match (response.status(), to) {
-        (StatusCode::NOT_MODIFIED, To::Confirm) => conditional::selects(new, old),
-        (StatusCode::NOT_MODIFIED, _) => false,
-        (StatusCode::PARTIAL_CONTENT, To::Complete) => {
-            let (Some(part), Some(more)) = (stored.head.part, range::content_range(new)) else { return false };
-            let touch = more.first <= part.part().end && part.first <= more.part().end;
-            touch && range::are_of_one_representation(new, old)
-        }
-        (StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE, _) => false,
-        _ => true,
-    }
-}
-
-/// Joins a stored part with what the origin sends of the rest; `None` if that is not what it says it is, too large, or breaks off.
-async fn join(
-    stored: &StoredResponse,
-    fields: &HeaderMap,
-    body: ResponseBody,
-    bytes_max: usize,
-) -> Option<(ContentRange, Bytes)> {
-    let (part, more) = (stored.head.part?, range::content_range(fields)?);
-    let room = bytes_max.checked_sub(stored.body.len())?;
-    let body = Limited::new(body, room).collect().await.inspect_err(|error| debug!(error, "origin_body_broken")).ok()?;
-    range::combine((part, stored.body.clone()), (more, body.to_bytes()))
-}
-
 /// RFC 9112 §6.3: after any other coding, only the end of the connection ends the body.
 fn is_chunked(fields: &HeaderMap) -> bool {
     let mut codings = fields.get_all(TRANSFER_ENCODING).iter();
     codings.next().is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) && codings.next().is_none()
-}
-
-/// The same request, for the whole response.
-fn without_conditions(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut again = Request::new(request.body().again().unwrap_or_else(RequestBody::empty));
-    *again.method_mut() = request.method().clone();
-    *again.uri_mut() = request.uri().clone();
-    *again.headers_mut() = request.headers().clone();
-    // In these is who hears interim responses.
-    *again.extensions_mut() = request.extensions().clone();
-    conditional::remove(again.headers_mut());
-    again
 }
 
 /// Says in the log why the origin gave no response, with all causes.

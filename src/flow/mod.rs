@@ -8,6 +8,7 @@
 //! | `plan` | what may we do with what we have? |
 //! | `fetch` | ask the origin for something that may be stored, once for all who want it |
 //! | `fill` | the fetch itself, a task of its own |
+//! | `ask` | what the origin is asked about what is stored |
 //! | `collapse`, `spool` | who leads and who follows; the body that they share |
 //! | `settle` | what may we keep of what we got? |
 //! | `head` | what a response to HEAD says about what is stored |
@@ -22,6 +23,7 @@
 
 mod access;
 mod arrival;
+mod ask;
 mod body;
 mod collapse;
 mod fetch;
@@ -292,7 +294,10 @@ impl Proxy {
 
     fn admit(&self, arrival: &Arrival) -> Admission<'_> {
         match (self.options.enabled, &arrival.upgrade) {
-            (true, None) => self.rules.admit(&arrival.parts, &arrival.forwarding(), arrival.body.content()),
+            (true, None) => {
+                let query_rule = |path: &str| self.store.query_rule(path);
+                self.rules.admit(&arrival.parts, &arrival.forwarding(), arrival.body.content(), query_rule)
+            }
             (true, Some(_)) => Admission::Past { route: None, why: Bypass::Upgrade },
             (false, _) => Admission::Past { route: None, why: Bypass::Disabled },
         }

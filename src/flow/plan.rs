@@ -78,6 +78,12 @@ pub(super) fn plan(wanted: &Wanted<'_>, found: Lookup, memory: &impl Memory, now
     let plan = match found {
         Lookup::Nothing | Lookup::Unavailable => Plan::Fetch(Forward::UriMiss),
         Lookup::OtherVariant => Plan::Fetch(Forward::VaryMiss),
+        // It lies under a key that leaves out what another response said to make no difference.
+        Lookup::Found(_, stored) | Lookup::Softened(_, stored)
+            if admitted.query_rule.as_ref().is_some_and(|rule| !rule.is_said_by(&stored.head.fields)) =>
+        {
+            Plan::Fetch(Forward::UriMiss)
+        }
         Lookup::Found(_, stored) | Lookup::Softened(_, stored) if !may_be_given(&stored.head, admitted) => {
             Plan::Fetch(Forward::Request)
         }
@@ -286,7 +292,8 @@ mod tests {
             request = request.header(*name, *value);
         }
         let parts = request.body(()).unwrap().into_parts().0;
-        let Admission::Keyed(admitted) = rules.admit(&parts, &Forwarding { scheme: "http", host: None }, Content::None) else {
+        let Admission::Keyed(admitted) = rules.admit(&parts, &Forwarding { scheme: "http", host: None }, Content::None, |_| None)
+        else {
             panic!("the request uses the cache");
         };
         let (found, now) = match stored {

@@ -31,7 +31,7 @@ impl Proxy {
         let mut twin = arrival.parts.clone();
         twin.method = Method::GET;
         Admitted::forget_content(&mut twin.headers);
-        match self.rules.admit(&twin, &arrival.forwarding(), Content::None) {
+        match self.rules.admit(&twin, &arrival.forwarding(), Content::None, |_| None) {
             Admission::Keyed(admitted) if admitted.route.caching == Caching::Standard && !admitted.has_open_credentials() => {
                 Some(admitted)
             }
@@ -52,6 +52,8 @@ impl Proxy {
             asked: Asked::of(&arrival, &errand),
             key: errand.admitted.key.clone(),
             stored: None,
+            path: arrival.parts.uri.path().to_owned(),
+            query_rule: errand.admitted.query_rule.clone(),
             posted: Some(arrival.parts.clone()),
             lease: None,
             budget: errand.budget,

@@ -6,6 +6,7 @@ use super::scope::{Scope, Scopes};
 use super::tags::{Source, TagTemplate};
 use super::target;
 use crate::semantics::fields::{self, Kind};
+use crate::semantics::no_vary_search::NoVarySearch;
 use http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, HOST, IF_MATCH, IF_UNMODIFIED_SINCE, PROXY_AUTHORIZATION,
 };
@@ -66,6 +67,8 @@ pub struct Admitted<'a> {
     pub authorization: bool,
     /// `Cookie` is there, and nothing in the key or the route stands for it.
     pub cookie: bool,
+    /// What is known of the parts of its query that make no difference, if the key is made without them.
+    pub query_rule: Option<Arc<NoVarySearch>>,
     /// Calculated when they are needed, which on a hit in memory they are not.
     scopes: OnceLock<Scopes>,
 }
@@ -147,7 +150,11 @@ impl Admitted<'_> {
     pub fn scopes(&self, request: &Parts) -> &Scopes {
         self.scopes.get_or_init(|| {
             let written = request.uri.path_and_query();
-            let target = self.target.as_ref().or(written).map_or("/", PathAndQuery::as_str);
+            let target = match self.route.heeds_no_vary_search {
+                // Which queries have the same response is not known to all who may purge one.
+                true => request.uri.path(),
+                false => self.target.as_ref().or(written).map_or("/", PathAndQuery::as_str),
+            };
             Scopes::new(&self.route.name, target, self.route.fill(&self.route.tags, request))
         })
     }
@@ -221,7 +228,7 @@ impl RuleSet {
         target::check_path(path)?;
         let route = self.route_of(path);
         let kept = route.map_or(target.as_str().into(), |route| route.query.apply(path, target.query(), target.as_str()));
-        Ok(match every_query {
+        Ok(match every_query || route.is_some_and(|route| route.heeds_no_vary_search) {
             true => vec![Scope::Target(path.to_owned()), Scope::Path(path.to_owned())],
             false => vec![Scope::Target(kept.into_owned())],
         })
@@ -260,7 +267,14 @@ impl RuleSet {
     /// Decides whether a request may use the cache, and makes its key.
     ///
     /// `request` is as the origin will be sent it: its target in origin form, its `Host` in the fields.
-    pub fn admit(&self, request: &Parts, forwarding: &Forwarding<'_>, content: Content<'_>) -> Admission<'_> {
+    /// `query_rule` tells what is known of a path's queries, where the route heeds that.
+    pub fn admit(
+        &self,
+        request: &Parts,
+        forwarding: &Forwarding<'_>,
+        content: Content<'_>,
+        query_rule: impl FnOnce(&str) -> Option<Arc<NoVarySearch>>,
+    ) -> Admission<'_> {
         let path = request.uri.path();
         let Ok(found) = self.router.at(path) else {
             return Admission::Past { route: None, why: Bypass::NoRoute };
@@ -315,7 +329,15 @@ impl RuleSet {
             target: &target,
             content: content.map(|content| (&request.method, content)),
         };
-        let key = CacheKey::new(&location, route, &request.headers, &self.secret);
+        let rule = if route.heeds_no_vary_search { query_rule(path) } else { None };
+        let key = match &rule {
+            Some(rule) => {
+                let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+                let alike = format!("{path}?{}", rule.normalise(query));
+                CacheKey::new(&Location { target: &alike, ..location }, route, &request.headers, &self.secret)
+            }
+            None => CacheKey::new(&location, route, &request.headers, &self.secret),
+        };
         let target = match target == written {
             true => None,
             false => match PathAndQuery::try_from(target.as_ref()) {
@@ -323,7 +345,7 @@ impl RuleSet {
                 Err(_) => return past(Bypass::Path("a query that cannot be rewritten")),
             },
         };
-        Admission::Keyed(Admitted { index, route, key, target, authorization, cookie, scopes: OnceLock::new() })
+        Admission::Keyed(Admitted { index, route, key, target, authorization, cookie, query_rule: rule, scopes: OnceLock::new() })
     }
 }
 
@@ -397,7 +419,7 @@ mod tests {
     }
 
     fn why(rules: &RuleSet, request: &Parts, content: Content<'_>) -> Option<Bypass> {
-        match rules.admit(request, &FORWARDING, content) {
+        match rules.admit(request, &FORWARDING, content, |_| None) {
             Admission::Keyed(_) | Admission::WantsContent { .. } => None,
             Admission::Past { why, .. } => Some(why),
         }
@@ -428,7 +450,7 @@ mod tests {
         let open = |share: Share, key_headers: Vec<HeaderName>| {
             let rules = RuleSet::new(vec![Route { share, key_headers, ..route("/{id}") }]).unwrap();
             let request = request("GET /1", &[("authorization", "Bearer x"), ("cookie", "a=b")]);
-            match rules.admit(&request, &FORWARDING, Content::None) {
+            match rules.admit(&request, &FORWARDING, Content::None, |_| None) {
                 Admission::Keyed(admitted) => (admitted.authorization, admitted.cookie),
                 _ => panic!("the request uses the cache"),
             }
@@ -457,7 +479,7 @@ mod tests {
     fn the_origin_is_shown_the_target_that_is_in_the_key() {
         let query = QueryRule { deny: vec!["utm_*".into()], ..QueryRule::default() };
         let rules = RuleSet::new(vec![Route { query, ..route("/{id}") }]).unwrap();
-        let target = |line: &str| match rules.admit(&request(line, &[]), &FORWARDING, Content::None) {
+        let target = |line: &str| match rules.admit(&request(line, &[]), &FORWARDING, Content::None, |_| None) {
             Admission::Keyed(admitted) => admitted.target,
             _ => panic!("the request uses the cache"),
         };
@@ -469,7 +491,7 @@ mod tests {
     #[test]
     fn tags_are_filled_from_the_path() {
         let rules = RuleSet::new(vec![route("/customer/{id}/{*rest}"), route("/customer/{id}")]).unwrap();
-        let tags = |path: &str| match rules.admit(&request(&format!("GET {path}"), &[]), &FORWARDING, Content::None) {
+        let tags = |path: &str| match rules.admit(&request(&format!("GET {path}"), &[]), &FORWARDING, Content::None, |_| None) {
             Admission::Keyed(admitted) => admitted.scopes(&request(&format!("GET {path}"), &[])).tags.clone(),
             _ => panic!("the request uses the cache"),
         };
@@ -484,7 +506,9 @@ mod tests {
         let rules = RuleSet::new(vec![Route { query, ..route("/c/{id}") }]).unwrap();
         let lies_in = |stored: &str, purged: &str, every_query: bool| {
             let request = request(&format!("GET {stored}"), &[]);
-            let Admission::Keyed(admitted) = rules.admit(&request, &FORWARDING, Content::None) else { panic!("it is admitted") };
+            let Admission::Keyed(admitted) = rules.admit(&request, &FORWARDING, Content::None, |_| None) else {
+                panic!("it is admitted")
+            };
             let scopes = rules.scopes_of_url(&PathAndQuery::try_from(purged).unwrap(), every_query).unwrap();
             scopes.iter().any(|scope| admitted.scopes(&request).names.contains(&scope.name()))
         };
@@ -508,7 +532,7 @@ mod tests {
     #[test]
     fn the_most_specific_route_wins_wherever_it_stands() {
         let rules = RuleSet::new(vec![route("/c/{id}/{*rest}"), route("/c/{id}"), route("/c/me")]).unwrap();
-        let index = |line: &str| match rules.admit(&request(line, &[]), &FORWARDING, Content::None) {
+        let index = |line: &str| match rules.admit(&request(line, &[]), &FORWARDING, Content::None, |_| None) {
             Admission::Keyed(admitted) => admitted.index,
             _ => panic!("the request uses the cache"),
         };
@@ -523,6 +547,7 @@ mod tests {
             &request(line, fields),
             &FORWARDING,
             content,
+            |_| None,
         ) {
             Admission::Keyed(admitted) => Ok(admitted.key.hash()),
             Admission::WantsContent { .. } => Err("wants content"),

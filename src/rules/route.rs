@@ -38,6 +38,8 @@ pub struct Route {
     pub share: Share,
     /// Which query parameters count.
     pub query: QueryRule,
+    /// Whether responses may say themselves which parameters make no difference (`No-Vary-Search`).
+    pub heeds_no_vary_search: bool,
     /// Request fields whose values are part of the key.
     pub key_headers: Vec<HeaderName>,
     /// How far one fetch answers the requests for the same.
@@ -125,6 +127,7 @@ impl Route {
             invalidates: Vec::new(),
             share: Share::ByResponse,
             query: QueryRule::default(),
+            heeds_no_vary_search: false,
             key_headers: Vec::new(),
             unkeyed: Unkeyed::Pass,
             collapse: Collapse::Process,

@@ -36,6 +36,16 @@ impl NoVarySearch {
         fields.contains_key(NO_VARY_SEARCH).then(|| parse().unwrap_or_default())
     }
 
+    /// The same; `None` also where it says what holds without it, that only the same query gets the same response.
+    pub fn beyond_default(fields: &HeaderMap) -> Option<NoVarySearch> {
+        NoVarySearch::of(fields).filter(|said| *said != NoVarySearch::default())
+    }
+
+    /// Whether a response says the same.
+    pub fn is_said_by(&self, fields: &HeaderMap) -> bool {
+        NoVarySearch::of(fields).as_ref() == Some(self)
+    }
+
     /// Takes the three members that are known. Others, and all parameters, say nothing.
     fn parse(members: &Dictionary) -> Option<NoVarySearch> {
         let order_counts = match members.get("key-order") {

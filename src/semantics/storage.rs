@@ -37,14 +37,17 @@ pub enum NotStored {
     TooManyTags,
     /// It answers a `POST`, and does not say that it is what its target would answer, or something else has changed that since.
     Posted,
+    /// It says something else of which queries are alike than was known when its key was made.
+    QueryRule,
     /// The body is a stream of events, which has no end to wait for and belongs to one client.
     EventStream,
 }
 
 impl NotStored {
     /// All reasons, for those who make a counter of each.
-    pub const ALL: [NotStored; 14] = [
+    pub const ALL: [NotStored; 15] = [
         NotStored::Posted,
+        NotStored::QueryRule,
         NotStored::Status,
         NotStored::NoStore,
         NotStored::Private,
@@ -76,6 +79,7 @@ impl NotStored {
             NotStored::LengthUnknown => "length-unknown",
             NotStored::EventStream => "event-stream",
             NotStored::Posted => "method",
+            NotStored::QueryRule => "query-rule-changed",
             NotStored::TooManyTags => "too-many-tags",
         }
     }

@@ -52,6 +52,7 @@ pub use sweep::{Erased, Swept};
 use self::redis::{Listener, Redis};
 use crate::clock::Clock;
 use crate::rules::{CacheKey, ScopeName, Scopes, watch};
+use crate::semantics::no_vary_search::NoVarySearch;
 use crate::semantics::vary::Selection;
 use crate::stats::Stats;
 use crate::tasks::Tasks;
@@ -76,6 +77,8 @@ pub struct Store {
     varies: Cache<u128, Arc<[HeaderName]>>,
     /// Which scopes a response in Redis lies in beside those that the request tells, so that one round trip reads all generations.
     tagged: Cache<u128, Arc<[ScopeName]>>,
+    /// What the latest response of a path said about the parts of its queries that make no difference.
+    query_rules: Cache<String, Arc<NoVarySearch>>,
     /// What fetches watch.
     watched: [Arc<Cell>; watch::COUNT],
     /// Keys that another replica fetches.
@@ -189,6 +192,7 @@ impl Store {
             redis,
             varies: Cache::new(VARIES_MAX),
             tagged: Cache::new(VARIES_MAX),
+            query_rules: Cache::new(VARIES_MAX),
             waiting: Waiting::default(),
             asked: Asked::default(),
             journal: Journal::default(),
@@ -260,6 +264,19 @@ impl Store {
     pub fn note_varies(&self, key: &CacheKey, selection: &Selection) {
         if !selection.is_empty() && !self.varies(key).is_some_and(|known| known.iter().eq(selection.names())) {
             self.varies.insert(key.hash(), selection.names().cloned().collect());
+        }
+    }
+
+    /// What the responses of a path are known to say about the parts of its queries that make no difference.
+    pub fn query_rule(&self, path: &str) -> Option<Arc<NoVarySearch>> {
+        self.query_rules.get(path)
+    }
+
+    /// Notes what a response of a path says about its queries.
+    pub fn note_query_rule(&self, path: &str, said: Option<NoVarySearch>) {
+        match said {
+            Some(said) => self.query_rules.insert(path.to_owned(), Arc::new(said)),
+            None => drop(self.query_rules.remove(path)),
         }
     }
 
@@ -403,7 +420,8 @@ pub fn display_redis_url(url: &str) -> String {
     redis::display_url(url)
 }
 
-/// For so many keys it is remembered by which fields they vary, and which tags their responses brought.
+/// For so many keys it is remembered by which fields they vary, and which tags their responses brought; and for so many paths, which
+/// queries are alike.
 const VARIES_MAX: usize = 16_384;
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod freshness;
 mod head;
 mod keys;
 mod posts;
+mod queries;
 mod requests;
 mod storing;
 mod validation;
