@@ -15,6 +15,7 @@
 //! | `sweep` | looking at everything, to erase |
 //! | `jobs` | purges by patterns that no scope has |
 //! | `replicas` | what replicas ask one another |
+//! | `learned` | what responses have told about their keys |
 //! | `lease` | one fetch for all replicas |
 //! | `options` | how the tiers are set up |
 //!
@@ -25,6 +26,7 @@ mod held;
 mod holding;
 mod jobs;
 mod journal;
+mod learned;
 mod lease;
 mod memory;
 mod options;
@@ -53,7 +55,6 @@ use self::redis::{Listener, Redis};
 use crate::clock::Clock;
 use crate::rules::{CacheKey, ScopeName, Scopes, watch};
 use crate::semantics::no_vary_search::NoVarySearch;
-use crate::semantics::vary::Selection;
 use crate::stats::Stats;
 use crate::tasks::Tasks;
 use generations::{Cell, Generations};
@@ -255,31 +256,6 @@ impl Store {
         self.remembered(key, request, now).lookup()
     }
 
-    /// The fields by which the responses of a key are known to vary.
-    pub fn varies(&self, key: &CacheKey) -> Option<Arc<[HeaderName]>> {
-        self.varies.get(&key.hash())
-    }
-
-    /// Notes by which fields the responses of a key vary.
-    pub fn note_varies(&self, key: &CacheKey, selection: &Selection) {
-        if !selection.is_empty() && !self.varies(key).is_some_and(|known| known.iter().eq(selection.names())) {
-            self.varies.insert(key.hash(), selection.names().cloned().collect());
-        }
-    }
-
-    /// What the responses of a path are known to say about the parts of its queries that make no difference.
-    pub fn query_rule(&self, path: &str) -> Option<Arc<NoVarySearch>> {
-        self.query_rules.get(path)
-    }
-
-    /// Notes what a response of a path says about its queries.
-    pub fn note_query_rule(&self, path: &str, said: Option<NoVarySearch>) {
-        match said {
-            Some(said) => self.query_rules.insert(path.to_owned(), Arc::new(said)),
-            None => drop(self.query_rules.remove(path)),
-        }
-    }
-
     /// Whether there is Redis beside memory.
     pub fn has_redis(&self) -> bool {
         self.redis.is_some()
@@ -429,6 +405,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::rules::Scope;
     use crate::semantics::freshness::{Lifetime, Source};
+    use crate::semantics::vary::Selection;
     use crate::semantics::{StoredHead, Terms, Times};
     use http::StatusCode;
 
