@@ -8,7 +8,7 @@ use sidecache::clock::Clock;
 use sidecache::rules::{Admission, CacheKey, Content, Forwarding, Pattern, Route, RuleSet};
 use sidecache::semantics::cache_status::CacheStatus;
 use sidecache::semantics::vary::Selection;
-use sidecache::semantics::{Lifetime, Source, StoredHead, Terms, Times, directives};
+use sidecache::semantics::{Lifetime, Source, StoredHead, Terms, Times, age, directives};
 use sidecache::stats::{Ending, Stats};
 use sidecache::store::{Held, Lookup, MemoryOptions, Options, Store, StoredResponse};
 use sidecache::tasks::Tasks;
@@ -109,16 +109,37 @@ fn look_up(bencher: divan::Bencher<'_, '_>) {
     });
 }
 
-/// Is it fresh, and for how long; what the request says about it.
-#[divan::bench]
-fn decide(bencher: divan::Bencher<'_, '_>) {
-    let (rules, request) = (rules(), request(42));
+/// What the request asks, whether the stored response is fresh, for how long, and whether it is to be refreshed early.
+#[divan::bench(args = ["", "max-age=600, min-fresh=10"])]
+fn decide(bencher: divan::Bencher<'_, '_>, cache_control: &str) {
+    let (rules, mut request) = (rules(), request(42));
     let stored = stored(key(&rules, &request), held(&store(), &rules, &request));
+    if !cache_control.is_empty() {
+        request.headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_str(cache_control).expect("it is visible ASCII"));
+    }
     let now = SystemTime::now();
     bencher.bench(|| {
         let asked = directives::request(divan::black_box(&request.headers));
-        !asked.no_cache && stored.head.is_fresh(now) && stored.head.ttl(now) > 0
+        let head = &stored.head;
+        let is_too_old = asked.max_age.is_some_and(|limit| age::current(head, now) > limit);
+        let is_too_brief = asked.min_fresh.is_some_and(|wanted| head.remaining(now) < wanted);
+        let is_due = head.is_due_early(now, || 0.5);
+        !(asked.no_cache || is_too_old || is_too_brief || is_due) && head.is_fresh(now) && head.ttl(now) > 0
     });
+}
+
+/// Whether a request selects the stored response, by the fields that browsers send: as they were stored, or written otherwise.
+#[divan::bench(args = ["gzip, deflate, br, zstd", "zstd,br;q=1.0, gzip , deflate"])]
+fn select(bencher: divan::Bencher<'_, '_>, accept_encoding: &str) {
+    let names = [http::header::ACCEPT_ENCODING, http::header::ACCEPT_LANGUAGE];
+    let fields = |accept_encoding: &str| -> HeaderMap {
+        let values =
+            [accept_encoding, "en-GB,en;q=0.9,de;q=0.8"].map(|value| HeaderValue::from_str(value).expect("it is visible ASCII"));
+        names.iter().cloned().zip(values).collect()
+    };
+    let selection = Selection::of(&names, &fields("gzip, deflate, br, zstd"));
+    let request = fields(accept_encoding);
+    bencher.bench(|| assert!(selection.matches(divan::black_box(&request))));
 }
 
 /// The fields of the response: the stored ones, `Age`, `Cache-Status`.
