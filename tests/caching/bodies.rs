@@ -97,6 +97,29 @@ async fn a_body_that_was_cut_short_is_never_stored_and_the_client_can_tell() {
 }
 
 #[tokio::test]
+async fn a_body_that_goes_on_past_its_length_is_cut_there_and_its_connection_is_not_used_again() {
+    for path in ["/a", "/past/a"] {
+        for surplus in ["TWO", "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"] {
+            let origin = RawOrigin::start().await;
+            let world = World::at(&origin.address, |_| {}).await;
+            let asked = world.get(path).spawn();
+            let mut lavish = origin.accept().await;
+            lavish.head().await;
+            lavish.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nETag: \"1\"\r\n\r\none{surplus}")).await;
+            asked.await.unwrap().status(200).is("one").has("content-length", "3");
+            if path == "/a" {
+                world.get(path).await.is("one").hit("memory");
+            }
+            let asked = world.get("/b").spawn();
+            let mut fresh = origin.accept().await;
+            fresh.head().await;
+            fresh.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfresh").await;
+            asked.await.unwrap().is("fresh");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_cut_body_does_not_replace_what_was_stored() {
     let world = World::start().await;
     world.origin.reply("/a", "one");
