@@ -27,7 +27,7 @@ pub(super) struct Collapser {
     flights: Mutex<HashMap<FlightKey, Arc<Flight>, RandomState>>,
     /// Keys whose last response could not be stored, and until when that is believed.
     unstorable: Cache<u128, SystemTime>,
-    /// Keys for which the origin gave no answer lately, and until when that is believed.
+    /// Keys for which the origin gave no answer lately, and when that was.
     failed: Cache<u128, (Trouble, SystemTime)>,
     followers_max: usize,
     remember: Duration,
@@ -141,14 +141,16 @@ impl Collapser {
         self.unstorable.remove(&key.hash());
     }
 
-    /// What trouble there was with the origin when it was asked for this key last.
-    pub(super) fn trouble(&self, key: &CacheKey, now: SystemTime) -> Option<Trouble> {
-        self.failed.get(&key.hash()).filter(|(_, until)| now < *until).map(|(trouble, _)| trouble)
+    /// What trouble there was with the origin when it was asked for this key last, and whether that was just now.
+    pub(super) fn trouble(&self, key: &CacheKey, now: SystemTime) -> Option<(Trouble, bool)> {
+        let (trouble, at) = self.failed.get(&key.hash())?;
+        let since = now.duration_since(at).unwrap_or_default();
+        (since < FAILED_FOR).then_some((trouble, since < ASKED_AGAIN_AFTER))
     }
 
     /// Remembers that the origin gave no answer of any use.
     pub(super) fn note_failed(&self, key: &CacheKey, trouble: Trouble) {
-        self.failed.insert(key.hash(), (trouble, self.clock.now() + FAILED_FOR));
+        self.failed.insert(key.hash(), (trouble, self.clock.now()));
     }
 
     /// Forgets it: the origin has answered.
@@ -245,6 +247,9 @@ impl Drop for Following {
 
 /// Of so many keys it is remembered that their responses could not be stored, and of so many that the origin failed.
 const REMEMBERED_MAX: usize = 16_384;
+
+/// Where there is a stale answer, an origin that has just failed is left alone for so long.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// A key that nobody asks for is not asked about either; after this long, its next request finds out for itself.
 const FAILED_FOR: Duration = Duration::from_secs(60);
@@ -391,7 +396,8 @@ mod tests {
         let collapser = collapser(1);
         let now = collapser.clock.now();
         collapser.note_failed(&key("a"), Trouble::Error);
-        assert_eq!((collapser.trouble(&key("a"), now), collapser.trouble(&key("b"), now)), (Some(Trouble::Error), None));
+        assert_eq!((collapser.trouble(&key("a"), now), collapser.trouble(&key("b"), now)), (Some((Trouble::Error, true)), None));
+        assert_eq!(collapser.trouble(&key("a"), now + ASKED_AGAIN_AFTER), Some((Trouble::Error, false)));
         assert_eq!(collapser.trouble(&key("a"), now + FAILED_FOR), None);
         collapser.note_answered(&key("a"));
         assert_eq!(collapser.trouble(&key("a"), now), None);

@@ -316,7 +316,7 @@ impl plan::Memory for Remembered<'_> {
         self.proxy.collapser.is_unstorable(self.key, self.now)
     }
 
-    fn trouble(&self) -> Option<Trouble> {
+    fn trouble(&self) -> Option<(Trouble, bool)> {
         self.proxy.collapser.trouble(self.key, self.now)
     }
 

@@ -55,8 +55,8 @@ pub(super) struct Wanted<'a> {
 pub(super) trait Memory {
     /// Whether the key's last response could not be stored.
     fn is_unstorable(&self) -> bool;
-    /// What trouble there was with the origin when it was asked for this key last.
-    fn trouble(&self) -> Option<Trouble>;
+    /// What trouble there was with the origin when it was asked for this key last, and whether that was just now.
+    fn trouble(&self) -> Option<(Trouble, bool)>;
     /// A number from 0 up to 1, for what is left to chance.
     fn chance(&self) -> f64;
 }
@@ -98,12 +98,19 @@ pub(super) fn plan(wanted: &Wanted<'_>, found: Lookup, memory: &impl Memory, now
                 refreshing(tier, stored, now)
             }
             Ok(Use::Fresh | Use::StaleAsAsked) => Plan::Serve(tier, stored),
-            Ok(Use::StaleWhileRevalidating) => refreshing(tier, stored, now),
-            // Nobody waits for an origin that has just failed, if there is an answer all the same; whether it is back is found
-            // out in the background.
-            Err(Forward::Stale) if memory.trouble().is_some_and(|trouble| may_stand_in(&stored.head, asked, trouble, now)) => {
-                refreshing(tier, stored, now)
+            Ok(Use::StaleWhileRevalidating) if memory.trouble().is_some_and(|(_, is_recent)| is_recent) => {
+                Plan::Serve(tier, stored)
             }
+            Ok(Use::StaleWhileRevalidating) => refreshing(tier, stored, now),
+            // Nobody waits for an origin that fails, if there is an answer all the same; whether it is back is found out in the
+            // background, from time to time.
+            Err(Forward::Stale) => match memory.trouble() {
+                Some((trouble, is_recent)) if may_stand_in(&stored.head, asked, trouble, now) => match is_recent {
+                    true => Plan::Serve(tier, stored),
+                    false => refreshing(tier, stored, now),
+                },
+                _ => ask_about(stored, Forward::Stale),
+            },
             Err(why) => ask_about(stored, why),
         },
     };
@@ -247,7 +254,7 @@ mod tests {
 
     struct Remembering {
         is_unstorable: bool,
-        trouble: Option<Trouble>,
+        trouble: Option<(Trouble, bool)>,
     }
 
     impl Memory for Remembering {
@@ -255,7 +262,7 @@ mod tests {
             self.is_unstorable
         }
 
-        fn trouble(&self) -> Option<Trouble> {
+        fn trouble(&self) -> Option<(Trouble, bool)> {
             self.trouble
         }
 
@@ -285,6 +292,25 @@ mod tests {
         stored: Option<(u64, &'static str)>,
         unstorable: bool,
     ) -> String {
+        planned_with(&Remembering { is_unstorable: unstorable, trouble: None }, standing, caching, fields, stored)
+    }
+
+    fn planned_after(
+        trouble: Option<(Trouble, bool)>,
+        caching: Caching,
+        fields: &[(&'static str, &str)],
+        stored: (u64, &'static str),
+    ) -> String {
+        planned_with(&Remembering { is_unstorable: false, trouble }, Lookup::Found, caching, fields, Some(stored))
+    }
+
+    fn planned_with(
+        memory: &Remembering,
+        standing: fn(Tier, Arc<StoredResponse>) -> Lookup,
+        caching: Caching,
+        fields: &[(&'static str, &str)],
+        stored: Option<(u64, &'static str)>,
+    ) -> String {
         let route = Route { caching, ..Route::new("r", Pattern::parse("/{*rest}").unwrap(), Duration::from_secs(60)) };
         let rules = RuleSet::new(vec![route]).unwrap();
         let mut request = Request::builder().uri("/a").header("host", "h");
@@ -313,7 +339,7 @@ mod tests {
             asked: &directives::request(&parts.headers),
             admitted: &admitted,
         };
-        match plan(&wanted, found, &Remembering { is_unstorable: unstorable, trouble: None }, now) {
+        match plan(&wanted, found, memory, now) {
             Plan::Serve(tier, _) => format!("serve {}", tier.as_str()),
             Plan::ServeAndRefresh(tier, _, ttl) => format!("serve {} and refresh {ttl}", tier.as_str()),
             Plan::Validate(_, why) => format!("validate {}", why.as_str()),
@@ -344,6 +370,26 @@ mod tests {
         check(&[("cache-control", "only-if-cached")], None, "refuse");
         check(&[("cache-control", "only-if-cached")], Some((10, "")), "serve memory");
         check(&[("cache-control", "only-if-cached")], Some((60, "")), "refuse");
+    }
+
+    #[test]
+    fn what_is_stale_answers_in_the_stead_of_an_origin_that_fails() {
+        let rule = Caching::Rule { ttl: Duration::from_secs(60), overrides: false };
+        let check = |stored: (u64, &'static str), trouble: Option<(Trouble, bool)>, expected: &str| {
+            let planned = planned_after(trouble, rule, &[], stored);
+            assert_eq!(planned, expected, "{stored:?} {trouble:?}");
+        };
+        let [just_now, before] = [true, false].map(|is_recent| Some((Trouble::Unreachable, is_recent)));
+        check((65, "max-age=60"), None, "validate stale");
+        check((65, "max-age=60"), just_now, "serve memory");
+        check((65, "max-age=60"), before, "serve memory and refresh -5");
+        check((70, "max-age=60"), just_now, "validate stale");
+        check((65, "max-age=60, must-revalidate"), just_now, "validate stale");
+        check((65, "max-age=60"), Some((Trouble::Error, true)), "validate stale");
+        check((65, "max-age=60, stale-if-error=9"), Some((Trouble::Error, true)), "serve memory");
+        check((65, "max-age=60, stale-while-revalidate=9"), None, "serve memory and refresh -5");
+        check((65, "max-age=60, stale-while-revalidate=9"), just_now, "serve memory");
+        check((65, "max-age=60, stale-while-revalidate=9"), before, "serve memory and refresh -5");
     }
 
     #[test]
