@@ -41,24 +41,38 @@ pub(super) enum Found {
 struct Variants {
     parts: Bytes,
     responses: Vec<Kept>,
+    /// Counts the look-ups, where there are several to choose from.
+    turn: AtomicU64,
 }
 
 struct Kept {
     stored: Arc<StoredResponse>,
     /// The epoch in which nothing newer was in Redis, or `DOUBTED`. Written with `inserting` locked.
     checked: AtomicU64,
+    /// The turn in which it was stored or found last.
+    used: AtomicU64,
     /// How often it was found. Responses that follow one another under a key begin anew.
     found: AtomicU64,
 }
 
+impl Variants {
+    /// Two look-ups at once may have the same turn, which the order of use can bear.
+    fn next_turn(&self) -> u64 {
+        let turn = self.turn.load(Ordering::Relaxed) + 1;
+        self.turn.store(turn, Ordering::Relaxed);
+        turn
+    }
+}
+
 impl Kept {
-    fn new(stored: Arc<StoredResponse>, checked: u64) -> Kept {
-        Kept { stored, checked: AtomicU64::new(checked), found: AtomicU64::new(0) }
+    fn new(stored: Arc<StoredResponse>, checked: u64, used: u64) -> Kept {
+        Kept { stored, checked: AtomicU64::new(checked), used: AtomicU64::new(used), found: AtomicU64::new(0) }
     }
 
     /// The same, in another set of variants.
     fn again(&self) -> Kept {
-        let again = Kept::new(self.stored.clone(), self.checked.load(Ordering::Acquire));
+        let used = self.used.load(Ordering::Relaxed);
+        let again = Kept::new(self.stored.clone(), self.checked.load(Ordering::Acquire), used);
         again.found.store(self.found.load(Ordering::Relaxed), Ordering::Relaxed);
         again
     }
@@ -90,6 +104,9 @@ impl Memory {
             Some(kept) => {
                 // Not an addition of its own: when two meet, one of them is not counted, which popularity can bear and a hit gains from.
                 kept.found.store(kept.found.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                if variants.responses.len() > 1 {
+                    kept.used.store(variants.next_turn(), Ordering::Relaxed);
+                }
                 Found::Response(kept.stored.clone(), kept.checked.load(Ordering::Acquire))
             }
             None => Found::OtherVariant(variants.responses[0].stored.head.selection.clone()),
@@ -146,8 +163,10 @@ impl Memory {
     ) -> bool {
         let hash = response.key.hash();
         let parts = response.key.parts().clone();
-        let mut responses = vec![Kept::new(response, checked)];
-        if let Some(earlier) = self.cache.peek(&hash).filter(|earlier| earlier.parts == parts) {
+        let earlier = self.cache.peek(&hash).filter(|earlier| earlier.parts == parts);
+        let turn = earlier.as_ref().map_or(0, |earlier| earlier.next_turn());
+        let mut responses = vec![Kept::new(response, checked, turn)];
+        if let Some(earlier) = earlier {
             let new = &responses[0].stored.head.selection;
             let requested = responses[0].stored.head.times.requested;
             let is_later = |kept: &Kept| kept.stored.head.selection == *new && kept.stored.head.times.requested > requested;
@@ -159,12 +178,16 @@ impl Memory {
                 let selection = &kept.stored.head.selection;
                 selection != new && selection.names().eq(new.names())
             });
-            let others = others.map(Kept::again);
-            let others: Vec<_> = others.take(VARIANTS_MAX - 1).collect();
+            let mut others: Vec<Kept> = others.map(Kept::again).collect();
+            if others.len() >= VARIANTS_MAX {
+                let oldest = others.iter().enumerate().min_by_key(|(_, kept)| kept.used.load(Ordering::Relaxed));
+                others.remove(oldest.map_or(0, |(place, _)| place));
+            }
             responses.extend(others);
         }
         let mut evicted = Vec::new();
-        self.cache.insert_with_lifecycle(hash, Arc::new(Variants { parts, responses }), &mut evicted);
+        let variants = Variants { parts, responses, turn: AtomicU64::new(turn) };
+        self.cache.insert_with_lifecycle(hash, Arc::new(variants), &mut evicted);
         // What it replaced, or was refused for its weight, was not dropped for room.
         self.evictions.inc_by(evicted.iter().filter(|key| **key != hash).count() as u64);
         true
@@ -181,7 +204,8 @@ impl Memory {
         match others.len() {
             0 => drop(self.cache.remove(&hash)),
             number if number < variants.responses.len() => {
-                let variants = Variants { parts: variants.parts.clone(), responses: others };
+                let turn = AtomicU64::new(variants.turn.load(Ordering::Relaxed));
+                let variants = Variants { parts: variants.parts.clone(), responses: others, turn };
                 self.cache.insert_with_lifecycle(hash, Arc::new(variants), &mut Vec::new());
             }
             _ => {}
@@ -244,7 +268,7 @@ const TYPICAL_WEIGHT: u64 = 3072;
 /// Counters of replacements.
 const NEWS: usize = 256;
 
-/// How many variants of one key are kept; the ones not stored for longest go first.
+/// How many variants of one key are kept; the one that was not used for longest goes first.
 const VARIANTS_MAX: usize = 64;
 
 #[cfg(all(test, feature = "shuttle"))]
@@ -332,13 +356,16 @@ mod tests {
     #[test]
     fn the_number_of_variants_has_a_bound() {
         let memory = Memory::new(16 << 20, evictions());
-        for i in 0..VARIANTS_MAX + 10 {
-            let request = fields(&[("accept", &i.to_string())]);
-            memory.insert(Arc::new(response("k", &i.to_string(), &["accept"], &request)), 1);
-        }
-        assert_eq!(body(&memory, "k", &[("accept", "9")]), None);
-        assert!(body(&memory, "k", &[("accept", "10")]).is_some());
-        assert!(body(&memory, "k", &[("accept", &(VARIANTS_MAX + 9).to_string())]).is_some());
+        let insert = |number: usize| {
+            let request = fields(&[("accept", &number.to_string())]);
+            memory.insert(Arc::new(response("k", &number.to_string(), &["accept"], &request)), 1);
+        };
+        let is_there = |number: usize| body(&memory, "k", &[("accept", &number.to_string())]).is_some();
+        (0..VARIANTS_MAX).for_each(insert);
+        assert!(is_there(0) && is_there(3));
+        (VARIANTS_MAX..VARIANTS_MAX + 10).for_each(insert);
+        let gone: Vec<usize> = (0..VARIANTS_MAX + 10).filter(|number| !is_there(*number)).collect();
+        assert_eq!(gone, [1, 2, 4, 5, 6, 7, 8, 9, 10, 11], "those that were not used for longest");
     }
 
     #[test]
