@@ -207,6 +207,28 @@ fn a_route_says_what_is_cached() {
     assert_eq!(one("tags = [\"a:{id}\", \"b\"]").tags.len(), 2);
 }
 
+#[test]
+fn a_route_says_what_stale_responses_and_changes_are_good_for() {
+    let one = |toml: &str| load(&format!("[[route]]\nmatch = \"/a/<id>\"\n{toml}")).unwrap().routes.remove(0);
+    let by_status = one("ttl_by_status = { 410 = \"5m\", 404 = 30 }").ttl_by_status;
+    assert_eq!(by_status, [(http::StatusCode::NOT_FOUND, secs(30)), (http::StatusCode::GONE, secs(300))]);
+    for (written, expected) in [("\"10%\"", 10), ("10", 10), ("\"0%\"", 0), ("\"100 %\"", 100)] {
+        assert_eq!(one(&format!("ttl_jitter = {written}")).ttl_jitter_percent, expected, "{written}");
+    }
+    let stale = one("stale_while_revalidate = \"30s\"\nstale_if_error = \"1h\"");
+    assert_eq!((stale.stale_while_revalidate, stale.stale_if_error), (secs(30), secs(3600)));
+    assert!(one("").early_refresh && !one("early_refresh = false").early_refresh);
+    assert!(one("ignore_request_directives = true").ignores_request_directives);
+    // A field of the request that changes something is in no key.
+    assert_eq!(one("cache = \"off\"\ninvalidates = [\"a:{id}\", \"b:{header.x-c}\"]").invalidates.len(), 2);
+    let config = load(
+        "[cache]\nstale_if_unreachable = \"5m\"\ncache_control_fields = [\"X-Own\"]\nshow_key = true\nkey_body_max = \"1MiB\"",
+    );
+    let cache = config.unwrap().cache;
+    assert_eq!((cache.stale_if_unreachable, cache.cache_control_fields), (secs(300), vec!["x-own".parse().unwrap()]));
+    assert_eq!((cache.shows_key, cache.key_body_bytes_max), (true, 1 << 20));
+}
+
 // === Environment and command line ===
 
 #[test]
@@ -509,6 +531,35 @@ fn what_a_route_cannot_mean_is_a_problem() {
     one(
         "key_body = true",
         &["proxy.toml:3:12: route[0].key_body (\"/a/{id}\"): has a meaning only together with \"POST\" in `methods`"],
+    );
+    one(
+        "ttl_by_status = { 206 = 1, 404 = 0, 99 = 1, x = 1 }",
+        &[
+            "proxy.toml:3:25: route[0].ttl_by_status (\"/a/{id}\"): 206 makes sense only to the request that it answers, and is never stored",
+            "proxy.toml:3:34: route[0].ttl_by_status (\"/a/{id}\"): 0 is out of range; write something from 1s to 365d",
+            "proxy.toml:3:42: route[0].ttl_by_status (\"/a/{id}\"): \"99\" is no status from 200 to 599",
+            "proxy.toml:3:49: route[0].ttl_by_status (\"/a/{id}\"): \"x\" is no status from 200 to 599",
+        ],
+    );
+    one(
+        "ttl_by_status = '404'",
+        &["proxy.toml:3:17: route[0].ttl_by_status (\"/a/{id}\"): is a string; write a table of statuses and durations, \
+        such as { 404 = \"30s\" }"],
+    );
+    one(
+        "ttl_jitter = '101%'",
+        &["proxy.toml:3:14: route[0].ttl_jitter (\"/a/{id}\"): 101% is out of range; write something from 0% to 100%"],
+    );
+    one(
+        "cache = 'standard'\nttl_jitter = 5",
+        &["proxy.toml:4:14: route[0].ttl_jitter (\"/a/{id}\"): has a meaning only where the route has a ttl of its own, with \
+        cache = \"on\""],
+    );
+    one(
+        "invalidates = ['a:{header.cookie}']",
+        &[
+            "proxy.toml:3:15: route[0].invalidates (\"/a/{id}\"): `{header.cookie}`: a credential would stand in the tag for all to read",
+        ],
     );
     one(
         "methods = ['HEAD']",

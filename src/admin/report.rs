@@ -67,6 +67,7 @@ fn route(route: &RouteStats) -> Value {
         "hits_redis": route.hits_redis.get(),
         "collapsed": route.ended_so(Ending::Collapsed),
         "validated": route.ended_so(Ending::Validated),
+        "stale": route.ended_so(Ending::Stale),
         "passed": route.ended_so(Ending::Pass),
         "errors": route.ended_so(Ending::Error),
     })

@@ -2,13 +2,14 @@
 
 use super::Config;
 use super::place::Place;
-use super::raw::{Kind, Table, Value};
+use super::raw::{Kind, Table, Value, parse_value};
 use super::reader::{Name, Parsed, Section};
-use super::sections::TTL;
-use super::values::{boolean, duration, list, one_of, quote, string};
+use super::sections::{STALE, TTL};
+use super::values::{boolean, distinct, duration, field_name, list, one_of, percent, quote, string};
 use crate::rules::{Caching, Collapse, Pattern, QueryRule, Route, RuleSet, Share, TagSource, TagTemplate, Unkeyed};
 use crate::semantics::fields;
-use http::{HeaderName, Method};
+use crate::semantics::storage;
+use http::{HeaderName, Method, StatusCode};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -95,8 +96,14 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
         _ => {}
     }
     let caching = read_caching(section, default_ttl);
+    let (ttl_by_status, ttl_jitter_percent) = read_further_ttls(section, caching);
     let captures = pattern.as_ref().map(|(pattern, _)| pattern.captures().to_vec());
     let tags = section.take_with_place("tags", list(|value| tag(value, captures.as_deref())));
+    let invalidates = section.take_with_place("invalidates", list(|value| tag(value, captures.as_deref())));
+    let stale_while_revalidate = section.take("stale_while_revalidate", duration(STALE));
+    let stale_if_error = section.take("stale_if_error", duration(STALE));
+    let early_refresh = section.take("early_refresh", boolean);
+    let ignores_request_directives = section.take("ignore_request_directives", boolean);
     let (share, share_place) = read_share(section);
     let mut query = QueryRule::default();
     section.within("query", Name::Query(index, shown), |section| {
@@ -118,6 +125,17 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
         }
     }
 
+    if let Some((invalidates, place)) = &invalidates {
+        for source in invalidates.iter().flat_map(TagTemplate::sources) {
+            if let TagSource::Field(name) = source
+                && fields::kind(name) == fields::Kind::Credential
+            {
+                let why = format!("`{{header.{name}}}`: a credential would stand in the tag for all to read");
+                section.problem(place, "invalidates", why);
+            }
+        }
+    }
+
     let per_credential = share_place.filter(|_| matches!(share, Share::PerCredential(_)));
     let is_derived = name.is_none();
     let name = name.or_else(|| pattern.as_ref().map(|(pattern, place)| (pattern.to_string(), place.clone())));
@@ -128,6 +146,13 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
     route.methods = methods.map_or(route.methods, |(methods, _)| methods);
     route.caching = caching;
     route.tags = tags.map(|(tags, _)| tags).unwrap_or_default();
+    route.invalidates = invalidates.map(|(invalidates, _)| invalidates).unwrap_or_default();
+    route.ttl_by_status = ttl_by_status;
+    route.ttl_jitter_percent = ttl_jitter_percent;
+    route.stale_while_revalidate = stale_while_revalidate.unwrap_or_default();
+    route.stale_if_error = stale_if_error.unwrap_or_default();
+    route.early_refresh = early_refresh.unwrap_or(true);
+    route.ignores_request_directives = ignores_request_directives.unwrap_or_default();
     route.share = share;
     route.query = query;
     route.heeds_no_vary_search = heeds_no_vary_search.unwrap_or_default();
@@ -161,6 +186,49 @@ fn read_caching(section: &mut Section<'_>, default_ttl: Duration) -> Caching {
         section.problem(place, "override", "puts the route's ttl before what the origin states, so it needs a ttl here");
     }
     Caching::Rule { ttl: ttl.unwrap_or(default_ttl), overrides: overrides.is_some_and(|(overrides, _)| overrides) }
+}
+
+/// Reads what adds to the route's own TTL, and has no meaning where there is none.
+fn read_further_ttls(section: &mut Section<'_>, caching: Caching) -> (Vec<(StatusCode, Duration)>, u8) {
+    let by_status = section.take_with_place("ttl_by_status", ttl_by_status);
+    let jitter = section.take_with_place("ttl_jitter", percent);
+    if !matches!(caching, Caching::Rule { .. }) {
+        let places = [("ttl_by_status", by_status.map(|(_, place)| place)), ("ttl_jitter", jitter.map(|(_, place)| place))];
+        for (key, place) in places {
+            if let Some(place) = place {
+                section.problem(&place, key, "has a meaning only where the route has a ttl of its own, with cache = \"on\"");
+            }
+        }
+        return (Vec::new(), 0);
+    }
+    (by_status.map(|(ttls, _)| ttls).unwrap_or_default(), jitter.map_or(0, |(percent, _)| percent))
+}
+
+/// Reads `{ 404 = "30s", 410 = "5m" }`.
+fn ttl_by_status(value: &Value) -> Parsed<Vec<(StatusCode, Duration)>> {
+    let expected = "a table of statuses and durations, such as { 404 = \"30s\" }";
+    let table = match &value.kind {
+        Kind::Table(table) => table.clone(),
+        // From outside of the file, in TOML's own form.
+        Kind::Text(text) => match parse_value(text, &value.place) {
+            Ok(Value { kind: Kind::Table(table), .. }) => table,
+            _ => return Err(value.fault(format!("{} is not {expected}", quote(text)))),
+        },
+        _ => return Err(value.not(expected)),
+    };
+    let (mut ttls, mut faults) = (Vec::new(), Vec::new());
+    for (name, entry) in &table.entries {
+        let status = name.parse().ok().and_then(|code: u16| StatusCode::from_u16(code).ok());
+        match (status.filter(|status| (200..600).contains(&status.as_u16())), duration(TTL)(&entry.value)) {
+            (Some(status), _) if !storage::can_be_stored(status) => faults.extend(
+                entry.value.fault(format!("{name} makes sense only to the request that it answers, and is never stored")),
+            ),
+            (Some(status), Ok(ttl)) => ttls.push((status, ttl)),
+            (Some(_), Err(wrong)) => faults.extend(wrong),
+            (None, _) => faults.extend(entry.value.fault(format!("{} is no status from 200 to 599", quote(name)))),
+        }
+    }
+    if faults.is_empty() { Ok(ttls) } else { Err(faults) }
 }
 
 fn read_share(section: &mut Section<'_>) -> (Share, Option<Place>) {
@@ -272,10 +340,7 @@ fn not_in_key(tag: &TagTemplate, key_headers: &[HeaderName], share: &Share, quer
 
 /// A request field on which a response can depend.
 fn field(value: &Value) -> Parsed<HeaderName> {
-    let written = string(value)?;
-    let Ok(name) = HeaderName::from_bytes(written.as_bytes()) else {
-        return Err(value.fault(format!("{} is not the name of a header field", quote(&written))));
-    };
+    let name = field_name(value)?;
     match fields::kind(&name) {
         fields::Kind::HopByHop => {
             Err(value.fault(format!("`{name}` is between two neighbours and never reaches the origin (RFC 9110 §7.6.1)")))
@@ -294,18 +359,6 @@ fn key_field(value: &Value) -> Parsed<HeaderName> {
             Err(value.fault(message))
         }
         _ => Ok(name),
-    }
-}
-
-/// A list in which nothing stands twice.
-fn distinct(item: impl Fn(&Value) -> Parsed<HeaderName>) -> impl Fn(&Value) -> Parsed<Vec<HeaderName>> {
-    let item = list(item);
-    move |value| {
-        let names = item(value)?;
-        match names.iter().enumerate().find(|(index, name)| names[..*index].contains(name)) {
-            Some((_, twice)) => Err(value.fault(format!("`{twice}` stands twice"))),
-            None => Ok(names),
-        }
     }
 }
 

@@ -5,10 +5,12 @@ use super::raw::Value;
 use super::reader::{Parsed, Section};
 use super::routes::ForRoutes;
 use super::suggest::nearest;
-use super::values::{boolean, count, duration, list, one_of, quote, secret, size, string, word};
+use super::values::{boolean, count, distinct, duration, field_name, list, one_of, quote, secret, size, string, word};
 use super::{Config, LogFormat};
 use crate::semantics::tagging::TagField;
 use crate::store::{RedisOptions, WhenDown};
+use http::HeaderName;
+use http::header::CACHE_CONTROL;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -55,6 +57,9 @@ pub(super) fn read_cache(section: &mut Section<'_>, config: &mut Config) -> ForR
     section.read("enabled", &mut options.enabled, boolean);
     section.read("ttl", &mut ttl, duration(TTL));
     section.read("body_max", &mut options.body_bytes_max, size(1..=1 << 30));
+    section.read("stale_if_unreachable", &mut options.stale_if_unreachable, duration(STALE));
+    section.read("cache_control_fields", &mut options.cache_control_fields, distinct(targeted_field));
+    section.read("show_key", &mut options.shows_key, boolean);
     section.read("keep_stale", &mut config.store.keep_stale, duration(Duration::ZERO..=YEAR));
     section.read("key_body_max", &mut options.key_body_bytes_max, size(0..=16 << 20));
     section.read("followers_max", &mut options.followers_max, count(0..=1_000_000));
@@ -135,6 +140,15 @@ fn level(value: &Value) -> Parsed<String> {
     }
 }
 
+/// A field that goes before `Cache-Control`.
+fn targeted_field(value: &Value) -> Parsed<HeaderName> {
+    let name = field_name(value)?;
+    match name == CACHE_CONTROL {
+        true => Err(value.fault("`cache-control` is what these fields go before; leave it out")),
+        false => Ok(name),
+    }
+}
+
 const TAG_FIELDS: &[(&str, TagField)] =
     &[("cache-groups", TagField::CacheGroups), ("surrogate-key", TagField::SurrogateKey), ("cache-tag", TagField::CacheTag)];
 const WHEN_DOWN: &[(&str, WhenDown)] = &[("pass-through", WhenDown::PassThrough), ("memory", WhenDown::Memory)];
@@ -157,6 +171,9 @@ const TIMEOUT: RangeInclusive<Duration> = SHORTEST..=DAY;
 
 /// HTTP counts freshness in whole seconds (RFC 9111 §1.2.2).
 pub(super) const TTL: RangeInclusive<Duration> = SECOND..=YEAR;
+
+/// For how long a stale response may be of use.
+pub(super) const STALE: RangeInclusive<Duration> = Duration::ZERO..=YEAR;
 
 /// Short enough that somebody who forgot to think about a route is not surprised the next day.
 const TTL_DEFAULT: Duration = Duration::from_secs(5 * 60);

@@ -5,6 +5,7 @@ use super::raw::{Kind, Value, parse_value};
 use super::reader::Parsed;
 use super::suggest::nearest;
 use bytesize::ByteSize;
+use http::HeaderName;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -91,6 +92,26 @@ pub(super) fn count(range: RangeInclusive<usize>) -> impl Fn(&Value) -> Parsed<u
     }
 }
 
+/// A part of a whole: `"10%"`, or the number alone.
+pub(super) fn percent(value: &Value) -> Parsed<u8> {
+    let expected = "a percentage such as \"10%\", or a whole number from 0 to 100";
+    let (written, number): (&dyn Display, _) = match &value.kind {
+        Kind::Integer(number) => (number, u8::try_from(*number).ok()),
+        Kind::Text(text) | Kind::String(text) => {
+            let digits = text.strip_suffix('%').unwrap_or(text).trim_end();
+            if digits.is_empty() || !digits.bytes().all(|octet| octet.is_ascii_digit()) {
+                return Err(value.fault(format!("{} is not a percentage; write {expected}", quote(text))));
+            }
+            (text, digits.parse().ok())
+        }
+        _ => return Err(value.not(expected)),
+    };
+    match number.filter(|number| *number <= 100) {
+        Some(number) => Ok(number),
+        None => Err(value.fault(out_of_range(written, &"0%", &"100%"))),
+    }
+}
+
 /// A length of time: with a unit, or in whole seconds.
 pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Value) -> Parsed<Duration> {
     move |value| {
@@ -137,6 +158,25 @@ pub(super) fn size<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&Valu
         match read.filter(|octets| range.contains(octets)).and_then(|octets| T::try_from(octets).ok()) {
             Some(size) => Ok(size),
             None => Err(value.fault(out_of_range(written, &octets(*range.start()), &octets(*range.end())))),
+        }
+    }
+}
+
+/// The name of a header field.
+pub(super) fn field_name(value: &Value) -> Parsed<HeaderName> {
+    let written = string(value)?;
+    HeaderName::from_bytes(written.as_bytes())
+        .map_err(|_| value.fault(format!("{} is not the name of a header field", quote(&written))))
+}
+
+/// A list in which nothing stands twice.
+pub(super) fn distinct(item: impl Fn(&Value) -> Parsed<HeaderName>) -> impl Fn(&Value) -> Parsed<Vec<HeaderName>> {
+    let item = list(item);
+    move |value| {
+        let names = item(value)?;
+        match names.iter().enumerate().find(|(index, name)| names[..*index].contains(name)) {
+            Some((_, twice)) => Err(value.fault(format!("`{twice}` stands twice"))),
+            None => Ok(names),
         }
     }
 }

@@ -160,6 +160,11 @@ pub fn decide(status: StatusCode, fields: &HeaderMap, received: SystemTime, poli
     Ok(terms)
 }
 
+/// Whether a response of this status is ever stored as what it is, rather than as a part of another.
+pub fn can_be_stored(status: StatusCode) -> bool {
+    !status.is_informational() && status != StatusCode::PARTIAL_CONTENT && !NEVER_STORED.contains(&status.as_u16())
+}
+
 /// Takes from a response's fields those that are not stored (§3.1).
 ///
 /// `Set-Cookie` is among them: [`decide`] refuses the response unless the route strips it. So are the fields that `no-cache`
