@@ -194,7 +194,8 @@ impl Entry {
     ) -> Value {
         let (head, now) = (&stored.head, proxy.now());
         let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
-        let varies_on: Vec<Value> = head.selection.iter().map(|(name, value)| json!([name.as_str(), value.map(text)])).collect();
+        let varies_on: Vec<Value> =
+            head.selection.fields().map(|(name, value)| json!([name.as_str(), value.map(text)])).collect();
         json!({
             "url": self.url,
             "route": admitted.route.name,

@@ -140,7 +140,7 @@ impl Arrival {
     /// A request of our own: the one that a stored response was the answer to, as far as the key and the selecting fields tell.
     pub(super) fn again(stored: &StoredResponse) -> Option<Arrival> {
         let KeyedRequest { scheme, forwarded_host, mut fields, target } = stored.key.request()?;
-        for (name, value) in stored.head.selection.iter() {
+        for (name, value) in stored.head.selection.fields() {
             if let Some(value) = value {
                 fields.insert(name, HeaderValue::from_bytes(value).ok()?);
             }

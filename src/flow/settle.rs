@@ -155,14 +155,14 @@ fn settle_again(
     }
 }
 
-/// The request fields that select the response, with the values that they had.
+/// The request fields that select the response, with the values that they had, or with the language that was chosen.
 fn selection(asked: &Asked, route: &Route, fields: &HeaderMap) -> Result<Selection, NotStored> {
     let selection = match Vary::of(fields) {
         // Of these the origin saw our own values, not the client's, so the client's can't select.
         Vary::Fields(names) if names.iter().any(|name| *name == VIA || *name == "x-forwarded-for") => {
             return Err(NotStored::VaryAny);
         }
-        Vary::Fields(names) => Selection::of(&names, &asked.fields),
+        Vary::Fields(names) => Selection::of_exchange(&names, &asked.fields, fields),
         Vary::None | Vary::Any => Selection::empty(),
     };
     let tells_users_apart = selection.names().any(|name| *name == COOKIE);

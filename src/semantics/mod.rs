@@ -12,6 +12,7 @@
 //! | RFC 9110 §13, RFC 9111 §3.2, §4.3 | conditional requests, validating, freshening | [`conditional`] |
 //! | RFC 9111 §3 | what may be stored | [`storage`] |
 //! | RFC 9111 §4.1 | `Vary` | [`vary`] |
+//! | RFC 9110 §8.5, §12.5.4 | the languages that a request wants most | `language`, private |
 //! | RFC 9110 §12.4.2, §12.5 | lists whose members have weights | `weighted`, private |
 //! | No-Vary-Search (draft) | which parts of a query make no difference | [`no_vary_search`] |
 //! | RFC 9111 §4.2.1, §4.2.2 | freshness lifetime | [`freshness`] |
@@ -33,6 +34,7 @@ pub mod early;
 pub mod fields;
 pub mod freshness;
 pub mod invalidation;
+mod language;
 mod list;
 pub mod no_vary_search;
 pub mod range;

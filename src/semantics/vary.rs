@@ -1,7 +1,8 @@
 //! The request fields that select a response (RFC 9111 §4.1).
 
+use super::language::{self, Dearest};
 use super::weighted::{self, Order};
-use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION, VARY};
+use http::header::{ACCEPT_LANGUAGE, AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION, VARY};
 use sha2::{Digest, Sha256};
 
 /// What a response's `Vary` says.
@@ -18,6 +19,11 @@ pub enum Vary {
 /// The values, normalised, that a request must have in some fields to select a response.
 ///
 /// A field that was missing must be missing; an empty one is something else.
+///
+/// Of `Accept-Language`, one language may be wanted instead of a list: that of the response, if the request that fetched it wanted
+/// none more. It then answers all requests that want none more (§4.1, RFC 9110 §12.5.4), however the rest of their lists reads:
+/// whatever the origin has for them could not please them better. Such a language is written with a comma before it, as no
+/// normalised list begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Selection(Box<[Part]>);
 
@@ -60,12 +66,38 @@ impl Selection {
         Selection(names.iter().map(|name| (name.clone(), value(name, request))).collect())
     }
 
+    /// Takes what selects a response, from the request that fetched it and the response's own fields.
+    pub fn of_exchange(names: &[HeaderName], request: &HeaderMap, response: &HeaderMap) -> Selection {
+        let mut selection = Selection::of(names, request);
+        if let Some((_, wanted)) = selection.0.iter_mut().find(|(name, _)| *name == ACCEPT_LANGUAGE)
+            && let Some(language) = language::of_response(response)
+            && Dearest::of(request).contains(language)
+        {
+            *wanted = Some(chosen(language));
+        }
+        selection
+    }
+
+    /// All selections that a response to be used for a request can have: the request's own values, then each language that it wants
+    /// most.
+    pub fn candidates(names: &[HeaderName], request: &HeaderMap) -> Vec<Selection> {
+        let mut candidates = vec![Selection::of(names, request)];
+        if let Some(at) = names.iter().position(|name| *name == ACCEPT_LANGUAGE) {
+            for language in Dearest::of(request).iter() {
+                let mut parts = candidates[0].0.clone();
+                parts[at].1 = Some(chosen(language));
+                candidates.push(Selection(parts));
+            }
+        }
+        candidates
+    }
+
     /// Restores a selection from what [`Selection::iter`] gave.
     pub fn from_parts(parts: Vec<Part>) -> Selection {
         Selection(parts.into())
     }
 
-    /// Whether a request has the same values.
+    /// Whether a request has the same values, or wants no language more than the chosen one.
     pub fn matches(&self, request: &HeaderMap) -> bool {
         self.iter().all(|(name, wanted)| {
             let mut lines = request.get_all(name).iter();
@@ -75,6 +107,7 @@ impl Selection {
                 (Some(_), _, wanted) if is_secret(name) => value(name, request).as_deref() == wanted,
                 // What equals a normalised value is normalised itself, so most requests need no second look.
                 (Some(only), None, Some(wanted)) if only.as_bytes() == wanted => true,
+                (Some(_), _, Some([b',', language @ ..])) if *name == ACCEPT_LANGUAGE => Dearest::of(request).contains(language),
                 (Some(_), _, Some(wanted)) => {
                     let mut left = wanted.iter();
                     normalise(name, request, &mut |octet| left.next() == Some(&octet)) && left.next().is_none()
@@ -91,6 +124,14 @@ impl Selection {
     /// The selecting fields and their normalised values, `None` where the request had no such field.
     pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, Option<&[u8]>)> {
         self.0.iter().map(|(name, value)| (name, value.as_deref()))
+    }
+
+    /// The selecting fields as a request may have them that the response is an answer to. Of credentials there is a hash alone.
+    pub fn fields(&self) -> impl Iterator<Item = (&HeaderName, Option<&[u8]>)> {
+        self.iter().map(|(name, value)| match value {
+            Some([b',', language @ ..]) if *name == ACCEPT_LANGUAGE => (name, Some(language)),
+            value => (name, value),
+        })
     }
 
     /// Whether nothing selects, so that every request fits.
@@ -136,6 +177,11 @@ fn value(name: &HeaderName, request: &HeaderMap) -> Option<Box<[u8]>> {
         return Some(Sha256::digest(&value).as_slice().into());
     }
     Some(value.into())
+}
+
+/// Writes down a chosen language.
+fn chosen(language: &[u8]) -> Box<[u8]> {
+    [b",", language].concat().to_ascii_lowercase().into()
 }
 
 fn is_secret(name: &HeaderName) -> bool {
@@ -272,6 +318,89 @@ mod tests {
         check("cookie", &["a=1,b=2"], &["a=1, b=2"], false);
     }
 
+    /// What selects a response in these languages, fetched by a request with this list.
+    fn fetched(languages: &[&str], list: &str) -> Selection {
+        let request = fields("accept-language", &[list]);
+        Selection::of_exchange(&[ACCEPT_LANGUAGE], &request, &fields("content-language", languages))
+    }
+
+    #[test]
+    fn a_chosen_language_answers_whoever_wants_none_more() {
+        // RFC 9111 §4.1, RFC 9110 §12.5.4
+        let selection = fetched(&["DE"], "en, De");
+        assert_eq!(selection.iter().next(), Some((&ACCEPT_LANGUAGE, Some(&b",de"[..]))));
+        assert_eq!(selection.fields().next(), Some((&ACCEPT_LANGUAGE, Some(&b"de"[..]))));
+        let check = |lines: &[&str], expected: bool| {
+            assert_eq!(selection.matches(&fields("accept-language", lines)), expected, "{lines:?}");
+        };
+        check(&["de"], true);
+        check(&[" DE ; Q=0.1"], true);
+        check(&[",de"], true);
+        check(&["de, en"], true);
+        check(&["en, de"], true);
+        check(&["en", "de"], true);
+        check(&["fr;q=0.5, de;q=1.0"], true);
+        check(&["de, *"], true);
+        check(&[], false);
+        check(&[""], false);
+        check(&["*"], false);
+        check(&["*, de;q=0.9"], false);
+        check(&["en, de;q=0.9"], false);
+        check(&["de;q=0"], false);
+        check(&["de-DE"], false);
+        check(&["d"], false);
+        check(&["de, en;q=2"], false);
+        check(&["de, de;q=0"], false);
+        check(&["a, b, c, d, de"], false);
+    }
+
+    #[test]
+    fn a_language_is_chosen_only_if_the_response_has_that_one_and_its_request_wanted_none_more() {
+        let check = |languages: &[&str], list: &str, is_chosen: bool| {
+            let plain = Selection::of(&[ACCEPT_LANGUAGE], &fields("accept-language", &[list]));
+            assert_eq!(fetched(languages, list) != plain, is_chosen, "{languages:?} {list:?}");
+        };
+        check(&["de"], "de", true);
+        check(&["de"], "fr;q=0.5, de", true);
+        check(&[], "de", false);
+        check(&["de, en"], "de", false);
+        check(&["de", "en"], "de", false);
+        check(&["de-DE"], "de", false);
+        check(&["de"], "de-DE", false);
+        check(&["de"], "en, de;q=0.9", false);
+        check(&["de"], "*", false);
+        check(&["*"], "*", false);
+        check(&["de"], "de;q=0", false);
+        check(&["=de"], "=de", false);
+
+        // Nothing was asked for, or it does not select.
+        let german = fields("content-language", &["de"]);
+        let names = [ACCEPT_LANGUAGE];
+        assert_eq!(Selection::of_exchange(&names, &HeaderMap::new(), &german), Selection::of(&names, &HeaderMap::new()));
+        let request = fields("accept-language", &["de"]);
+        assert_eq!(Selection::of_exchange(&[COOKIE], &request, &german), Selection::of(&[COOKIE], &request));
+    }
+
+    #[test]
+    fn the_other_fields_must_agree_with_a_chosen_language_too() {
+        let request = |language: &'static str, accept: &'static str| -> HeaderMap {
+            let fields = [("accept", accept), ("accept-language", language)];
+            fields.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).into_iter().collect()
+        };
+        let names = ["accept".parse().unwrap(), ACCEPT_LANGUAGE];
+        let selection = Selection::of_exchange(&names, &request("de", ",de"), &fields("content-language", &["de"]));
+        assert!(selection.matches(&request("de, en", ",de")));
+        assert!(!selection.matches(&request("de, en", "de")));
+        assert!(!selection.matches(&request("en", ",de")));
+        assert_eq!(selection.fields().next().unwrap().1, Some(&b", de"[..]));
+
+        let candidates = Selection::candidates(&names, &request("en;q=0.5, de, FR", ",de"));
+        let languages: Vec<_> = candidates.iter().map(|candidate| candidate.iter().nth(1).unwrap().1.unwrap()).collect();
+        assert_eq!(languages, [&b"de, en;q=0.5, fr"[..], b",de", b",fr"]);
+        assert_eq!(candidates[1], selection);
+        assert_eq!(Selection::candidates(&names[..1], &request("de", "x")), [Selection::of(&names[..1], &request("de", "x"))]);
+    }
+
     #[test]
     fn all_selecting_fields_must_agree() {
         let request = |foo: &str, bar: Option<&str>| {
@@ -339,7 +468,43 @@ mod tests {
         proptest::collection::vec("((br|x-gzip|gzip|BR)(;q=(1|1\\.0|0\\.50?))?,){0,3}", 0..3)
     }
 
+    /// Members, each with its weight in tenths, as a list.
+    fn languages() -> impl Strategy<Value = Vec<(&'static str, u32)>> {
+        let language = proptest::sample::select(&["de", "DE", "de-DE", "en", "fr", "*", "=de"]);
+        proptest::collection::vec((language, 0..=10u32), 0..6)
+    }
+
+    fn list(members: &[(&str, u32)]) -> HeaderMap {
+        let members = members.iter().map(|(name, tenths)| format!("{name};q={}.{}", tenths / 10, tenths % 10));
+        fields("accept-language", &[&members.collect::<Vec<_>>().join(", ")])
+    }
+
     proptest! {
+        #[test]
+        fn what_matches_by_a_chosen_language_has_it_at_its_highest_weight(
+            first in languages(),
+            second in languages(),
+            language in proptest::sample::select(&["de", "De-de", "en", "*", "=de", "de, en"]),
+        ) {
+            let names = [ACCEPT_LANGUAGE];
+            let selection = Selection::of_exchange(&names, &list(&first), &fields("content-language", &[language]));
+            let plain = Selection::of(&names, &list(&first));
+            prop_assert!(selection.matches(&list(&first)));
+            prop_assert!(Selection::candidates(&names, &list(&first)).contains(&selection));
+            // What a later request finds in Redis is what it finds in memory.
+            let is_candidate = Selection::candidates(&names, &list(&second)).contains(&selection);
+            prop_assert_eq!(selection.matches(&list(&second)), is_candidate);
+            if selection != plain {
+                for members in [&first, &second].into_iter().filter(|members| selection.matches(&list(members))) {
+                    let highest = members.iter().map(|(_, tenths)| *tenths).max().unwrap_or_default();
+                    let of_language = members.iter().filter(|(name, _)| name.eq_ignore_ascii_case(language));
+                    let weights: Vec<u32> = of_language.map(|(_, tenths)| *tenths).collect();
+                    prop_assert!(!weights.is_empty() && highest > 0);
+                    prop_assert!(weights.iter().all(|tenths| *tenths == highest));
+                }
+            }
+        }
+
         #[test]
         fn a_request_matches_iff_the_normalised_values_are_equal(stored in lines(), new in lines()) {
             let request = |lines: &[String]| fields("foo", &lines.iter().map(String::as_str).collect::<Vec<_>>());

@@ -14,28 +14,31 @@ pub(super) enum Order {
 
 /// A member, as it was written.
 #[derive(Clone, Copy, Default)]
-struct Member<'a> {
+pub(super) struct Member<'a> {
     /// The whole member where it is malformed.
-    name: &'a [u8],
+    pub(super) name: &'a [u8],
     /// In thousandths; `None` where the member is malformed.
-    weight: Option<u16>,
+    pub(super) weight: Option<u16>,
     rank: usize,
+}
+
+/// The members of a list, in the order in which they were written. No quoted strings are in these lists, so each comma separates.
+pub(super) fn members<'a>(order: Order, lines: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = Member<'a>> {
+    let texts = lines.flat_map(|line| line.split(|octet| *octet == b',')).map(<[u8]>::trim_ascii);
+    texts.filter(|text| !text.is_empty()).map(move |text| Member::parse(order, text))
 }
 
 /// Gives the octets of the normalised list to `take`, until that returns `false`; then returns `false` too.
 ///
 /// Normalised are: the members' order, each once; case; whitespace; the weights' digits, of which 1 is left out; and the two
-/// other names of codings (§8.4.1). A malformed member is only put into lower case and its place. No quoted strings are in
-/// these lists, so each comma separates.
+/// other names of codings (§8.4.1). A malformed member is only put into lower case and its place.
 ///
 /// A list of up to [`INLINE`] members costs no allocation: this is done at each hit by a request whose list is not normalised.
 pub(super) fn normalise<'a>(order: Order, lines: impl Iterator<Item = &'a [u8]>, take: &mut impl FnMut(u8) -> bool) -> bool {
     let mut inline = [Member::default(); INLINE];
     let mut spilled = Vec::new();
     let mut count = 0;
-    let texts = lines.flat_map(|line| line.split(|octet| *octet == b',')).map(<[u8]>::trim_ascii);
-    for text in texts.filter(|text| !text.is_empty()) {
-        let member = Member::parse(order, text);
+    for member in members(order, lines) {
         match inline.get_mut(count) {
             Some(place) => *place = member,
             None => spilled.push(member),

@@ -334,6 +334,7 @@ const CHECKED_FROM: usize = 12;
 mod tests {
     use super::super::tests::response;
     use super::*;
+    use http::header::{ACCEPT_LANGUAGE, CONTENT_LANGUAGE};
     use proptest::prelude::*;
 
     fn sample() -> StoredResponse {
@@ -358,6 +359,17 @@ mod tests {
         let (value, generations) = encoded();
         let StoredResponse { key, head, body, tags, .. } = sample();
         assert_eq!(decode(value.into()).unwrap(), Record::Response(Box::new(Recorded { key, head, body, tags, generations })));
+    }
+
+    #[test]
+    fn a_chosen_language_survives_too() {
+        let request: HeaderMap = [(ACCEPT_LANGUAGE, "en, de".parse().unwrap())].into_iter().collect();
+        let german: HeaderMap = [(CONTENT_LANGUAGE, "de".parse().unwrap())].into_iter().collect();
+        let mut sample = sample();
+        sample.head.selection = Selection::of_exchange(&[ACCEPT_LANGUAGE], &request, &german);
+        let Ok(Record::Response(recorded)) = decode(encode(&sample, &[]).into()) else { panic!("it is a response") };
+        assert_eq!(recorded.head.selection, sample.head.selection);
+        assert_eq!(sample.key.variant(&recorded.head.selection), sample.key.variant(&sample.head.selection));
     }
 
     #[test]

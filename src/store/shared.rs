@@ -11,6 +11,7 @@ use crate::rules::{CacheKey, Scopes};
 use crate::semantics::vary::Selection;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
+use std::cmp::Reverse;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -221,9 +222,11 @@ impl Store {
         let redis = reading.redis;
         let known = self.varies(key);
         let mut names = vec![redis.names().response(key, None)];
-        if let Some(known) = &known {
-            names.push(redis.names().response(key, Some(&Selection::of(known, request))));
-        }
+        let variants = |varies: &[HeaderName]| {
+            let candidates = Selection::candidates(varies, request);
+            candidates.iter().map(|selection| redis.names().response(key, Some(selection))).collect::<Vec<_>>()
+        };
+        names.extend(known.iter().flat_map(|known| variants(known)));
         let tagged = self.tagged.get(&key.hash());
         let scope_names = scopes.names.iter().chain(tagged.iter().flat_map(|tagged| tagged.iter()));
         let mut cells: Vec<Arc<Cell>> = scope_names.map(|name| self.generations.cell(*name)).collect();
@@ -242,23 +245,27 @@ impl Store {
             Some(Record::Response(recorded)) => return self.judge(reading, *recorded, scopes, deadline).await,
             Some(Record::Varies { names, .. }) => names,
         };
-        let second = match known.is_some_and(|known| *known == *varies) {
-            true => values.next().flatten(),
+        let values = match known.is_some_and(|known| *known == *varies) {
+            true => values.collect(),
             false => {
                 self.varies.insert(key.hash(), varies.clone().into());
-                let name = redis.names().response(key, Some(&Selection::of(&varies, request)));
-                self.ask(reading, &[name], Vec::new(), deadline).await?.pop().flatten()
+                self.ask(reading, &variants(&varies), Vec::new(), deadline).await?
             }
         };
-        match second.and_then(|value| self.decode(key, value)) {
-            Some(Record::Response(recorded)) if recorded.head.selection.matches(request) => {
-                match self.judge(reading, *recorded, scopes, deadline).await? {
-                    Read::Nothing => Ok(Read::OtherVariant),
-                    read => Ok(read),
-                }
+        let matching = values.into_iter().flatten().filter_map(|value| match self.decode(key, value) {
+            Some(Record::Response(recorded)) if recorded.head.selection.matches(request) => Some(*recorded),
+            _ => None,
+        });
+        let mut matching: Vec<Recorded> = matching.collect();
+        // §4.1: the most recent of them. One that ended long ago, and is kept to be validated, must not stand before it.
+        matching.sort_by_key(|recorded| Reverse(recorded.head.times.received));
+        for recorded in matching {
+            match self.judge(reading, recorded, scopes, deadline).await? {
+                Read::Nothing => {}
+                read => return Ok(read),
             }
-            _ => Ok(Read::OtherVariant),
         }
+        Ok(Read::OtherVariant)
     }
 
     /// Judges by its generations whether a response that was read may be used.

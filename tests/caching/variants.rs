@@ -1,6 +1,6 @@
 //! `Vary`: several responses under one key.
 
-use crate::world::{Ask, Reply, World};
+use crate::world::{Ask, RedisServer, Reply, World};
 
 fn in_language(world: &World, language: &str) -> Ask {
     world.get("/a").with("accept-language", language)
@@ -19,6 +19,28 @@ async fn variants_lie_side_by_side() {
     }
     world.get("/a").await.forwarded("vary-miss");
     assert_eq!(world.origin.count("/a"), 4);
+}
+
+#[tokio::test]
+async fn a_response_in_a_language_answers_whoever_wants_that_one_most() {
+    let redis = RedisServer::start().await;
+    let on_redis_alone = World::with_redis(&redis, |config| config.store.memory.bytes_max = 0).await;
+    for (world, tier) in [(World::start().await, "memory"), (on_redis_alone, "redis")] {
+        let in_language = |list: &str| in_language(&world, list).with("host", "h");
+        world.origin.has("/a", Reply::new("hallo").with("vary", "accept-language").with("content-language", "de"));
+        in_language("en, de").await.is("hallo").forwarded("uri-miss").says("stored");
+        if tier == "redis" {
+            redis.keys_become(2).await;
+        }
+        for list in ["en, de", "fr;q=0.5, de;q=1.0", "de", "DE, *", "de;q=0.1"] {
+            in_language(list).await.is("hallo").hit(tier).has("content-language", "de");
+        }
+        assert_eq!(world.origin.count("/a"), 1);
+        world.get("/a").with("host", "h").await.forwarded("vary-miss");
+        for list in ["en, de;q=0.9", "de-DE, de;q=0.9", "*", "fr, de;q=0"] {
+            in_language(list).await.forwarded("vary-miss");
+        }
+    }
 }
 
 #[tokio::test]

@@ -61,6 +61,49 @@ async fn variants_lie_side_by_side_in_redis() {
 }
 
 #[tokio::test]
+async fn a_response_in_a_language_is_found_by_replicas_that_know_nothing_of_it() {
+    let redis = RedisServer::start().await;
+    let first = World::with_redis(&redis, |_| {}).await;
+    let second = first.neighbour(&redis).await;
+    let ask = |world: &World, list: &str| world.get("/a").with("host", "h").with("accept-language", list);
+    first.origin.has("/a", Reply::new("hallo").with("vary", "accept-language").with("content-language", "de"));
+    ask(&first, "en, de").await.is("hallo").says("stored");
+    redis.keys_become(2).await;
+    ask(&second, "fr;q=0.5, de").await.is("hallo").hit("redis");
+    ask(&second, "de, it").await.is("hallo").hit("memory");
+    ask(&second, "en, de;q=0.9").await.forwarded("vary-miss");
+}
+
+#[tokio::test]
+async fn of_the_variants_that_a_request_selects_the_most_recent_is_used() {
+    // RFC 9111 §4.1
+    let redis = RedisServer::start().await;
+    let world = World::with_redis(&redis, |config| {
+        config.store.memory.bytes_max = 0;
+        config.store.keep_stale = secs(600);
+    })
+    .await;
+    let ask = |list: &str| world.get("/a").with("host", "h").with("accept-language", list);
+    let reply =
+        |body: &'static str, etag: &str| Reply::new(body).with("vary", "accept-language").with("etag", etag).cache("max-age=5");
+    // One by its list, then one for each of the two languages: all lie in Redis.
+    world.origin.reply("/a", reply("old", "\"1\""));
+    ask("de, en").await.is("old").says("stored");
+    redis.keys_become(2).await;
+    for (body, language, etag, keys) in [("hallo", "de", "\"2\"", 3), ("hello", "en", "\"3\"", 4)] {
+        world.clock.advance(secs(10));
+        world.origin.reply("/a", reply(body, etag).with("content-language", language));
+        ask("de, en").await.is(body).forwarded("stale").says("stored");
+        redis.keys_become(keys).await;
+        ask("de, en").await.is(body).hit("redis");
+    }
+    // Whoever wants the one that is stale gets that one confirmed or replaced, and then both are of use.
+    world.origin.reply("/a", reply("hallo again", "\"4\"").with("content-language", "de"));
+    ask("de").await.is("hallo again").forwarded("stale");
+    ask("en").await.is("hello").hit("redis");
+}
+
+#[tokio::test]
 async fn what_another_replica_has_fetched_anew_is_found_when_memory_is_stale() {
     let redis = RedisServer::start().await;
     let first = World::with_redis(&redis, |_| {}).await;
