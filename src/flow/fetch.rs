@@ -167,7 +167,7 @@ impl Proxy {
     /// Answers with what another request's fetch came to, if that may answer this one.
     fn follow(&self, arrival: &Arrival, errand: &Errand<'_>, landing: Landing, why: Forward) -> Followed {
         let now = self.clock.now();
-        let fields = &arrival.parts.headers;
+        let (method, fields) = (&arrival.parts.method, &arrival.parts.headers);
         let outcome = Outcome::forwarded(Ending::Collapsed, why, "");
         let may_reuse = |head: &StoredHead| plan::reuse(head, errand.asked, now).is_ok();
         let (response, outcome) = match landing {
@@ -175,24 +175,23 @@ impl Proxy {
             // The fetch may have landed long ago, and its body be under way still.
             Landing::Stored(stored) if !may_reuse(&stored.head) => return Followed::Unshared,
             Landing::Streaming(head, _) if !may_reuse(&head) => return Followed::Unshared,
-            Landing::Failed(error) => match self.stand_in(arrival, errand, Trouble::Unreachable, why) {
+            Landing::Failed(error) => match self.stand_in(method, fields, errand, Trouble::Unreachable, why) {
                 Some(answered) => answered,
                 None => failed(&error, why),
             },
-            Landing::Erred => match self.stand_in(arrival, errand, Trouble::Error, why) {
+            Landing::Erred => match self.stand_in(method, fields, errand, Trouble::Error, why) {
                 Some(answered) => answered,
                 None => return Followed::Unshared,
             },
             Landing::Stored(stored) if stored.head.selection.matches(fields) => {
-                let response = respond::from_store(&arrival.parts.method, fields, &stored, now);
+                let response = respond::from_store(method, fields, &stored, now);
                 (response, outcome.collapsed(stored.head.ttl(now)))
             }
             Landing::Streaming(head, spool) if head.selection.matches(fields) => match spool.reader() {
                 None => return Followed::Unshared,
-                Some(reader) => (
-                    respond::from_fetch(&arrival.parts.method, fields, &head, None, Some(now), reader),
-                    outcome.collapsed(head.ttl(now)),
-                ),
+                Some(reader) => {
+                    (respond::from_fetch(method, fields, &head, None, Some(now), reader), outcome.collapsed(head.ttl(now)))
+                }
             },
             Landing::Stored(_) | Landing::Streaming(..) => return Followed::OtherVariant,
         };
@@ -200,9 +199,10 @@ impl Proxy {
     }
 
     /// Answers with what is stored, because the origin gives no answer that is any use; `None` if that may not be.
-    fn stand_in(
+    pub(super) fn stand_in(
         &self,
-        arrival: &Arrival,
+        method: &Method,
+        fields: &HeaderMap,
         errand: &Errand<'_>,
         trouble: Trouble,
         why: Forward,
@@ -212,7 +212,7 @@ impl Proxy {
             plan::may_stand_in(&stored.head, errand.asked, trouble, now) && self.store.is_unbroken(&stored.held)
         };
         let stored = errand.stored.as_ref().filter(usable)?;
-        let response = respond::from_store(&arrival.parts.method, &arrival.parts.headers, stored, now);
+        let response = respond::from_store(method, fields, stored, now);
         let detail = match trouble {
             Trouble::Unreachable => "stale-origin-unreachable",
             Trouble::Error => "stale-if-error",
@@ -271,9 +271,9 @@ impl Proxy {
                 (response, Outcome::forwarded(Ending::Miss, why, not_stored.as_str()))
             }
             Ok(Answer::Failed(error)) => {
-                self.stand_in(arrival, errand, Trouble::Unreachable, why).unwrap_or_else(|| failed(&error, why))
+                self.stand_in(method, fields, errand, Trouble::Unreachable, why).unwrap_or_else(|| failed(&error, why))
             }
-            Ok(Answer::Erred(response, not_stored)) => match self.stand_in(arrival, errand, Trouble::Error, why) {
+            Ok(Answer::Erred(response, not_stored)) => match self.stand_in(method, fields, errand, Trouble::Error, why) {
                 Some((stale, outcome)) => (stale, outcome.with_forward_status(response.status())),
                 None => (response.map(Body::relay), Outcome::forwarded(Ending::Miss, why, not_stored.as_str())),
             },

@@ -4,16 +4,18 @@ use super::arrival::Arrival;
 use super::body::Body;
 use super::fetch::Errand;
 use super::outcome::Outcome;
+use super::plan::Trouble;
 use super::settle::{self, Asked, Got};
 use super::{Proxy, plan};
 use crate::semantics::{Forward, Times, conditional};
 use crate::store::StoredResponse;
 use http::uri::PathAndQuery;
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use std::sync::Arc;
 
 impl Proxy {
-    /// Relays a `HEAD`. A stored response that its answer describes is as fresh as that; one that it contradicts is invalid.
+    /// Relays a `HEAD`. A stored response that its answer describes is as fresh as that; one that it contradicts is invalid; and one that
+    /// may stand in for a failure does.
     pub(super) async fn ask_head(
         self: &Arc<Proxy>,
         arrival: Arrival,
@@ -25,6 +27,21 @@ impl Proxy {
         let own_target = arrival.parts.uri.path_and_query().cloned();
         let requested = self.clock.now();
         let (response, outcome) = self.pass(arrival, why, plan::HEAD).await;
+        let trouble = match outcome.is_error() {
+            true => Some(Trouble::Unreachable),
+            false => plan::is_failure(response.status()).then_some(Trouble::Error),
+        };
+        match trouble {
+            Some(trouble) => self.collapser.note_failed(&errand.admitted.key, trouble),
+            None => self.collapser.note_answered(&errand.admitted.key),
+        }
+        let stand_in = |trouble| self.stand_in(&Method::HEAD, &asked.fields, &errand, trouble, why);
+        if let Some((stale, outcome)) = trouble.and_then(stand_in) {
+            return match trouble {
+                Some(Trouble::Error) => (stale, outcome.with_forward_status(response.status())),
+                _ => (stale, outcome),
+            };
+        }
         if response.status() != StatusCode::OK || stored.head.status != StatusCode::OK {
             return (response, outcome);
         }

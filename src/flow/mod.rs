@@ -238,7 +238,7 @@ impl Proxy {
             Plan::Complete(stored) => self.fetch(&arrival, errand(Some(stored)), Forward::Partial, now).await,
             Plan::Fetch(why) => self.fetch(&arrival, errand(None), why, now).await,
             Plan::FetchPart(why) => self.fetch(&arrival, Errand { wants_part: true, ..errand(None) }, why, now).await,
-            Plan::Head(stored, why) => self.ask_head(arrival, errand(None), &stored, why).await,
+            Plan::Head(stored, why) => self.ask_head(arrival, errand(Some(stored.clone())), &stored, why).await,
             Plan::Pass(why, detail) => self.pass(arrival, why, detail).await,
             Plan::Refuse => respond::only_if_cached(),
         };

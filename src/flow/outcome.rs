@@ -71,6 +71,11 @@ impl Outcome {
         Outcome { ttl: Some(ttl), ..Outcome::new(Ending::Stale, Some(why), detail) }
     }
 
+    /// Whether we answered ourselves, because the origin did not.
+    pub(super) fn is_error(&self) -> bool {
+        self.ending == Ending::Error
+    }
+
     /// Shows the key.
     pub(super) fn with_key(self, key: String) -> Outcome {
         Outcome { key: Some(key), ..self }
