@@ -6,7 +6,7 @@
 //! | `raw` | an origin and a client of octets, for what no library would send |
 //! | `client` | requests, and what is to be seen in their responses |
 //! | `redis` | a `redis-server` of the test's own, which it can stop, kill and start again |
-//! | `relay` | a network between the sidecar and Redis that can be broken |
+//! | `relay` | a network before Redis or the origin that can be broken |
 //! | `tls` | certificates |
 //!
 //! Whatever is started ends with the value that started it.

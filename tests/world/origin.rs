@@ -1,6 +1,6 @@
 //! An origin that answers as the test says, when the test says.
 
-use super::soon;
+use super::{Relay, soon};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
@@ -124,6 +124,14 @@ impl Origin {
             }
         });
         Origin { address, script, _listening: Some(Arc::new(Listening(listening.abort_handle()))) }
+    }
+
+    /// The same origin, reached through a relay.
+    pub async fn through_relay(&self) -> (Origin, Relay) {
+        let Address::Http(authority) = &self.address else { panic!("the origin is on a socket of its own kind") };
+        let relay = Relay::to(authority.as_str().parse().unwrap()).await;
+        let address = Address::Http(relay.address.to_string().parse().unwrap());
+        (Origin { address, ..self.clone() }, relay)
     }
 
     /// An address at which somebody else answers, or nobody.

@@ -1,5 +1,6 @@
-//! A network between the sidecar and Redis that can be broken.
+//! A network between the sidecar and Redis, or between the sidecar and its origin, that can be broken.
 
+use super::eventually;
 use std::net::SocketAddr;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -47,6 +48,13 @@ impl Relay {
 
     pub fn enter(&self, phase: Phase) {
         self.phase.send_replace(phase);
+    }
+
+    /// Ends all connections, and has nobody listen any more: new ones are refused.
+    pub async fn leave(&self) {
+        self.enter(Phase::Refuse);
+        self.listening.abort();
+        eventually("connections are refused", async || TcpStream::connect(self.address).await.is_err()).await;
     }
 }
 
