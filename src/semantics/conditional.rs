@@ -23,7 +23,7 @@ pub fn is_conditional(request: &HeaderMap) -> bool {
 /// Without `Last-Modified`, `Date` could stand for it; but a response that is newer than the client's copy isn't known to be
 /// the same, so the client gets it.
 pub fn is_not_modified(request: &HeaderMap, status: StatusCode, stored: &HeaderMap) -> bool {
-    if status != StatusCode::OK {
+    if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
         return false;
     }
     if request.contains_key(IF_NONE_MATCH) {
@@ -256,11 +256,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_stored_200_is_answered_with_304() {
+    fn only_a_stored_200_or_a_part_of_one_is_answered_with_304() {
         // RFC 9110 §13.2.1: preconditions count only where the answer would be a 2xx.
-        for status in [203, 204, 301, 404, 500] {
+        for (status, expected) in [(200, true), (206, true), (203, false), (204, false), (301, false), (404, false), (500, false)]
+        {
             let request = fields(&[("if-none-match", "*")]);
-            assert!(!is_not_modified(&request, status.try_into().unwrap(), &fields(&[("etag", "\"a\"")])));
+            let is = is_not_modified(&request, status.try_into().unwrap(), &fields(&[("etag", "\"a\"")]));
+            assert_eq!(is, expected, "{status}");
         }
     }
 
