@@ -74,6 +74,10 @@ async fn a_refresh_that_fails_leaves_the_stale_response_and_is_tried_again() {
         tier.get("/a").await.is("one").hit(tier.name);
         tier.origin.arrived("/a", 2).await;
         tier.has_fetched().await;
+        // It is left alone for a moment.
+        tier.get("/a").await.is("one").hit(tier.name);
+        assert_eq!(tier.origin.count("/a"), 2);
+        tier.clock.advance(secs(1));
         tier.get("/a").await.is("one").hit(tier.name);
         tier.keeps("/a", "two").await;
         assert_eq!(tier.origin.count("/a"), 3);

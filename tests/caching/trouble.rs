@@ -137,15 +137,23 @@ async fn after_a_failure_nobody_waits_and_the_origin_is_asked_in_the_background_
         tier.get("/a").await.is("one").says("detail=stale-if-error");
         let gate = Gate::closed();
         tier.origin.reply("/a", Reply::new("broken").status(500).behind(&gate));
-        for _ in 0..5 {
-            tier.get("/a").await.is("one").hit(tier.name).says("ttl=-1");
-            tier.ask("HEAD", "/a").await.status(200).is("").has("content-length", "3").hit(tier.name).says("ttl=-1");
+        for ttl in ["ttl=-1", "ttl=-2"] {
+            for _ in 0..5 {
+                tier.get("/a").await.is("one").hit(tier.name).says(ttl);
+                tier.ask("HEAD", "/a").await.status(200).is("").has("content-length", "3").hit(tier.name).says(ttl);
+            }
+            // An origin that has just failed is left alone for a second.
+            if ttl == "ttl=-1" {
+                assert_eq!(tier.origin.count("/a"), 2);
+                tier.clock.advance(secs(1));
+            }
         }
         tier.origin.arrived("/a", 3).await;
         gate.open();
         tier.has_fetched().await;
         assert_eq!(tier.origin.count("/a"), 3);
         tier.origin.reply("/a", Reply::new("two").cache(IF_ERROR));
+        tier.clock.advance(secs(1));
         tier.get("/a").await.is("one").hit(tier.name);
         tier.origin.arrived("/a", 4).await;
         tier.keeps("/a", "two").await;
@@ -245,7 +253,8 @@ async fn an_origin_that_closes_before_it_answers_is_stood_in_for_and_its_return_
         tier.has_fetched().await;
         tier.network.enter(Phase::Relay);
         tier.origin.reply("/a", Reply::new("two").cache("max-age=10"));
-        tier.get("/a").await.is("one").hit(tier.name).says("ttl=-1");
+        tier.clock.advance(secs(1));
+        tier.get("/a").await.is("one").hit(tier.name).says("ttl=-2");
         tier.keeps("/a", "two").await;
     }
 }
