@@ -23,6 +23,17 @@ pub(super) enum To {
     Complete,
 }
 
+impl To {
+    /// What it is asked for where this is stored.
+    pub(super) fn for_stored(stored: Option<&StoredResponse>) -> To {
+        match stored {
+            Some(stored) if stored.head.part.is_some() => To::Complete,
+            Some(stored) if stored.head.has_validator() => To::Confirm,
+            _ => To::Fetch,
+        }
+    }
+}
+
 /// What the origin said, and to what.
 pub(super) struct Said {
     pub(super) sent: Result<Response<ResponseBody>, OriginError>,
@@ -34,15 +45,11 @@ impl Proxy {
     /// Sends the request. Where the origin's answer is about something else than what is stored, it is asked for the whole.
     pub(super) async fn ask(&self, request: Request<RequestBody>, stored: Option<&Arc<StoredResponse>>) -> Said {
         let mut requested = self.clock.now();
-        let to = match stored {
-            Some(stored) if stored.head.part.is_some() => To::Complete,
-            Some(stored) if stored.head.has_validator() => To::Confirm,
-            _ => To::Fetch,
-        };
+        let to = To::for_stored(stored.map(Arc::as_ref));
         let unconditional = (to != To::Fetch).then(|| without_conditions(&request));
         let mut sent = self.origin.send(request).await;
         if let (Ok(response), Some(stored), Some(unconditional)) = (&sent, stored, unconditional)
-            && !is_about(response, to, stored)
+            && !is_about(response.status(), response.headers(), to, stored)
         {
             requested = self.clock.now();
             // Given up first: its place among the requests under way may be the one that is needed.
@@ -55,9 +62,9 @@ impl Proxy {
 }
 
 /// Whether an answer that leans on what is stored is about that, and fits to it.
-fn is_about(response: &Response<ResponseBody>, to: To, stored: &StoredResponse) -> bool {
-    let (new, old) = (response.headers(), &stored.head.fields);
-    match (response.status(), to) {
+pub(super) fn is_about(status: StatusCode, new: &HeaderMap, to: To, stored: &StoredResponse) -> bool {
+    let old = &stored.head.fields;
+    match (status, to) {
         (StatusCode::NOT_MODIFIED, To::Confirm) => conditional::selects(new, old),
         (StatusCode::NOT_MODIFIED, _) => false,
         (StatusCode::PARTIAL_CONTENT, To::Complete) => {

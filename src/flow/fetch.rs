@@ -5,11 +5,12 @@
 use super::arrival::{Arrival, ArrivedBody};
 use super::body::Body;
 use super::collapse::{FlightKey, Following, Joined, Landed, Landing, Lease};
-use super::fill::{Answer, Fetch};
+use super::fill::Fetch;
 use super::interim::Interim;
 use super::outcome::Outcome;
 use super::plan::{self, Plan, Trouble};
 use super::settle::Asked;
+use super::underway::Answer;
 use super::{Proxy, outgoing, respond};
 use crate::origin::{OriginError, RequestBody};
 use crate::rules::{Admission, Admitted, CacheKey, Route};
@@ -331,7 +332,7 @@ enum Followed {
 }
 
 /// The request that fills the cache: shows the origin nothing that could change the response and is not in the key.
-fn request_to_fill(
+pub(super) fn request_to_fill(
     arrival: &Arrival,
     admitted: &Admitted<'_>,
     stored: Option<&StoredResponse>,

@@ -9,6 +9,8 @@
 //! | `fetch` | ask the origin for something that may be stored, once for all who want it |
 //! | `fill` | the fetch itself, a task of its own |
 //! | `ask` | what the origin is asked about what is stored |
+//! | `underway` | a fetch under way, and how it ends for all who wait |
+//! | `replicas` | one fetch for all replicas |
 //! | `collapse`, `spool` | who leads and who follows; the body that they share |
 //! | `settle` | what may we keep of what we got? |
 //! | `head` | what a response to HEAD says about what is stored |
@@ -36,11 +38,13 @@ mod outgoing;
 mod pass;
 mod plan;
 mod post;
+mod replicas;
 mod respond;
 mod settle;
 mod spool;
 mod stall;
 mod tunnel;
+mod underway;
 
 pub use arrival::Client;
 pub use body::{Body, ClientBodyError};
