@@ -45,6 +45,8 @@ pub use jobs::Job;
 pub use lease::{Competed, ReplicaLease, Waited};
 pub use options::{MemoryOptions, Options, RedisOptions, WhenDown};
 pub use purge::Reach;
+#[doc(hidden)]
+pub use record::reencode;
 pub use replicas::{Answers, Question};
 pub use response::StoredResponse;
 pub use shared::Budget;

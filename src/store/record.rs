@@ -21,6 +21,7 @@
 //! length that the value's own octets don't cover, and the caller compares the key.
 
 use super::generations::Generation;
+use super::held::Held;
 use super::response::StoredResponse;
 use crate::rules::{CacheKey, ScopeName};
 use crate::semantics::freshness::{Lifetime, Source};
@@ -132,6 +133,21 @@ pub(super) fn decode(value: Bytes) -> Result<Record, RecordError> {
         }
         KIND_RESPONSE => Ok(Record::Response(Box::new(decode_response(key, input)?))),
         _ => Err(RecordError::Malformed),
+    }
+}
+
+/// Decodes what stands behind the checksum of a value of this kind and, if that is a response, encodes it again. This is what the fuzz
+/// target sees of the format.
+#[doc(hidden)]
+pub fn reencode(kind: u8, octets: &[u8]) -> Option<Vec<u8>> {
+    let mut value = Writer::new(kind, octets.len());
+    value.0.extend_from_slice(octets);
+    match decode(value.finish().into()).ok()? {
+        Record::Response(recorded) => {
+            let Recorded { key, head, body, tags, generations } = *recorded;
+            Some(encode(&StoredResponse { key, head, body, tags, held: Held::broken() }, &generations))
+        }
+        Record::Varies { key, names } => Some(encode_varies(&key, &names)),
     }
 }
 
