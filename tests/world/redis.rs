@@ -1,6 +1,6 @@
 //! A `redis-server` of the test's own.
 
-use super::{PATIENCE, eventually, free_port};
+use super::{eventually, free_port, millis, soon};
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Cmd, FromRedisValue, RedisResult};
 use std::net::SocketAddr;
@@ -19,17 +19,19 @@ pub struct RedisServer {
 impl RedisServer {
     /// Starts one on a free port and waits until it answers.
     pub async fn start() -> RedisServer {
-        let server = RedisServer::absent();
-        server.restart().await;
-        server
+        RedisServer::start_with([]).await
     }
 
     /// Starts one with further arguments.
     pub async fn start_with(arguments: impl IntoIterator<Item = String>) -> RedisServer {
-        let mut server = RedisServer::absent();
-        server.arguments.extend(arguments);
-        server.restart().await;
-        server
+        let arguments: Vec<String> = arguments.into_iter().collect();
+        loop {
+            let mut server = RedisServer::absent();
+            server.arguments = arguments.clone();
+            if server.try_start().await {
+                return server;
+            }
+        }
     }
 
     /// A port and nothing on it.
@@ -40,6 +42,11 @@ impl RedisServer {
 
     /// Starts it, again and empty, on the same port.
     pub async fn restart(&self) {
+        eventually("redis-server has its port again", async || self.try_start().await).await;
+    }
+
+    /// Starts it and waits until it answers. `false` says that somebody else has taken the port, which was free a moment ago.
+    async fn try_start(&self) -> bool {
         self.kill();
         let process = Command::new("redis-server")
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
@@ -49,8 +56,18 @@ impl RedisServer {
             .stderr(Stdio::null())
             .spawn()
             .expect("redis-server is installed");
+        // Another test's server may be the one that answers.
+        let itself = format!("process_id:{}\r\n", process.id());
         *self.process.lock().unwrap() = Some(process);
-        eventually("redis-server answers", async || self.try_command::<String>(&::redis::cmd("PING")).await.is_ok()).await;
+        let (mut answers, mut has_ended) = (false, false);
+        eventually("redis-server answers", async || {
+            has_ended = self.process.lock().unwrap().as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(Some(_))));
+            let info = tokio::time::timeout(millis(500), self.ask::<String>(&::redis::cmd("INFO"))).await;
+            answers = info.is_ok_and(|info| info.is_ok_and(|info| info.contains(&itself)));
+            answers || has_ended
+        })
+        .await;
+        answers
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -96,15 +113,12 @@ impl RedisServer {
     }
 
     pub async fn command<T: FromRedisValue>(&self, command: &Cmd) -> T {
-        self.try_command(command).await.expect("Redis obeys")
+        soon("an answer of Redis", self.ask(command)).await.expect("Redis obeys")
     }
 
-    async fn try_command<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        let asking = async {
-            let mut connection = ::redis::Client::open(self.url())?.get_multiplexed_async_connection().await?;
-            command.query_async(&mut connection).await
-        };
-        tokio::time::timeout(PATIENCE, asking).await.expect("Redis answers the test")
+    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        let mut connection = ::redis::Client::open(self.url())?.get_multiplexed_async_connection().await?;
+        command.query_async(&mut connection).await
     }
 
     /// The names of all keys.
