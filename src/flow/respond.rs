@@ -11,7 +11,7 @@ use crate::semantics::{Forward, StoredHead, age, conditional};
 use crate::stats::Ending;
 use crate::store::{StoredResponse, Tier};
 use bytes::Bytes;
-use http::header::{AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE, RETRY_AFTER, VIA};
+use http::header::{AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, RANGE, RETRY_AFTER, VIA};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use std::ops::Range;
 use std::time::SystemTime;
@@ -122,7 +122,11 @@ pub(super) fn from_fetch(
         }
         _ => Requested::Whole,
     };
-    let fields = as_they_came.unwrap_or_else(|| head.fields.clone());
+    let mut fields = as_they_came.unwrap_or_else(|| head.fields.clone());
+    // RFC 9110 §6.6.1: who takes in a response without a date gives it one; here, the one that others are told.
+    if let (false, Some(date)) = (fields.contains_key(DATE), head.fields.get(DATE)) {
+        fields.insert(DATE, date.clone());
+    }
     let mut response = match requested {
         Requested::Unsatisfiable => return unsatisfied(head, length.unwrap_or_default(), now.unwrap_or(head.times.received)),
         Requested::Parts(parts) if parts.len() == 1 => {
