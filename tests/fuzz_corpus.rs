@@ -7,9 +7,11 @@ mod properties;
 use std::fs;
 use std::path::Path;
 
+type Property = fn(&[u8]);
+
 #[test]
 fn what_the_fuzzer_has_tried_still_holds() {
-    let targets: [(&str, fn(&[u8])); 6] = [
+    let targets: [(&str, Property); 6] = [
         ("cache_control", properties::cache_control),
         ("date", properties::date),
         ("vary", properties::vary),
