@@ -183,11 +183,12 @@ impl Proxy {
         let Some(reader) = spool.reader() else { return };
         let filling = Filling(spool.clone());
         if let Some(lease) = &lease {
-            // What is stale from the start answers the one request that caused it; others have it validated.
-            let is_fresh = head.is_fresh(times.received);
+            // What is stale from the start answers the one request that caused it; others have it validated. So does a part, for which
+            // nobody else asked.
+            let may_share = head.is_fresh(times.received) && head.part.is_none();
             // Known from here on, so that requests for another variant find one another.
             self.store.note_varies(&key, &head.selection);
-            lease.land(if is_fresh { Landing::Streaming(head.clone(), spool.clone()) } else { Landing::Unshared });
+            lease.land(if may_share { Landing::Streaming(head.clone(), spool.clone()) } else { Landing::Unshared });
         }
         let kept = self.store.would_keep(&held, self.clock.now());
         let _ = answer.send(Answer::Stored(head.clone(), reader, parts.headers, kept));

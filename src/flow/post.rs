@@ -10,7 +10,7 @@ use super::fetch::Errand;
 use super::fill::Fetch;
 use super::outcome::Outcome;
 use super::settle::{Asked, Got};
-use crate::rules::{Admission, Admitted, Caching, Content};
+use crate::rules::{Admission, Admitted, Caching, Content, Unkeyed};
 use crate::semantics::storage::NotStored;
 use crate::semantics::{Forward, directives, invalidation};
 use crate::store::Held;
@@ -32,8 +32,11 @@ impl Proxy {
         twin.method = Method::GET;
         Admitted::forget_content(&mut twin.headers);
         match self.rules.admit(&twin, &arrival.forwarding(), Content::None, |_| None) {
-            Admission::Keyed(admitted) if admitted.route.caching == Caching::Standard && !admitted.has_open_credentials() => {
-                Some(admitted)
+            Admission::Keyed(admitted) => {
+                let route = admitted.route;
+                // What the route hides from the origin when the cache is filled, a `POST` shows.
+                let is_like_a_get = route.unkeyed != Unkeyed::Drop && !admitted.has_open_credentials();
+                (route.caching == Caching::Standard && is_like_a_get).then_some(admitted)
             }
             _ => None,
         }

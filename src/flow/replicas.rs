@@ -26,11 +26,13 @@ impl Proxy {
         asked: &Asked,
         scopes: &Scopes,
     ) -> Among {
-        let is_alike = |stored: &StoredResponse| query_rule.is_none_or(|rule| rule.is_said_by(&stored.head.fields));
+        let is_answer = |stored: &StoredResponse| {
+            stored.head.part.is_none() && query_rule.is_none_or(|rule| rule.is_said_by(&stored.head.fields))
+        };
         let find = async || {
             let (now, mut budget) = (self.clock.now(), self.store.budget());
             match self.store.lookup(key, &asked.fields, || scopes, &mut budget, now).await {
-                Lookup::Found(_, stored) if stored.head.is_fresh(now) && is_alike(&stored) => Some(stored),
+                Lookup::Found(_, stored) if stored.head.is_fresh(now) && is_answer(&stored) => Some(stored),
                 _ => None,
             }
         };

@@ -7,6 +7,7 @@ use crate::semantics::no_vary_search::NoVarySearch;
 use crate::semantics::vary::Selection;
 use http::HeaderName;
 use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_128;
 
 impl Store {
     /// The fields by which the responses of a key are known to vary.
@@ -21,16 +22,16 @@ impl Store {
         }
     }
 
-    /// What the responses of a path are known to say about the parts of its queries that make no difference.
+    /// What the responses of a path are known to say, as far as can be told from a hash of it, about the parts of its queries that make no difference.
     pub fn query_rule(&self, path: &str) -> Option<Arc<NoVarySearch>> {
-        self.query_rules.get(path)
+        self.query_rules.get(&xxh3_128(path.as_bytes()))
     }
 
     /// Notes what a response of a path says about its queries.
     pub fn note_query_rule(&self, path: &str, said: Option<NoVarySearch>) {
         match said {
-            Some(said) => self.query_rules.insert(path.to_owned(), Arc::new(said)),
-            None => drop(self.query_rules.remove(path)),
+            Some(said) => self.query_rules.insert(xxh3_128(path.as_bytes()), Arc::new(said)),
+            None => drop(self.query_rules.remove(&xxh3_128(path.as_bytes()))),
         }
     }
 }

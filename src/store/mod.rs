@@ -81,7 +81,7 @@ pub struct Store {
     /// Which scopes a response in Redis lies in beside those that the request tells, so that one round trip reads all generations.
     tagged: Cache<u128, Arc<[ScopeName]>>,
     /// What the latest response of a path said about the parts of its queries that make no difference.
-    query_rules: Cache<String, Arc<NoVarySearch>>,
+    query_rules: Cache<u128, Arc<NoVarySearch>>,
     /// What fetches watch.
     watched: [Arc<Cell>; watch::COUNT],
     /// Keys that another replica fetches.

@@ -41,7 +41,7 @@ impl StoredResponse {
 const FIELD_OVERHEAD: usize = 112;
 
 /// The cost of an entry beside its fields and body: the cache's slot, two reference counts, the numbers of the head.
-const ENTRY_OVERHEAD: usize = 480;
+const ENTRY_OVERHEAD: usize = 592;
 
 /// Nothing is kept longer than a year (RFC 9111 §1.2.2 lets any larger number mean "long").
 const KEEP_MAX: Duration = Duration::from_secs(365 * 24 * 3600);

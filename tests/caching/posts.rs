@@ -98,6 +98,18 @@ async fn a_purge_while_the_post_is_under_way_keeps_its_response_from_being_store
 }
 
 #[tokio::test]
+async fn where_the_route_hides_fields_from_the_origin_a_post_is_not_stored() {
+    let world = World::with(|config| {
+        standard(config);
+        config.routes[0].unkeyed = Unkeyed::Drop;
+    })
+    .await;
+    world.origin.has("/a", located("posted"));
+    world.ask("POST", "/a").with("x-tenant", "one").body("change").await.is("posted").does_not_say("stored");
+    assert_eq!(world.origin.last("/a").field("x-tenant").as_deref(), Some("one"));
+}
+
+#[tokio::test]
 async fn credentials_and_conditions_keep_a_post_away_from_what_is_stored() {
     let world = World::with(standard).await;
     world.origin.has("/a", located("posted").with("etag", "\"1\""));
