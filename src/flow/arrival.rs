@@ -4,6 +4,7 @@ use super::interim::Interim;
 use super::{Options, outgoing};
 use crate::origin::{OriginError, RequestBody};
 use crate::rules::{Content, Forwarding, KeyedRequest};
+use crate::semantics::fields::{self, Kind};
 use crate::store::StoredResponse;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, COOKIE, HOST, HeaderName, TE, UPGRADE};
@@ -139,14 +140,17 @@ impl Arrival {
 
     /// A request of our own: the one that a stored response was the answer to, as far as the key and the selecting fields tell.
     pub(super) fn again(stored: &StoredResponse) -> Option<Arrival> {
-        let KeyedRequest { scheme, forwarded_host, mut fields, target } = stored.key.request()?;
+        let KeyedRequest { scheme, forwarded_host, fields: mut known, target } = stored.key.request()?;
         for (name, value) in stored.head.selection.fields() {
-            if let Some(value) = value {
-                fields.insert(name, HeaderValue::from_bytes(value).ok()?);
+            match value {
+                // Of a credential, a hash is all there is.
+                Some(_) if fields::kind(name) == Kind::Credential => return None,
+                Some(value) => drop(known.insert(name, HeaderValue::from_bytes(value).ok()?)),
+                None => {}
             }
         }
         let (mut parts, ()) = Request::builder().uri(target).body(()).ok()?.into_parts();
-        parts.headers = fields;
+        parts.headers = known;
         Some(Arrival {
             parts,
             body: ArrivedBody::None,
