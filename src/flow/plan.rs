@@ -198,6 +198,8 @@ pub(super) fn reuse(head: &StoredHead, asked: &RequestDirectives, now: SystemTim
     let staleness = head.staleness(now);
     match asked.max_stale {
         Some(limit) if head.terms.may_be_stale && limit.is_none_or(|limit| staleness <= limit) => Ok(Use::StaleAsAsked),
+        // §5.2.1.2: who says how stale a response may be wants none that is staler.
+        Some(_) => Err(Forward::Stale),
         // §5.2.1.1: who limits the age, and says nothing of stale ones, wants none.
         None if asked.max_age.is_some() => Err(Forward::Stale),
         _ if staleness < head.terms.while_revalidating => Ok(Use::StaleWhileRevalidating),
@@ -390,6 +392,17 @@ mod tests {
         check((65, "max-age=60, stale-while-revalidate=9"), None, "serve memory and refresh -5");
         check((65, "max-age=60, stale-while-revalidate=9"), just_now, "serve memory");
         check((65, "max-age=60, stale-while-revalidate=9"), before, "serve memory and refresh -5");
+    }
+
+    #[test]
+    fn a_client_that_says_how_stale_a_response_may_be_gets_none_that_is_staler() {
+        let check = |asked: &str, stored: (u64, &'static str), expected: &str| {
+            assert_eq!(planned(Caching::Standard, &[("cache-control", asked)], Some(stored)), expected, "{asked} {stored:?}");
+        };
+        check("max-stale=10", (70, "stale-while-revalidate=60"), "serve memory");
+        check("max-stale=10", (71, "stale-while-revalidate=60"), "validate stale");
+        check("max-stale", (71, "stale-while-revalidate=60"), "serve memory");
+        check("max-age=90, max-stale=10", (71, "stale-while-revalidate=60"), "validate stale");
     }
 
     #[test]
