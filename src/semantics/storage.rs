@@ -213,9 +213,9 @@ const NEVER_STORED: [u16; 3] = [304, 412, 416];
 const RULE_STATUSES: [u16; 3] = [200, 203, 204];
 
 /// Final statuses whose meaning for caches is known here (RFC 9110 §15, RFC 6585, 7725), for `must-understand`.
-const UNDERSTOOD: [u16; 49] = [
-    200, 201, 202, 203, 204, 205, 300, 301, 302, 303, 305, 307, 308, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411,
-    413, 414, 415, 417, 421, 422, 423, 424, 425, 426, 428, 429, 431, 451, 500, 501, 502, 503, 504, 505, 506, 507, 508, 511,
+const UNDERSTOOD: [u16; 50] = [
+    200, 201, 202, 203, 204, 205, 206, 300, 301, 302, 303, 305, 307, 308, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410,
+    411, 413, 414, 415, 417, 421, 422, 423, 424, 425, 426, 428, 429, 431, 451, 500, 501, 502, 503, 504, 505, 506, 507, 508, 511,
 ];
 
 /// Fields beside the hop-by-hop ones that are not stored: cookies; what §3.1 says of the proxy's own; and the announcement
@@ -278,6 +278,9 @@ mod tests {
         check(&STANDARD, 599, &["cache-control: must-understand, no-store, max-age=60"], Err(NotStored::Status));
         check(&STANDARD, 599, &["cache-control: must-understand, max-age=60"], Err(NotStored::Status));
         check(&STANDARD, 200, &["cache-control: must-understand, no-store, private, max-age=60"], Err(NotStored::Private));
+        // Where parts are stored, they are understood.
+        let part = ["cache-control: must-understand, max-age=60", "etag: \"1\"", "content-range: bytes 0-1/9"];
+        check(&Policy { takes_parts: true, ..STANDARD }, 206, &part, Ok((60, Source::MaxAge)));
         check(&RULE, 200, &["cache-control: must-understand, no-store, max-age=60"], Err(NotStored::NoStore));
         check(&RULE, 599, &["cache-control: must-understand, max-age=60"], Err(NotStored::Status));
     }
