@@ -140,8 +140,12 @@ fn settle_again(
     if !fields.contains_key(DATE) {
         fields.insert(DATE, date::format(times.received));
     }
-    let settled =
-        storage::decide(status, &fields, times.received, policy).and_then(|terms| Ok((terms, selection(asked, route, &fields)?)));
+    // §5.2.1.5: of the answer to such a request nothing is stored, so what is stored stays as it is.
+    let settled = match asked.no_store {
+        true => Err(NotStored::RequestNoStore),
+        false => storage::decide(status, &fields, times.received, policy),
+    };
+    let settled = settled.and_then(|terms| Ok((terms, selection(asked, route, &fields)?)));
     match settled {
         Ok((terms, selection)) => {
             storage::strip(&mut fields, policy.targets);
@@ -349,5 +353,20 @@ mod tests {
         assert_eq!(kept, Ok(()));
         assert!(head.is_fresh(later));
         assert_eq!((head.ttl(later), &head.fields["x-old"]), (7, &HeaderValue::from_static("1")));
+    }
+
+    #[test]
+    fn the_confirmation_that_a_request_with_no_store_got_is_not_stored() {
+        let received = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let times = Times { requested: received, received };
+        let lifetime = Lifetime { duration: Duration::from_secs(60), source: Source::MaxAge };
+        let old = fields(&[("etag", "\"1\""), ("cache-control", "max-age=60")]);
+        let stored = StoredHead::new(StatusCode::OK, old, times, Terms::plain(lifetime), Selection::empty());
+        let news = fields(&[("cache-control", "max-age=7"), ("etag", "\"1\"")]);
+        let got = Got { status: StatusCode::NOT_MODIFIED, fields: &news, body_bytes: Some(0), has_certain_end: true, times };
+        let no_store = Asked { no_store: true, ..asked() };
+        let (head, kept) = settle_confirmed(&no_store, &route(), &stored, &got, &Options::default(), 0.0);
+        assert_eq!(kept, Err(NotStored::RequestNoStore));
+        assert_eq!(head.fields["cache-control"], "max-age=7");
     }
 }
