@@ -69,8 +69,7 @@ pub(super) fn is_about(status: StatusCode, new: &HeaderMap, to: To, stored: &Sto
         (StatusCode::NOT_MODIFIED, _) => false,
         (StatusCode::PARTIAL_CONTENT, To::Complete) => {
             let (Some(part), Some(more)) = (stored.head.part, range::content_range(new)) else { return false };
-            let touch = more.first <= part.part().end && part.first <= more.part().end;
-            touch && range::are_of_one_representation(new, old)
+            range::make_a_whole(&part, &more) && range::are_of_one_representation(new, old)
         }
         (StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE, _) => false,
         _ => true,

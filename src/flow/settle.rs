@@ -103,7 +103,7 @@ pub(super) fn settle_confirmed(
     settle_again(asked, route, stored.status, fields, confirmation.times, &policy(asked, route, options, chance))
 }
 
-/// Settles what becomes of a stored part that the origin has sent more of (§3.4), and whether it may be stored on.
+/// Settles what becomes of a stored part that the origin has sent the rest of (§3.4), and whether it may be stored on.
 pub(super) fn settle_joined(
     asked: &Asked,
     route: &Route,
@@ -115,18 +115,9 @@ pub(super) fn settle_joined(
 ) -> (StoredHead, Result<(), NotStored>) {
     let mut fields = conditional::freshen(&stored.fields, &detached(more.fields));
     let octets = joined.part().end - joined.first;
-    let status = match joined.first == 0 && joined.complete == Some(octets) {
-        true => {
-            fields.remove(CONTENT_RANGE);
-            StatusCode::OK
-        }
-        false => {
-            fields.insert(CONTENT_RANGE, joined.value());
-            StatusCode::PARTIAL_CONTENT
-        }
-    };
+    fields.remove(CONTENT_RANGE);
     fields.insert(CONTENT_LENGTH, HeaderValue::from(octets));
-    settle_again(asked, route, status, fields, more.times, &policy(asked, route, options, chance))
+    settle_again(asked, route, StatusCode::OK, fields, more.times, &policy(asked, route, options, chance))
 }
 
 fn settle_again(

@@ -141,6 +141,16 @@ pub fn missing(part: &ContentRange) -> Option<HeaderValue> {
     }
 }
 
+/// Whether two parts are together the whole. A server may send less than it was asked for (RFC 9110 §15.3.7), and then neither whoever
+/// wants the whole nor whoever wants another part can be answered.
+pub fn make_a_whole(one: &ContentRange, other: &ContentRange) -> bool {
+    let (part, more) = (one.part(), other.part());
+    let touch = more.start <= part.end && part.start <= more.end;
+    let agree = one.complete.is_none() || other.complete.is_none() || one.complete == other.complete;
+    let complete = one.complete.or(other.complete);
+    touch && agree && part.start.min(more.start) == 0 && complete == Some(part.end.max(more.end))
+}
+
 /// Joins two parts of one representation that touch or overlap; where they do, the newer one's octets count (RFC 9111 §3.4).
 ///
 /// That they are of one representation is for [`are_of_one_representation`] to say. Parts that contradict each other, or whose
@@ -489,6 +499,22 @@ mod tests {
         check(part(0, 9, 10), None);
         check(part(1, 8, 10), None);
         check(part(4, 9, None), None);
+    }
+
+    #[test]
+    fn parts_make_a_whole_if_nothing_is_missing() {
+        let check = |one: ContentRange, other: ContentRange, expected: bool| {
+            assert_eq!(make_a_whole(&one, &other), expected, "{one:?} {other:?}");
+            assert_eq!(make_a_whole(&other, &one), expected, "{other:?} {one:?}");
+        };
+        check(part(0, 4, 10), part(5, 9, 10), true);
+        check(part(0, 4, None), part(3, 9, 10), true);
+        check(part(0, 4, 10), part(5, 7, 10), false);
+        check(part(0, 4, 10), part(6, 9, 10), false);
+        check(part(2, 4, 10), part(5, 9, 10), false);
+        check(part(0, 4, 10), part(5, 9, 12), false);
+        check(part(0, 4, 12), part(5, 9, 10), false);
+        check(part(0, 4, None), part(5, 9, None), false);
     }
 
     #[test]
