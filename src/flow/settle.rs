@@ -128,15 +128,16 @@ fn settle_again(
     times: Times,
     policy: &Policy<'_>,
 ) -> (StoredHead, Result<(), NotStored>) {
-    if !fields.contains_key(DATE) {
-        fields.insert(DATE, date::format(times.received));
-    }
     // §5.2.1.5: of the answer to such a request nothing is stored, so what is stored stays as it is.
     let settled = match asked.no_store {
         true => Err(NotStored::RequestNoStore),
         false => storage::decide(status, &fields, times.received, policy),
     };
     let settled = settled.and_then(|terms| Ok((terms, selection(asked, route, &fields)?)));
+    // Written down after deciding, as in `settle`: a date has no fractions, and what was decided counts from the very moment.
+    if !fields.contains_key(DATE) {
+        fields.insert(DATE, date::format(times.received));
+    }
     match settled {
         Ok((terms, selection)) => {
             storage::strip(&mut fields, policy.targets);
