@@ -33,6 +33,8 @@ mod fill;
 mod head;
 mod interim;
 mod invalidate;
+#[cfg(test)]
+mod model;
 mod outcome;
 mod outgoing;
 mod pass;

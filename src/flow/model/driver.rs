@@ -1,0 +1,390 @@
+//! The code under test as one cache: the pure functions of `flow`, `rules` and `semantics`, put together as `Proxy` does it, with a
+//! `Vec` for a store and neither sockets nor tasks.
+
+use super::super::arrival::{Arrival, Client};
+use super::super::fill::{self, To};
+use super::super::plan::{self, Memory, Plan, Trouble, Wanted};
+use super::super::settle::{self, Asked, Got};
+use super::super::spool::Spool;
+use super::super::{Body, Options, fetch, respond};
+use super::history::{Framing, Request, Response, START_MS, World};
+use super::routes::{ROUTES, RouteSpec};
+use super::text::Fields;
+use crate::rules::{Admission, Admitted, Caching, Pattern, Route, RuleSet, Share, Unkeyed};
+use crate::semantics::directives::{self, RequestDirectives};
+use crate::semantics::{StoredHead, Times, conditional, invalidation, range};
+use crate::store::{Held, Lookup, StoredResponse, Tier};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http_body_util::BodyExt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The cache: what is stored, the newest first, and what is remembered of failures, by target.
+pub(super) struct Driver<'a> {
+    rules: &'a RuleSet,
+    options: &'a Options,
+    held: Held,
+    stored: Vec<(String, Arc<StoredResponse>)>,
+    remembered: Vec<(String, Remembered)>,
+}
+
+/// What is remembered of a key's latest fetches, as `Collapser` does it.
+#[derive(Clone, Default)]
+struct Remembered {
+    unstorable_until: Option<SystemTime>,
+    failed: Option<(Trouble, SystemTime)>,
+}
+
+struct RememberedAt(Remembered, SystemTime);
+
+impl Memory for RememberedAt {
+    fn is_unstorable(&self) -> bool {
+        self.0.unstorable_until.is_some_and(|until| self.1 < until)
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        self.0.failed.filter(|(_, until)| self.1 < *until).map(|(trouble, _)| trouble)
+    }
+
+    fn chance(&self) -> f64 {
+        0.0
+    }
+}
+
+/// A fetch, as in `Errand` and `Fetch`.
+struct Errand<'a> {
+    admitted: &'a Admitted<'a>,
+    asked: &'a RequestDirectives,
+    stored: Option<Arc<StoredResponse>>,
+    wants_part: bool,
+    has_lease: bool,
+}
+
+/// The rules of all routes, each for the targets below its number.
+pub(super) fn rules() -> RuleSet {
+    let route = |(number, spec): (usize, &RouteSpec)| {
+        let seconds = Duration::from_secs;
+        let pattern = Pattern::parse(&format!("/{number}/{{*rest}}")).unwrap();
+        Route {
+            caching: match spec.ttl {
+                None => Caching::Standard,
+                Some(ttl) => Caching::Rule { ttl: seconds(ttl), overrides: spec.overrides },
+            },
+            ttl_by_status: spec
+                .ttl_by_status
+                .iter()
+                .map(|(status, ttl)| (StatusCode::from_u16(*status).unwrap(), seconds(*ttl)))
+                .collect(),
+            stale_while_revalidate: seconds(spec.stale_while_revalidate),
+            stale_if_error: seconds(spec.stale_if_error),
+            early_refresh: false,
+            ignores_request_directives: spec.ignores_request_directives,
+            share: if spec.is_for_everyone { Share::Everyone } else { Share::ByResponse },
+            unkeyed: if spec.passes_unknown_fields { Unkeyed::Pass } else { Unkeyed::Forward },
+            strip_set_cookie: spec.strips_set_cookie,
+            ..Route::new("route", pattern, Duration::from_secs(60))
+        }
+    };
+    RuleSet::new(ROUTES.iter().enumerate().map(route).collect()).unwrap()
+}
+
+impl<'a> Driver<'a> {
+    pub(super) fn new(rules: &'a RuleSet, options: &'a Options, held: Held) -> Driver<'a> {
+        Driver { rules, options, held, stored: Vec::new(), remembered: Vec::new() }
+    }
+
+    /// `Proxy::serve` and `Proxy::look_up`.
+    pub(super) fn answer(&mut self, request: &Request, world: &mut World<'_>) -> Response {
+        let arrival = arrival(request);
+        let rules = self.rules;
+        let Admission::Keyed(admitted) = rules.admit(&arrival.parts, &arrival.forwarding(), false) else {
+            return self.pass(request, &arrival, world);
+        };
+        let (method, fields, now) = (&arrival.parts.method, &arrival.parts.headers, at(world.now_ms));
+        let asked = match admitted.route.ignores_request_directives {
+            true => RequestDirectives::default(),
+            false => directives::request(fields),
+        };
+        let wanted = Wanted { method, fields, asked: &asked, admitted: &admitted };
+        let memory = RememberedAt(self.remembered(&request.target).clone(), now);
+        let plan = plan::plan(&wanted, self.lookup(&request.target, fields), &memory, now);
+
+        let goes_alone = admitted.has_open_credentials() || asked.no_cache || asked.no_store || memory.is_unstorable();
+        let errand = |stored, wants_part| Errand {
+            admitted: &admitted,
+            asked: &asked,
+            stored,
+            wants_part,
+            has_lease: !goes_alone && !wants_part,
+        };
+        match plan {
+            Plan::Serve(tier, stored) => client_got(respond::hit(method, fields, tier, &stored, stored.head.ttl(now), now).0),
+            Plan::ServeAndRefresh(tier, stored, ttl) => {
+                let response = client_got(respond::hit(method, fields, tier, &stored, ttl, now).0);
+                if !admitted.has_open_credentials() && !asked.no_store {
+                    self.fetch(&arrival, &Errand { has_lease: true, ..errand(Some(stored), false) }, world);
+                }
+                response
+            }
+            Plan::Validate(stored, _) | Plan::Replace(stored, _) | Plan::Complete(stored) => {
+                self.fetch(&arrival, &errand(Some(stored), false), world)
+            }
+            Plan::Fetch(_) => self.fetch(&arrival, &errand(None, false), world),
+            Plan::FetchPart(_) => self.fetch(&arrival, &errand(None, true), world),
+            Plan::Pass(..) => self.pass(request, &arrival, world),
+            Plan::Refuse => client_got(respond::only_if_cached().0),
+        }
+    }
+
+    /// `Proxy::pass` and `Proxy::invalidate`.
+    fn pass(&mut self, request: &Request, arrival: &Arrival, world: &mut World<'_>) -> Response {
+        let Some(response) = world.send(request.clone()) else { return Response::own(502, Vec::new()) };
+        let status = StatusCode::from_u16(response.status).unwrap();
+        if !invalidation::is_safe(&arrival.parts.method) && invalidation::invalidates(status) {
+            let own = arrival.parts.uri.path_and_query().unwrap();
+            let named = invalidation::named_targets(b"h", own, &header_map(&response.fields));
+            let scopes = self.rules.invalidated_by(&arrival.parts, &named);
+            let is_changed = |target: &String| {
+                let of_url = self.rules.scopes_of_url(&target.parse().unwrap(), false).unwrap();
+                of_url.iter().any(|scope| scopes.contains(scope))
+            };
+            self.stored.retain(|(target, _)| !is_changed(target));
+        }
+        response
+    }
+
+    /// `Proxy::lead` and what it begins, `Proxy::run`.
+    fn fetch(&mut self, arrival: &Arrival, errand: &Errand<'_>, world: &mut World<'_>) -> Response {
+        let Errand { admitted, stored, wants_part, has_lease, .. } = errand;
+        let (method, fields) = (&arrival.parts.method, &arrival.parts.headers);
+        let (route, target) = (admitted.route, arrival.parts.uri.path());
+        let request = fetch::request_to_fill(arrival, admitted, stored.as_deref(), *wants_part);
+        let mut to = To::for_stored(stored.as_deref());
+        let mut requested = world.now_ms;
+        let mut sent = world.send(to_origin(target, request.headers()));
+        if let (Some(response), Some(stored)) = (&sent, stored)
+            && to != To::Fetch
+            && !fill::is_about(StatusCode::from_u16(response.status).unwrap(), &header_map(&response.fields), to, stored)
+        {
+            requested = world.now_ms;
+            let mut unconditional = request.headers().clone();
+            conditional::remove(&mut unconditional);
+            sent = world.send(to_origin(target, &unconditional));
+            to = To::Fetch;
+        }
+        let (now, times) = (at(world.now_ms), Times { requested: at(requested), received: at(world.now_ms) });
+        let stand_in = |trouble| {
+            let stored = stored.as_ref().filter(|stored| plan::may_stand_in(&stored.head, errand.asked, trouble, now))?;
+            Some(client_got(respond::from_store(method, fields, stored, now)))
+        };
+        let Some(response) = sent else {
+            self.remembered(target).failed = Some((Trouble::Unreachable, now + Duration::from_secs(60)));
+            return stand_in(Trouble::Unreachable).unwrap_or_else(|| Response::own(502, Vec::new()));
+        };
+        let mut parts = header_map(&response.fields);
+        if route.strip_set_cookie {
+            parts.remove("set-cookie");
+        }
+        let got = Got {
+            status: StatusCode::from_u16(response.status).unwrap(),
+            fields: &parts,
+            body_bytes: (response.framing == Framing::Length).then_some(response.body.len() as u64),
+            has_certain_end: response.framing != Framing::Close,
+            times,
+        };
+        let is_failure = plan::is_failure(got.status);
+        self.remembered(target).failed = is_failure.then(|| (Trouble::Error, now + Duration::from_secs(60)));
+        let asked = Asked {
+            fields: fields.clone(),
+            no_store: errand.asked.no_store,
+            authorization: admitted.authorization,
+            cookie: admitted.cookie,
+        };
+
+        let bettered = match (to, got.status, stored) {
+            (To::Confirm, StatusCode::NOT_MODIFIED, Some(stored)) => {
+                let settled = settle::settle_confirmed(&asked, route, &stored.head, &got, self.options, 0.0);
+                Some((settled, stored.body.clone()))
+            }
+            (To::Complete, StatusCode::PARTIAL_CONTENT, Some(stored)) => {
+                let old = stored.head.part.expect("it is a part");
+                let new = (range::content_range(&parts).expect("it is about that part"), Bytes::from(response.body.clone()));
+                match range::combine((old, stored.body.clone()), new) {
+                    None => return Response::own(502, Vec::new()),
+                    Some((part, body)) => {
+                        let settled = settle::settle_joined(&asked, route, &stored.head, &got, &part, self.options, 0.0);
+                        Some((settled, body))
+                    }
+                }
+            }
+            _ => None,
+        };
+        if let Some(((head, kept), body)) = bettered {
+            let better = self.response(admitted, head, body);
+            if kept.is_ok() {
+                self.insert(target, better.clone());
+            }
+            return client_got(respond::from_store(method, fields, &better, now));
+        }
+
+        let settled = settle::settle(&asked, route, &got, self.options, 0.0);
+        let fields_that_came = from_header_map(&parts);
+        let as_it_came = || Response { fields: fields_that_came.clone(), ..response.clone() };
+        if is_failure && stored.as_ref().is_some_and(|stored| plan::could_stand_in(&stored.head, times.received)) {
+            return stand_in(Trouble::Error).unwrap_or_else(as_it_came);
+        }
+        match settled {
+            Err(_) => {
+                if *has_lease && !got.status.is_server_error() {
+                    self.remembered(target).unstorable_until = Some(now + self.options.remember_unstorable);
+                }
+                as_it_came()
+            }
+            Ok(head) => {
+                self.remembered(target).unstorable_until = None;
+                let body = Bytes::from(response.body.clone());
+                let spool = Arc::new(Spool::default());
+                let reader = spool.reader().expect("nothing was let go of yet");
+                spool.push(body.clone());
+                spool.finish(None);
+                let answer = client_got(respond::from_fetch(fields, &head, Some(parts.clone()), None, reader));
+                let mut head = head;
+                settle::note_length(&mut head, body.len());
+                let stored = self.response(admitted, head, body);
+                self.insert(target, stored);
+                answer
+            }
+        }
+    }
+
+    fn response(&self, admitted: &Admitted<'_>, head: StoredHead, body: Bytes) -> Arc<StoredResponse> {
+        Arc::new(StoredResponse { key: admitted.key.clone(), head, body, tags: Vec::new(), held: self.held.clone() })
+    }
+
+    /// As `Memory::lookup` does it.
+    fn lookup(&self, target: &str, request: &HeaderMap) -> Lookup {
+        let mut variants = self.stored.iter().filter(|(known, _)| known == target).map(|(_, stored)| stored).peekable();
+        let has_any = variants.peek().is_some();
+        match variants.find(|stored| stored.head.selection.matches(request)) {
+            Some(stored) => Lookup::Found(Tier::Memory, stored.clone()),
+            None if has_any => Lookup::OtherVariant,
+            None => Lookup::Nothing,
+        }
+    }
+
+    /// As `Memory::insert` does it.
+    fn insert(&mut self, target: &str, response: Arc<StoredResponse>) {
+        let new = &response.head.selection;
+        self.stored.retain(|(known, stored)| {
+            let old = &stored.head.selection;
+            known != target || (old != new && old.names().eq(new.names()))
+        });
+        self.stored.insert(0, (target.to_owned(), response));
+    }
+
+    fn remembered(&mut self, target: &str) -> &mut Remembered {
+        let place = self.remembered.iter().position(|(known, _)| known == target).unwrap_or_else(|| {
+            self.remembered.push((target.to_owned(), Remembered::default()));
+            self.remembered.len() - 1
+        });
+        &mut self.remembered[place].1
+    }
+}
+
+fn at(ms: u64) -> SystemTime {
+    debug_assert!(ms >= START_MS);
+    UNIX_EPOCH + Duration::from_millis(ms)
+}
+
+fn arrival(request: &Request) -> Arrival {
+    let builder = http::Request::builder().method(request.method).uri(&request.target).header("host", "h");
+    let (mut parts, ()) = builder.body(()).unwrap().into_parts();
+    parts.headers.extend(header_map(&request.fields));
+    Arrival {
+        parts,
+        body: None,
+        has_body: false,
+        takes_trailers: false,
+        upgrade: None,
+        client: Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), interim: None },
+        is_trusted: false,
+        scheme: "http",
+        forwarded_host: None,
+        forwarded_for: None,
+    }
+}
+
+fn header_map(fields: &Fields) -> HeaderMap {
+    let line = |(name, value): &(&'static str, String)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+    let mut map = HeaderMap::with_capacity(fields.len() + 2);
+    for (name, value) in fields.iter().map(line) {
+        map.append(name, value);
+    }
+    map
+}
+
+fn from_header_map(fields: &HeaderMap) -> Fields {
+    let line = |(name, value): (&HeaderName, &HeaderValue)| (interned(name.as_str()), value.to_str().unwrap().to_owned());
+    fields.iter().filter(|(name, _)| !OUR_OWN.contains(&name.as_str())).map(line).collect()
+}
+
+fn to_origin(target: &str, fields: &HeaderMap) -> Request {
+    Request { method: "GET", target: target.to_owned(), fields: from_header_map(fields) }
+}
+
+fn client_got(response: http::Response<Body>) -> Response {
+    let (parts, body) = response.into_parts();
+    let body = body.collect().now_or_never().expect("the body is there").expect("it is whole").to_bytes();
+    let body = String::from_utf8(body.to_vec()).unwrap();
+    let mut fields = from_header_map(&parts.headers);
+    let is_own = body.starts_with("sidecache: ");
+    fields.retain(|(name, _)| !is_own || *name != "cache-control");
+    let body = if is_own { "own".to_owned() } else { body };
+    Response { status: parts.status.as_u16(), fields, body, framing: Framing::Length }
+}
+
+/// The names of all fields in histories and answers.
+fn interned(name: &str) -> &'static str {
+    NAMES.iter().find(|known| **known == name).unwrap_or_else(|| panic!("{name} is not in NAMES"))
+}
+
+/// Fields that say how a message is framed and forwarded, which histories are not about.
+const OUR_OWN: [&str; 7] =
+    ["content-length", "content-type", "host", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+
+const NAMES: [&str; 31] = [
+    "accept-language",
+    "age",
+    "authorization",
+    "cache-control",
+    "cdn-cache-control",
+    "content-location",
+    "content-range",
+    "cookie",
+    "date",
+    "etag",
+    "expires",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "last-modified",
+    "location",
+    "pragma",
+    "range",
+    "set-cookie",
+    "sidecache-cache-control",
+    "vary",
+    "x-flavour",
+    "x-number",
+    "x-secret",
+    "allow",
+    "retry-after",
+    "surrogate-control",
+    "accept",
+    "user-agent",
+    "warning",
+];
