@@ -1,8 +1,8 @@
 //! The code under test as one cache: the pure functions of `flow`, `rules` and `semantics`, put together as `Proxy` does it, with a
 //! `Vec` for a store and neither sockets nor tasks.
 
-use super::super::arrival::{Arrival, Client};
-use super::super::fill::{self, To};
+use super::super::arrival::{Arrival, ArrivedBody, Client};
+use super::super::ask::{To, is_about};
 use super::super::plan::{self, Memory, Plan, Trouble, Wanted};
 use super::super::settle::{self, Asked, Got};
 use super::super::spool::Spool;
@@ -10,7 +10,7 @@ use super::super::{Body, Options, fetch, respond};
 use super::history::{Framing, Request, Response, START_MS, World};
 use super::routes::{ROUTES, RouteSpec};
 use super::text::Fields;
-use crate::rules::{Admission, Admitted, Caching, Pattern, Route, RuleSet, Share, Unkeyed};
+use crate::rules::{Admission, Admitted, Caching, Content, Pattern, Route, RuleSet, Share, Unkeyed};
 use crate::semantics::directives::{self, RequestDirectives};
 use crate::semantics::{StoredHead, Times, conditional, invalidation, range};
 use crate::store::{Held, Lookup, StoredResponse, Tier};
@@ -45,8 +45,10 @@ impl Memory for RememberedAt {
         self.0.unstorable_until.is_some_and(|until| self.1 < until)
     }
 
-    fn trouble(&self) -> Option<Trouble> {
-        self.0.failed.filter(|(_, until)| self.1 < *until).map(|(trouble, _)| trouble)
+    fn trouble(&self) -> Option<(Trouble, bool)> {
+        let (trouble, at) = self.0.failed?;
+        let since = self.1.duration_since(at).unwrap_or_default();
+        (since < Duration::from_secs(60)).then_some((trouble, since < Duration::from_secs(1)))
     }
 
     fn chance(&self) -> f64 {
@@ -100,7 +102,7 @@ impl<'a> Driver<'a> {
     pub(super) fn answer(&mut self, request: &Request, world: &mut World<'_>) -> Response {
         let arrival = arrival(request);
         let rules = self.rules;
-        let Admission::Keyed(admitted) = rules.admit(&arrival.parts, &arrival.forwarding(), false) else {
+        let Admission::Keyed(admitted) = rules.admit(&arrival.parts, &arrival.forwarding(), Content::None, |_| None) else {
             return self.pass(request, &arrival, world);
         };
         let (method, fields, now) = (&arrival.parts.method, &arrival.parts.headers, at(world.now_ms));
@@ -134,6 +136,7 @@ impl<'a> Driver<'a> {
             }
             Plan::Fetch(_) => self.fetch(&arrival, &errand(None, false), world),
             Plan::FetchPart(_) => self.fetch(&arrival, &errand(None, true), world),
+            Plan::Head(stored, _) => self.head(request, &arrival, &errand(Some(stored), false), world),
             Plan::Pass(..) => self.pass(request, &arrival, world),
             Plan::Refuse => client_got(respond::only_if_cached().0),
         }
@@ -156,6 +159,39 @@ impl<'a> Driver<'a> {
         response
     }
 
+    /// `Proxy::ask_head`.
+    fn head(&mut self, request: &Request, arrival: &Arrival, errand: &Errand<'_>, world: &mut World<'_>) -> Response {
+        let (requested, target) = (world.now_ms, request.target.as_str());
+        let stored = errand.stored.clone().expect("a HEAD is about something stored");
+        let sent = world.send(request.clone());
+        let (now, times) = (at(world.now_ms), Times { requested: at(requested), received: at(world.now_ms) });
+        let status = sent.as_ref().map(|response| StatusCode::from_u16(response.status).unwrap());
+        let trouble = match status {
+            None => Some(Trouble::Unreachable),
+            Some(status) => plan::is_failure(status).then_some(Trouble::Error),
+        };
+        self.remembered(target).failed = trouble.map(|trouble| (trouble, now));
+        if trouble.is_some_and(|trouble| plan::may_stand_in(&stored.head, errand.asked, trouble, now)) {
+            return client_got(respond::from_store(&arrival.parts.method, &arrival.parts.headers, &stored, now));
+        }
+        let Some(response) = sent else { return Response::own(502, Vec::new()) };
+        if status == Some(StatusCode::OK) && stored.head.status == StatusCode::OK {
+            let parts = header_map(&response.fields);
+            match conditional::describes(&parts, &stored.head.fields, stored.body.len()) {
+                false => self.stored.retain(|(known, _)| known != target),
+                true => {
+                    let got = Got { status: StatusCode::OK, fields: &parts, body_bytes: None, has_certain_end: true, times };
+                    let (asked, route) = (asked_of(arrival, errand), errand.admitted.route);
+                    let (head, kept) = settle::settle_confirmed(&asked, route, &stored.head, &got, self.options, 0.0);
+                    if kept.is_ok() {
+                        self.insert(target, self.response(errand.admitted, head, stored.body.clone()));
+                    }
+                }
+            }
+        }
+        response
+    }
+
     /// `Proxy::lead` and what it begins, `Proxy::run`.
     fn fetch(&mut self, arrival: &Arrival, errand: &Errand<'_>, world: &mut World<'_>) -> Response {
         let Errand { admitted, stored, wants_part, has_lease, .. } = errand;
@@ -167,7 +203,7 @@ impl<'a> Driver<'a> {
         let mut sent = world.send(to_origin(target, request.headers()));
         if let (Some(response), Some(stored)) = (&sent, stored)
             && to != To::Fetch
-            && !fill::is_about(StatusCode::from_u16(response.status).unwrap(), &header_map(&response.fields), to, stored)
+            && !is_about(StatusCode::from_u16(response.status).unwrap(), &header_map(&response.fields), to, stored)
         {
             requested = world.now_ms;
             let mut unconditional = request.headers().clone();
@@ -181,7 +217,7 @@ impl<'a> Driver<'a> {
             Some(client_got(respond::from_store(method, fields, stored, now)))
         };
         let Some(response) = sent else {
-            self.remembered(target).failed = Some((Trouble::Unreachable, now + Duration::from_secs(60)));
+            self.remembered(target).failed = Some((Trouble::Unreachable, now));
             return stand_in(Trouble::Unreachable).unwrap_or_else(|| Response::own(502, Vec::new()));
         };
         let mut parts = header_map(&response.fields);
@@ -196,13 +232,8 @@ impl<'a> Driver<'a> {
             times,
         };
         let is_failure = plan::is_failure(got.status);
-        self.remembered(target).failed = is_failure.then(|| (Trouble::Error, now + Duration::from_secs(60)));
-        let asked = Asked {
-            fields: fields.clone(),
-            no_store: errand.asked.no_store,
-            authorization: admitted.authorization,
-            cookie: admitted.cookie,
-        };
+        self.remembered(target).failed = is_failure.then_some((Trouble::Error, now));
+        let asked = asked_of(arrival, errand);
 
         let bettered = match (to, got.status, stored) {
             (To::Confirm, StatusCode::NOT_MODIFIED, Some(stored)) => {
@@ -250,7 +281,7 @@ impl<'a> Driver<'a> {
                 let reader = spool.reader().expect("nothing was let go of yet");
                 spool.push(body.clone());
                 spool.finish(None);
-                let answer = client_got(respond::from_fetch(fields, &head, Some(parts.clone()), None, reader));
+                let answer = client_got(respond::from_fetch(method, fields, &head, Some(parts.clone()), None, reader));
                 let mut head = head;
                 settle::note_length(&mut head, body.len());
                 let stored = self.response(admitted, head, body);
@@ -294,6 +325,17 @@ impl<'a> Driver<'a> {
     }
 }
 
+/// `Asked::of`.
+fn asked_of(arrival: &Arrival, errand: &Errand<'_>) -> Asked {
+    Asked {
+        fields: arrival.parts.headers.clone(),
+        method: arrival.parts.method.clone(),
+        no_store: errand.asked.no_store,
+        authorization: errand.admitted.authorization,
+        cookie: errand.admitted.cookie,
+    }
+}
+
 fn at(ms: u64) -> SystemTime {
     debug_assert!(ms >= START_MS);
     UNIX_EPOCH + Duration::from_millis(ms)
@@ -305,8 +347,7 @@ fn arrival(request: &Request) -> Arrival {
     parts.headers.extend(header_map(&request.fields));
     Arrival {
         parts,
-        body: None,
-        has_body: false,
+        body: ArrivedBody::None,
         takes_trailers: false,
         upgrade: None,
         client: Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), interim: None },

@@ -134,6 +134,8 @@ impl Behaviour {
     fn answer(&self, request: &Request, now_ms: u64, number: u8) -> Response {
         let mut fields = fields_at(&self.fields, now_ms);
         fields.push(("x-number", number.to_string()));
+        // A `POST` whose response is stored for later (RFC 9110 §9.3.3) has scenarios of its own.
+        fields.retain(|(name, _)| request.method != "POST" || *name != "content-location");
         let length = if self.status == 204 { 0 } else { self.length };
         // Each answer has its own letter, each position its own as well.
         let octet = |at: usize| char::from(if at.is_multiple_of(2) { b'A' + number } else { b'a' + at as u8 });

@@ -49,16 +49,18 @@ impl Naive {
             // §3.3: a part answers only requests for what is in it. Choice: and only while it is fresh.
             let is_enough =
                 !is_part || (how == Use::Fresh && request.method == "GET" && validation::answers_range(fields, &stored.fields));
-            // Choice (§4.2.4): for a minute after a failure, what may stand in does so at once, and the origin is asked meanwhile.
+            // Choice (§4.2.4): for a minute after a failure, what may stand in does so at once, and the origin is asked meanwhile; but not
+            // again within a second.
             let is_fresh = rfc::is_fresh(stored, &self.route, now);
             let stands_in = how == Use::No
                 && !is_fresh
                 && self
                     .trouble(&request.target, now)
-                    .is_some_and(|trouble| rfc::may_stand_in(stored, &asked, trouble, &self.route, now));
+                    .is_some_and(|(trouble, _)| rfc::may_stand_in(stored, &asked, trouble, &self.route, now));
+            let is_left_alone = self.trouble(&request.target, now).is_some_and(|(_, is_recent)| is_recent);
             if is_enough && (how != Use::No || stands_in) {
                 let answer = reused(request, stored, now);
-                let in_background = how == Use::WhileRevalidating || stands_in;
+                let in_background = (how == Use::WhileRevalidating || stands_in) && !is_left_alone;
                 if in_background && !self.has_open_credentials(fields) && !asked.no_store {
                     self.ask(request, &asked, Some(stored.clone()), false, true, world);
                 }
@@ -69,9 +71,11 @@ impl Naive {
         if asked.only_if_cached {
             return Response::own(504, Vec::new());
         }
-        // Choice: what a HEAD is answered is not stored (§4.3.5 is optional).
         if request.method == "HEAD" {
-            return self.past(request, world);
+            return match selected.filter(|stored| stored.status != 206) {
+                Some(stored) => self.ask_head(request, &asked, &stored, world),
+                None => self.past(request, world),
+            };
         }
         let leads = !self.has_open_credentials(fields) && !asked.no_cache && !asked.no_store && !self.is_unstorable(request, now);
         match selected {
@@ -127,9 +131,42 @@ impl Naive {
         !self.route.is_for_everyone && (has(request, "authorization") || has(request, "cookie"))
     }
 
-    fn trouble(&self, target: &str, now: u64) -> Option<Trouble> {
+    /// What trouble there was last, and whether that is less than a second ago.
+    fn trouble(&self, target: &str, now: u64) -> Option<(Trouble, bool)> {
         let failed = self.failed.iter().rev().find(|(failed, ..)| failed == target);
-        failed.filter(|(_, _, until)| now < *until).map(|(_, trouble, _)| *trouble)
+        failed.filter(|(_, _, until)| now < *until).map(|(_, trouble, until)| (*trouble, now + 59_000 < *until))
+    }
+
+    /// §4.3.5: a 200 to a `HEAD` freshens what is stored for `GET`, or makes it invalid.
+    fn ask_head(&mut self, request: &Request, asked: &Asked, stored: &Stored, world: &mut World<'_>) -> Response {
+        let (target, requested_ms) = (&request.target, world.now_ms);
+        let response = world.send(request.clone());
+        let received_ms = world.now_ms;
+        let trouble = match &response {
+            None => Some(Trouble::Unreachable),
+            Some(response) => rfc::is_error(response.status).then_some(Trouble::Error),
+        };
+        self.failed.retain(|(failed, ..)| failed != target);
+        if let Some(trouble) = trouble {
+            self.failed.push((target.clone(), trouble, received_ms + 60_000));
+            if rfc::may_stand_in(stored, asked, trouble, &self.route, received_ms) {
+                return reused(request, stored, received_ms);
+            }
+        }
+        let Some(response) = response else { return Response::own(502, Vec::new()) };
+        if response.status == 200 && stored.status == 200 {
+            if !validation::is_about(&response.fields, &stored.fields) {
+                self.stored.retain(|known| known.target != *target);
+            } else {
+                let stripped: &[&str] = if self.route.strips_set_cookie { &["set-cookie"] } else { &[] };
+                let fields = validation::updated(&stored.fields, &without(&response.fields, stripped));
+                let whole = self.dated(Stored { requested_ms, received_ms, fields, ..stored.clone() }, request);
+                if !asked.no_store && rfc::may_store(&request.fields, &whole, &self.route) {
+                    self.keep(left(&whole));
+                }
+            }
+        }
+        response
     }
 
     fn is_unstorable(&self, request: &Request, now: u64) -> bool {
@@ -332,7 +369,8 @@ fn reused(request: &Request, stored: &Stored, now: u64) -> Response {
     }
 }
 
-/// What has just been fetched, for the one who caused it: with all the fields that came, and the age that the origin says.
+/// What has just been fetched, for the one who caused it: with all the fields that came, and the age that the origin says; and with the
+/// `Date` that it is stored with, if it came with none (RFC 9110 §6.6.1).
 fn fetched(request: &Request, stored: &Stored, came: &Response) -> Response {
     // A part came because it was asked for. Choice: until a body has come whose length was not told, its parts are not known
     // (RFC 9110 §14.2 lets `Range` be ignored).
@@ -343,11 +381,15 @@ fn fetched(request: &Request, stored: &Stored, came: &Response) -> Response {
     match response.status {
         304 if stored.status != 304 => response.fields = without(&response.fields, &["age"]),
         416 => {}
-        206 if !ignores_range => {
-            let part = response.fields.iter().find(|(name, _)| *name == "content-range").cloned();
-            response.fields = came.fields.iter().cloned().chain(part).collect();
+        status => {
+            let is_cut = status == 206 && !ignores_range;
+            let added = |name: &str| match name {
+                "content-range" => is_cut,
+                name => name == "date" && !has(&came.fields, "date"),
+            };
+            let added: Fields = response.fields.iter().filter(|(name, _)| added(name)).cloned().collect();
+            response.fields = came.fields.iter().cloned().chain(added).collect();
         }
-        _ => response.fields = came.fields.clone(),
     }
     response
 }
