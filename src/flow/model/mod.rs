@@ -7,11 +7,13 @@
 //! | `generator` | random histories, and how they shrink |
 //! | `routes` | the routes that they are on |
 //! | `driver` | the code under test: `plan`, `settle`, `respond` and what they use, as one cache |
+//! | `messages` | messages of histories as those of the code, and back |
 //! | `naive`, `rfc`, `validation`, `text` | the model: the line of a request, the rules with their sections, and what reads fields for them |
 
 mod driver;
 mod generator;
 mod history;
+mod messages;
 mod naive;
 mod rfc;
 mod routes;
