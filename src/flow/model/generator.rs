@@ -206,8 +206,10 @@ fn ranges(random: &mut Rng) -> Ranges {
     one(random, &[Ranges::Honestly, Ranges::Honestly, Ranges::Honestly, Ranges::Short, Ranges::Unknown, Ranges::Never])
 }
 
-const WAITS_MS: [u64; 19] =
-    [0, 0, 250, 700, 700, 1000, 1500, 3000, 3000, 5000, 9999, 10_000, 12_400, 25_000, 30_000, 59_500, 61_000, 400_000, 9_000_000];
+const WAITS_MS: [u64; 24] = [
+    0, 0, 0, 250, 700, 1000, 1000, 1500, 3000, 5000, 5000, 9999, 10_000, 10_000, 12_400, 15_000, 20_000, 30_000, 59_500, 60_000,
+    400_000, 9_000_000, 90_000_000, 90_000_000,
+];
 
 const METHODS: [&str; 15] =
     ["GET", "GET", "GET", "GET", "GET", "GET", "GET", "GET", "GET", "GET", "GET", "HEAD", "POST", "PUT", "DELETE"];
