@@ -2,6 +2,7 @@
 
 use super::generations::DOUBTED;
 use super::response::StoredResponse;
+use super::variants::VARIANTS_MAX;
 use crate::rules::CacheKey;
 use crate::semantics::vary::Selection;
 use ahash::RandomState;
@@ -180,6 +181,7 @@ impl Memory {
             });
             let mut others: Vec<Kept> = others.map(Kept::again).collect();
             if others.len() >= VARIANTS_MAX {
+                // The one that was not used for longest.
                 let oldest = others.iter().enumerate().min_by_key(|(_, kept)| kept.used.load(Ordering::Relaxed));
                 others.remove(oldest.map_or(0, |(place, _)| place));
             }
@@ -267,9 +269,6 @@ const TYPICAL_WEIGHT: u64 = 3072;
 
 /// Counters of replacements.
 const NEWS: usize = 256;
-
-/// How many variants of one key are kept; the one that was not used for longest goes first.
-const VARIANTS_MAX: usize = 64;
 
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings {

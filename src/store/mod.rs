@@ -16,6 +16,7 @@
 //! | `jobs` | purges by patterns that no scope has |
 //! | `replicas` | what replicas ask one another |
 //! | `learned` | what responses have told about their keys |
+//! | `variants` | which variants of a key there are in Redis, and how many may be |
 //! | `lease` | one fetch for all replicas |
 //! | `options` | how the tiers are set up |
 //!
@@ -37,6 +38,7 @@ mod replicas;
 mod response;
 mod shared;
 mod sweep;
+mod variants;
 
 pub use self::redis::{Hearing, State as RedisState};
 pub use held::{Held, Standing};

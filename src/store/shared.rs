@@ -167,15 +167,22 @@ impl Store {
         let value = record::encode(response, &generations);
         let selection = &response.head.selection;
         let own = redis.names().response(&response.key, None);
-        let mut values = Vec::with_capacity(2);
+        let (mut values, mut gone) = (Vec::with_capacity(2), Vec::new());
         let is_small = value.len() <= redis.options().value_bytes_max;
-        if is_small && selection.is_empty() {
+        // Under a key that never varied, there is no list.
+        if is_small && selection.is_empty() && self.varies(&response.key).is_none() {
             values.push((own, value, keep));
         } else if is_small {
-            let names: Vec<HeaderName> = selection.names().cloned().collect();
-            let varies = record::encode_varies(&response.key, &names);
-            values.push((own, varies, keep.max(VARIES_KEPT_MIN)));
-            values.push((redis.names().response(&response.key, Some(selection)), value, keep));
+            let Some(list) = self.listed_anew(redis, &own, response).await else { return Written::Not };
+            gone = list.gone.iter().map(|variant| redis.names().variant(&response.key, *variant)).collect();
+            if selection.is_empty() {
+                values.push((own, value, keep));
+            } else {
+                let names: Vec<HeaderName> = selection.names().cloned().collect();
+                let varies = record::encode_varies(&response.key, &names, &list.variants);
+                values.push((own, varies, keep.max(list.kept_for).max(VARIES_KEPT_MIN)));
+                values.push((redis.names().response(&response.key, Some(selection)), value, keep));
+            }
         }
         // The generations outlive what depends on them, here and in Redis.
         let (now, kept_for) = (Instant::now(), outliving(keep));
@@ -190,7 +197,7 @@ impl Store {
         if values.is_empty() && keep.is_empty() {
             return Written::TooLarge;
         }
-        let Some(now_there) = redis.write(values, &keep, kept_for).await else { return Written::Not };
+        let Some(now_there) = redis.write(values, &gone, &keep, kept_for).await else { return Written::Not };
         for (noted, generation) in changed.iter().zip(now_there) {
             noted.cell.note_kept_until(now + kept_for);
             self.generations.learn(noted, generation);
@@ -330,7 +337,7 @@ impl Store {
     }
 
     /// Decodes a value, if it is ours, whole, and of this very key.
-    fn decode(&self, key: &CacheKey, value: Bytes) -> Option<Record> {
+    pub(super) fn decode(&self, key: &CacheKey, value: Bytes) -> Option<Record> {
         let record = record::decode(value);
         let is_of_key = |record: &Record| match record {
             Record::Response(recorded) => recorded.key == *key,

@@ -1,5 +1,6 @@
 //! `Vary`: several responses under one key.
 
+use super::tiers::is_kept;
 use crate::world::{Ask, RedisServer, Reply, World};
 
 fn in_language(world: &World, language: &str) -> Ask {
@@ -62,6 +63,48 @@ async fn a_response_that_stops_to_vary_answers_all() {
     in_language(&world, "en").await.is("one").forwarded("vary-miss");
     in_language(&world, "fr").await.is("one").hit("memory");
     in_language(&world, "de").await.is("one").hit("memory");
+}
+
+#[tokio::test]
+async fn in_redis_too_the_number_of_variants_has_a_bound() {
+    let redis = RedisServer::start().await;
+    let world = World::with_redis(&redis, |config| config.store.memory.bytes_max = 0).await;
+    let numbered = |number: usize| world.get("/a").with("accept-language", &format!("x-{number}"));
+    for number in 0..80 {
+        world.origin.has("/a", Reply::new(number.to_string()).with("vary", "accept-language"));
+        numbered(number).await.is(&number.to_string()).says("stored");
+        // They are written in the background, and of two at once one may be missed.
+        is_kept(|| numbered(number), &number.to_string()).await;
+    }
+    redis.keys_become(65).await;
+    for number in 16..80 {
+        numbered(number).await.is(&number.to_string()).hit("redis");
+    }
+    numbered(15).await.forwarded("vary-miss");
+    for key in redis.keys().await {
+        assert!(redis.run::<i64>(&format!("PTTL {key}")).await > 0, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn variants_that_nobody_would_find_any_more_are_deleted_from_redis() {
+    let redis = RedisServer::start().await;
+    let world = World::with_redis(&redis, |config| config.store.memory.bytes_max = 0).await;
+    let asked = |language: &str| in_language(&world, language).with("accept", "text/html");
+    for language in ["de", "en", "fr"] {
+        world.origin.has("/a", Reply::new(language.to_owned()).with("vary", "accept-language"));
+        asked(language).await.is(language);
+        is_kept(|| asked(language), language).await;
+    }
+    redis.keys_become(4).await;
+    world.origin.has("/a", Reply::new("html").with("vary", "accept-language, accept"));
+    asked("es").await.is("html").forwarded("vary-miss");
+    redis.keys_become(2).await;
+    asked("es").await.is("html").hit("redis");
+    world.origin.has("/a", "one");
+    asked("de").await.is("one").forwarded("vary-miss");
+    redis.keys_become(1).await;
+    asked("fr").await.is("one").hit("redis");
 }
 
 #[tokio::test]
