@@ -2,7 +2,7 @@
 //!
 //! How it ends for all who wait for it is in `underway`.
 
-use super::ask::{Said, To, join, without_conditions};
+use super::ask::{Others, Said, To, join, without_conditions};
 use super::collapse::{Landing, Lease};
 use super::plan::Trouble;
 use super::replicas::Among;
@@ -78,7 +78,9 @@ impl Proxy {
             Some(stored) if !self.store.is_unbroken(&stored.held) => (None, without_conditions(&request)),
             stored => (stored, request),
         };
-        let Said { sent, requested, to } = self.ask(request, stored.as_ref()).await;
+        let others = Others { key: &key, scopes: &scopes, asked: &asked, query_rule: query_rule.as_deref(), budget: &mut budget };
+        let others = posted.is_none().then_some(others);
+        let Said { sent, requested, to, stored } = self.ask(request, stored, others).await;
         let mut way =
             Underway { key, route, scopes, held, asked, stored, path, query_rule, posted, lease, replica_lease, answer };
         let (mut parts, body) = match sent {

@@ -114,6 +114,12 @@ impl Memory {
         }
     }
 
+    /// The responses of a key, the one stored last first.
+    pub(super) fn variants(&self, key: &CacheKey) -> Vec<Arc<StoredResponse>> {
+        let variants = self.cache.peek(&key.hash()).filter(|variants| variants.parts == key.parts());
+        variants.iter().flat_map(|variants| &variants.responses).map(|kept| kept.stored.clone()).collect()
+    }
+
     /// How often a replacement of this key, or of one that shares the counter, was heard of.
     pub(super) fn news(&self, hash: u128) -> u64 {
         self.news[hash as usize % NEWS].load(Ordering::Acquire)

@@ -8,6 +8,7 @@ use super::record::{self, Record, Recorded};
 use super::redis::{Redis, Unavailable};
 use super::{Lookup, Remembered, Store, StoredResponse, Tier};
 use crate::rules::{CacheKey, Scopes};
+use crate::semantics::candidates::Candidate;
 use crate::semantics::vary::Selection;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
@@ -20,15 +21,15 @@ use std::time::{Duration, Instant, SystemTime};
 pub struct Budget(pub(super) Duration);
 
 /// Where is read, and since when what was read of generations counts.
-struct Reading<'a> {
-    redis: &'a Redis,
-    since: u64,
+pub(super) struct Reading<'a> {
+    pub(super) redis: &'a Redis,
+    pub(super) since: u64,
 }
 
 /// What Redis has for a request.
-enum Read {
+pub(super) enum Read {
     Response(Arc<StoredResponse>, Standing),
-    OtherVariant,
+    OtherVariant(Vec<Candidate>),
     Nothing,
 }
 
@@ -43,7 +44,7 @@ pub(super) enum Written {
 
 impl Budget {
     /// Spends time on Redis, until a deadline at most.
-    async fn spend<T>(&mut self, work: impl AsyncFnOnce(Instant) -> T) -> T {
+    pub(super) async fn spend<T>(&mut self, work: impl AsyncFnOnce(Instant) -> T) -> T {
         let begun = Instant::now();
         let done = work(begun + self.0).await;
         self.0 = self.0.saturating_sub(begun.elapsed());
@@ -98,7 +99,7 @@ impl Store {
             }
             (Err(_), Some((ours, standing))) if was_sure => found(Tier::Memory, ours, standing),
             (Err(_), _) => Lookup::Unavailable,
-            (Ok(Read::OtherVariant), None) => Lookup::OtherVariant,
+            (Ok(Read::OtherVariant(candidates)), None) => Lookup::OtherVariant(candidates),
             (Ok(Read::Nothing), None) => Lookup::Nothing,
         }
     }
@@ -151,7 +152,7 @@ impl Store {
     }
 
     /// Since when what was read of generations can be relied on: where nothing is heard of changes, only from now on.
-    fn trusted_since(&self, redis: &Redis) -> u64 {
+    pub(super) fn trusted_since(&self, redis: &Redis) -> u64 {
         match redis.is_heard() {
             true => self.generations.epoch(),
             false => self.generations.begin_epoch(),
@@ -245,12 +246,12 @@ impl Store {
         let unknown = self.generations.to_read(cells, reading.since);
         let mut values = self.ask(reading, &names, unknown, deadline).await?.into_iter();
         let first = values.next().flatten().and_then(|value| self.decode(key, value));
-        let varies = match first {
+        let (varies, listed) = match first {
             None => return Ok(Read::Nothing),
             // A variant lies under a name of its own; one under the key's own name was put there by somebody else.
             Some(Record::Response(recorded)) if !recorded.head.selection.is_empty() => return Ok(Read::Nothing),
             Some(Record::Response(recorded)) => return self.judge(reading, *recorded, scopes, deadline).await,
-            Some(Record::Varies { names, .. }) => names,
+            Some(Record::Varies { names, variants, .. }) => (names, variants),
         };
         let values = match known.is_some_and(|known| *known == *varies) {
             true => values.collect(),
@@ -272,11 +273,14 @@ impl Store {
                 read => return Ok(read),
             }
         }
-        Ok(Read::OtherVariant)
+        // What the request selects itself was read, and is gone or does not hold.
+        let own: Vec<u128> = Selection::candidates(&varies, request).iter().map(|own| key.variant(own)).collect();
+        let others = listed.into_iter().filter(|listed| !own.contains(&listed.variant));
+        Ok(Read::OtherVariant(others.filter_map(|listed| listed.candidate).collect()))
     }
 
     /// Judges by its generations whether a response that was read may be used.
-    async fn judge(
+    pub(super) async fn judge(
         &self,
         reading: &Reading<'_>,
         recorded: Recorded,
@@ -320,7 +324,7 @@ impl Store {
     }
 
     /// Reads values, and takes in generations by the way.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         reading: &Reading<'_>,
         names: &[String],

@@ -1,6 +1,7 @@
-//! The variants of a key in Redis: which there are, and how many may be.
+//! The variants of a key beside the one that a request selects: which there are, and how one is found by its entity-tag; and how many
+//! may be in Redis.
 //!
-//! Each lies under a name of its own. Under the key's own name lies a list of them, the one stored last first; with the variant that
+//! There, each lies under a name of its own. Under the key's own name lies a list of them, the one stored last first; with the variant that
 //! is written, the list is written anew, and what no longer fits on it is deleted.
 //!
 //! Two replicas that write at once read the same list, and the one that writes last takes the other's variant off it again. That one
@@ -10,10 +11,13 @@
 use super::record::{Listed, Record};
 use super::redis::Redis;
 use super::response::StoredResponse;
-use super::{CacheKey, Store};
+use super::shared::{Read, Reading};
+use super::{Budget, Store};
+use crate::rules::{CacheKey, Scopes};
 use crate::semantics::candidates::Candidate;
 use http::HeaderName;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 /// The list of a key's variants, as it is to be written.
 pub(super) struct NewList {
@@ -25,6 +29,63 @@ pub(super) struct NewList {
 }
 
 impl Store {
+    /// The variants in memory that the origin can be asked about: no purge has come for them.
+    pub(super) fn candidates_in_memory(&self, key: &CacheKey, now: SystemTime) -> Vec<Candidate> {
+        let variants = self.memory(now).map_or_else(Vec::new, |memory| memory.variants(key));
+        let unbroken = variants.iter().filter(|stored| self.is_unbroken(&stored.held));
+        unbroken.filter_map(|stored| Candidate::of(&stored.head)).collect()
+    }
+
+    /// Finds the variant of a key, whatever selects it, that was stored last of those that are wanted. `scopes` are those that the
+    /// request tells.
+    ///
+    /// Of one in Redis, it is known only now whether it is still there and holds. If not, no other one is read: the origin is asked for
+    /// the whole, and what it sends is first on the list then.
+    pub async fn variant(
+        &self,
+        key: &CacheKey,
+        scopes: &Scopes,
+        is_wanted: impl Fn(&Candidate) -> bool,
+        budget: &mut Budget,
+    ) -> Option<Arc<StoredResponse>> {
+        let is_wanted = |candidate: Option<&Candidate>| candidate.is_some_and(&is_wanted);
+        let mut in_memory = self.memory(self.clock.now()).map_or_else(Vec::new, |memory| memory.variants(key)).into_iter();
+        if let Some(stored) = in_memory.find(|stored| is_wanted(Candidate::of(&stored.head).as_ref()))
+            && self.still_hold(&stored.held, budget).await
+        {
+            return Some(stored);
+        }
+        let redis = self.redis.as_ref().filter(|redis| redis.is_up())?;
+        let reading = Reading { redis, since: self.trusted_since(redis) };
+        budget.spend(async |deadline| self.variant_in_redis(&reading, key, scopes, &is_wanted, deadline).await).await
+    }
+
+    async fn variant_in_redis(
+        &self,
+        reading: &Reading<'_>,
+        key: &CacheKey,
+        scopes: &Scopes,
+        is_wanted: &impl Fn(Option<&Candidate>) -> bool,
+        deadline: Instant,
+    ) -> Option<Arc<StoredResponse>> {
+        let names = reading.redis.names();
+        let read = async |name: String| {
+            let mut values = self.ask(reading, &[name], Vec::new(), deadline).await.ok()?.into_iter();
+            self.decode(key, values.next()??)
+        };
+        let Some(Record::Varies { variants, .. }) = read(names.response(key, None)).await else { return None };
+        let listed = variants.iter().find(|listed| is_wanted(listed.candidate.as_ref()))?;
+        let Some(Record::Response(recorded)) = read(names.variant(key, listed.variant)).await else { return None };
+        // Whoever writes to Redis may have put there something else than the list says.
+        if !is_wanted(Candidate::of(&recorded.head).as_ref()) {
+            return None;
+        }
+        match self.judge(reading, *recorded, scopes, deadline).await {
+            Ok(Read::Response(stored, _)) => Some(stored),
+            _ => None,
+        }
+    }
+
     /// Puts a response before the other variants that the list under its key's own name has; `None` if Redis does not say.
     pub(super) async fn listed_anew(&self, redis: &Redis, own: &str, response: &StoredResponse) -> Option<NewList> {
         let (present, kept_for) = redis.present(own).await?;
