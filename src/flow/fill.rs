@@ -98,11 +98,17 @@ impl Proxy {
         if way.route.strip_set_cookie {
             parts.headers.remove(SET_COOKIE);
         }
-        let tags = tagging::tags(&parts.headers, &self.options.tag_fields);
+        let mut tags = tagging::tags(&parts.headers, &self.options.tag_fields);
         if self.options.strip_tag_fields {
             self.options.tag_fields.iter().for_each(|field| drop(parts.headers.remove(field.name())));
         }
         let has_too_many = tags.len() > TAGS_MAX;
+        // §3.2: of what a confirmation or a further part does not say, what is stored stays as it was.
+        if let ((To::Confirm, StatusCode::NOT_MODIFIED) | (To::Complete, StatusCode::PARTIAL_CONTENT), [], Some(stored)) =
+            ((to, parts.status), &tags[..], &way.stored)
+        {
+            tags.clone_from(&stored.tags);
+        }
         if !tags.is_empty() && !has_too_many {
             let further = way.scopes.add_tags(tags).to_vec();
             way.held = self.store.hold_tags(&way.held, &watch, &way.scopes.tags, &further, &mut budget).await;
