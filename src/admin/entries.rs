@@ -91,7 +91,9 @@ impl Entry {
             Lookup::Found(tier, stored) => (tier, stored, false),
             Lookup::Softened(tier, stored) => (tier, stored, true),
             Lookup::Nothing => return self.nothing(&admitted, "nothing is stored for it"),
-            Lookup::OtherVariant => return self.nothing(&admitted, "what is stored was for other values of the fields in Vary"),
+            Lookup::OtherVariant(_) => {
+                return self.nothing(&admitted, "what is stored was for other values of the fields in Vary");
+            }
             Lookup::Unavailable => return self.nothing(&admitted, "Redis could not be asked, and memory has nothing"),
         };
         if self.wants_body && may_see {

@@ -16,11 +16,11 @@ use crate::origin::{OriginError, RequestBody};
 use crate::rules::{Admission, Admitted, CacheKey, Route};
 use crate::semantics::directives::RequestDirectives;
 use crate::semantics::vary::Selection;
-use crate::semantics::{Forward, StoredHead, conditional, range};
+use crate::semantics::{Forward, StoredHead, candidates, conditional, range};
 use crate::stats::Ending;
 use crate::store::{Budget, Lookup, StoredResponse};
 use http::header::{IF_RANGE, RANGE};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::{Semaphore, oneshot};
@@ -32,6 +32,8 @@ pub(super) struct Errand<'a> {
     /// What is stored already: the origin is asked to confirm or to complete it, if it can be; and where it gives no answer, this may
     /// be one.
     pub(super) stored: Option<Arc<StoredResponse>>,
+    /// The entity-tags of other variants, one of which the origin may name instead of sending it.
+    pub(super) others: Vec<HeaderValue>,
     /// The client's range is what the origin is asked for.
     pub(super) wants_part: bool,
     /// What is left of the time for Redis.
@@ -120,7 +122,14 @@ impl Proxy {
             let flight_key = self.flight_key(&admitted.key, &arrival.parts.headers);
             let Joined::Leader(lease) = self.collapser.join(flight_key, &admitted.key, None) else { continue };
             let asked = RequestDirectives::default();
-            let errand = Errand { admitted, asked: &asked, stored: None, wants_part: false, budget: self.store.budget() };
+            let errand = Errand {
+                admitted,
+                asked: &asked,
+                stored: None,
+                others: Vec::new(),
+                wants_part: false,
+                budget: self.store.budget(),
+            };
             let (answer, answered) = oneshot::channel();
             self.begin(arrival, &errand, None, Some(lease), answer);
             self.tasks.spawn(async move {
@@ -294,8 +303,8 @@ impl Proxy {
         lease: Option<Lease>,
         answer: oneshot::Sender<Answer>,
     ) {
-        let Errand { admitted, asked, stored, wants_part, budget } = errand;
-        let mut request = request_to_fill(arrival, admitted, stored.as_deref(), *wants_part);
+        let Errand { admitted, asked, stored, others, wants_part, budget } = errand;
+        let mut request = request_to_fill(arrival, admitted, stored.as_deref(), others, *wants_part);
         if let Some(interim) = interim {
             interim.relay(&mut request);
         }
@@ -336,6 +345,7 @@ pub(super) fn request_to_fill(
     arrival: &Arrival,
     admitted: &Admitted<'_>,
     stored: Option<&StoredResponse>,
+    others: &[HeaderValue],
     wants_part: bool,
 ) -> Request<RequestBody> {
     // Where content is part of the key, it was read.
@@ -359,7 +369,10 @@ pub(super) fn request_to_fill(
     });
     match stored {
         Some(stored) if stored.head.part.is_none() => conditional::add_validators(&mut fields, &stored.head.fields),
-        _ => conditional::remove(&mut fields),
+        _ => {
+            conditional::remove(&mut fields);
+            candidates::add_tags(&mut fields, others);
+        }
     }
     for (name, value) in [RANGE, IF_RANGE].into_iter().zip(missing.unwrap_or(client_range)) {
         if let Some(value) = value {

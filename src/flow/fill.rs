@@ -2,7 +2,7 @@
 //!
 //! How it ends for all who wait for it is in `underway`.
 
-use super::ask::{Said, To, join, without_conditions};
+use super::ask::{Others, Said, To, join, without_conditions};
 use super::collapse::{Landing, Lease};
 use super::plan::Trouble;
 use super::replicas::Among;
@@ -78,7 +78,9 @@ impl Proxy {
             Some(stored) if !self.store.is_unbroken(&stored.held) => (None, without_conditions(&request)),
             stored => (stored, request),
         };
-        let Said { sent, requested, to } = self.ask(request, stored.as_ref()).await;
+        let others = Others { key: &key, scopes: &scopes, asked: &asked, query_rule: query_rule.as_deref(), budget: &mut budget };
+        let others = posted.is_none().then_some(others);
+        let Said { sent, requested, to, stored } = self.ask(request, stored, others).await;
         let mut way =
             Underway { key, route, scopes, held, asked, stored, path, query_rule, posted, lease, replica_lease, answer };
         let (mut parts, body) = match sent {
@@ -96,11 +98,17 @@ impl Proxy {
         if way.route.strip_set_cookie {
             parts.headers.remove(SET_COOKIE);
         }
-        let tags = tagging::tags(&parts.headers, &self.options.tag_fields);
+        let mut tags = tagging::tags(&parts.headers, &self.options.tag_fields);
         if self.options.strip_tag_fields {
             self.options.tag_fields.iter().for_each(|field| drop(parts.headers.remove(field.name())));
         }
         let has_too_many = tags.len() > TAGS_MAX;
+        // §3.2: of what a confirmation or a further part does not say, what is stored stays as it was.
+        if let ((To::Confirm, StatusCode::NOT_MODIFIED) | (To::Complete, StatusCode::PARTIAL_CONTENT), [], Some(stored)) =
+            ((to, parts.status), &tags[..], &way.stored)
+        {
+            tags.clone_from(&stored.tags);
+        }
         if !tags.is_empty() && !has_too_many {
             let further = way.scopes.add_tags(tags).to_vec();
             way.held = self.store.hold_tags(&way.held, &watch, &way.scopes.tags, &further, &mut budget).await;

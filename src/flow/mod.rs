@@ -231,7 +231,7 @@ impl Proxy {
         let found = self.store.lookup(&admitted.key, fields, || admitted.scopes(&arrival.parts), &mut budget, now).await;
         let redis_was_asked = self.store.has_redis() && !matches!(found, Lookup::Unavailable);
         let plan = self.plan(&arrival, &asked, &admitted, found, now);
-        let errand = |stored| Errand { admitted, asked: &asked, stored, wants_part: false, budget };
+        let errand = |stored| Errand { admitted, asked: &asked, stored, others: Vec::new(), wants_part: false, budget };
         let (response, outcome) = match plan {
             Plan::Serve(tier, stored) => respond::hit(method, fields, tier, &stored, stored.head.ttl(now), now),
             Plan::ServeAndRefresh(tier, stored, ttl) => {
@@ -243,6 +243,7 @@ impl Proxy {
             }
             Plan::Complete(stored) => self.fetch(&arrival, errand(Some(stored)), Forward::Partial, now).await,
             Plan::Fetch(why) => self.fetch(&arrival, errand(None), why, now).await,
+            Plan::Select(others) => self.fetch(&arrival, Errand { others, ..errand(None) }, Forward::VaryMiss, now).await,
             Plan::FetchPart(why) => self.fetch(&arrival, Errand { wants_part: true, ..errand(None) }, why, now).await,
             Plan::Head(stored, why) => self.ask_head(arrival, errand(Some(stored.clone())), &stored, why).await,
             Plan::Pass(why, detail) => self.pass(arrival, why, detail).await,

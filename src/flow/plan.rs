@@ -3,10 +3,10 @@
 use crate::rules::{Admitted, Caching};
 use crate::semantics::directives::RequestDirectives;
 use crate::semantics::range::{self, Requested};
-use crate::semantics::{Forward, StoredHead, age, conditional};
+use crate::semantics::{Forward, StoredHead, age, candidates, conditional};
 use crate::store::{Lookup, StoredResponse, Tier};
 use http::header::{COOKIE, RANGE};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -27,6 +27,8 @@ pub(super) enum Plan {
     Complete(Arc<StoredResponse>),
     /// Ask the origin for a response that may be stored.
     Fetch(Forward),
+    /// The same, unless it would answer with the other variant that has one of these entity-tags (§4.3.1).
+    Select(Vec<HeaderValue>),
     /// Ask the origin for the part that the client asks for; it may be stored as such (§3.3).
     FetchPart(Forward),
     /// Relay a `HEAD`, and let its response freshen or end the stored one (§4.3.5).
@@ -75,9 +77,13 @@ pub(super) enum Use {
 /// Plans for a request that may use the cache.
 pub(super) fn plan(wanted: &Wanted<'_>, found: Lookup, memory: &impl Memory, now: SystemTime) -> Plan {
     let Wanted { method, fields, asked, admitted } = *wanted;
+    let others = match &found {
+        Lookup::OtherVariant(others) if may_select(wanted) => candidates::tags(others, fields),
+        _ => Vec::new(),
+    };
     let plan = match found {
         Lookup::Nothing | Lookup::Unavailable => Plan::Fetch(Forward::UriMiss),
-        Lookup::OtherVariant => Plan::Fetch(Forward::VaryMiss),
+        Lookup::OtherVariant(_) => Plan::Fetch(Forward::VaryMiss),
         // It lies under a key that leaves out what another response said to make no difference.
         Lookup::Found(_, stored) | Lookup::Softened(_, stored)
             if admitted.query_rule.as_ref().is_some_and(|rule| !rule.is_said_by(&stored.head.fields)) =>
@@ -131,8 +137,16 @@ pub(super) fn plan(wanted: &Wanted<'_>, found: Lookup, memory: &impl Memory, now
         {
             Plan::FetchPart(why)
         }
+        Plan::Fetch(Forward::VaryMiss) if !others.is_empty() => Plan::Select(others),
         plan => plan,
     }
+}
+
+/// Whether a request may be answered with what was stored for another one that differs in the selecting fields, if the origin says so.
+fn may_select(wanted: &Wanted<'_>) -> bool {
+    let asks_for_whole = !wanted.fields.contains_key(RANGE) && !wanted.asked.no_cache && !wanted.asked.no_store;
+    // RFC 9110 §13.1.2: only to `GET` and `HEAD`, a condition that fails is answered 304.
+    *wanted.method == Method::GET && asks_for_whole && !wanted.admitted.has_open_credentials()
 }
 
 /// What to do with a stored part: answer a request for a range that is in it, or get the rest.
@@ -249,6 +263,7 @@ const NO_LONGER_FRESH: i64 = 0;
 mod tests {
     use super::*;
     use crate::rules::{Admission, Content, Forwarding, Pattern, Route, RuleSet};
+    use crate::semantics::candidates::Candidate;
     use crate::semantics::{Staleness, Terms, directives};
     use crate::store::tests::response;
     use http::{HeaderName, Request};
@@ -349,6 +364,7 @@ mod tests {
             Plan::Head(_, why) => format!("head {}", why.as_str()),
             Plan::Complete(_) => "complete".to_owned(),
             Plan::Fetch(why) => format!("fetch {}", why.as_str()),
+            Plan::Select(tags) => format!("select {tags:?}"),
             Plan::FetchPart(why) => format!("fetch part {}", why.as_str()),
             Plan::Pass(why, detail) => format!("pass {} {detail}", why.as_str()),
             Plan::Refuse => "refuse".to_owned(),
@@ -434,6 +450,25 @@ mod tests {
         check(Caching::Standard, "authorization", "max-age=60", "fetch request");
         check(Caching::Standard, "authorization", "must-revalidate", "serve memory");
         check(Caching::Standard, "cookie", "public", "fetch request");
+    }
+
+    #[test]
+    fn the_origin_is_asked_about_other_variants_for_who_wants_a_whole_response_and_has_no_credentials() {
+        let rule = Caching::Rule { ttl: Duration::from_secs(60), overrides: false };
+        let other = |_, stored: Arc<StoredResponse>| Lookup::OtherVariant(Candidate::of(&stored.head).into_iter().collect());
+        let check = |caching, field: (&'static str, &str), expected: &str| {
+            let planned = planned_when(other, caching, &[field], Some((1, "public")), false);
+            assert_eq!(planned, expected, "{field:?}");
+        };
+        check(rule, ("accept", "a"), "select [\"\\\"v1\\\"\"]");
+        check(rule, ("if-none-match", "\"a\""), "select [\"\\\"v1\\\"\"]");
+        check(rule, ("range", "bytes=0-1"), "fetch vary-miss");
+        check(Caching::Standard, ("range", "bytes=0-1"), "fetch part vary-miss");
+        check(rule, ("cache-control", "no-cache"), "fetch vary-miss");
+        check(rule, ("cache-control", "no-store"), "fetch vary-miss");
+        check(rule, ("cache-control", "only-if-cached"), "refuse");
+        check(rule, ("cookie", "id=1"), "fetch vary-miss");
+        check(rule, ("authorization", "secret"), "fetch vary-miss");
     }
 
     #[test]

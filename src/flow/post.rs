@@ -46,7 +46,14 @@ impl Proxy {
     pub(super) async fn post(self: &Arc<Proxy>, mut arrival: Arrival, twin: Admitted<'_>) -> (Response<Body>, Outcome) {
         let asked = directives::request(&arrival.parts.headers);
         let request = self.request_past(&mut arrival);
-        let errand = Errand { admitted: twin, asked: &asked, stored: None, wants_part: false, budget: self.store.budget() };
+        let errand = Errand {
+            admitted: twin,
+            asked: &asked,
+            stored: None,
+            others: Vec::new(),
+            wants_part: false,
+            budget: self.store.budget(),
+        };
         let (answer, answered) = oneshot::channel();
         let fetch = Fetch {
             request,

@@ -130,18 +130,28 @@ pub fn freshen(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
 pub(super) struct EntityTag<'a> {
     pub(super) value: &'a HeaderValue,
     /// With its quotes, without `W/`.
-    opaque: &'a [u8],
+    pub(super) opaque: &'a [u8],
+}
+
+impl EntityTag<'_> {
+    pub(super) fn is_weak(&self) -> bool {
+        self.opaque.len() < self.value.len()
+    }
 }
 
 /// Parses a response's `ETag`, if it has exactly one (RFC 9110 §8.8.3).
 pub(super) fn entity_tag(fields: &HeaderMap) -> Option<EntityTag<'_>> {
     let mut lines = fields.get_all(ETAG).iter();
     let value = lines.next().filter(|_| lines.next().is_none())?;
-    let opaque = value.as_bytes().strip_prefix(b"W/").unwrap_or(value.as_bytes());
-    match opaque {
-        [b'"', inner @ .., b'"'] if !inner.contains(&b'"') => Some(EntityTag { value, opaque }),
+    match opaque(value) {
+        opaque @ [b'"', inner @ .., b'"'] if !inner.contains(&b'"') => Some(EntityTag { value, opaque }),
         _ => None,
     }
+}
+
+/// What of an entity-tag is compared weakly (RFC 9110 §8.8.3.2): all but its `W/`.
+pub(super) fn opaque(tag: &HeaderValue) -> &[u8] {
+    tag.as_bytes().strip_prefix(b"W/").unwrap_or(tag.as_bytes())
 }
 
 /// Splits a list of entity-tags, without their `W/`: all that weak comparison looks at (RFC 9110 §8.8.3.2).

@@ -10,6 +10,7 @@
 //! | RFC 9110 §7.6 | hop-by-hop fields; the kinds of request fields | [`fields`] |
 //! | RFC 9110 §14, RFC 9111 §3.3, §3.4 | ranges, and parts of representations | [`range`] |
 //! | RFC 9110 §13, RFC 9111 §3.2, §4.3 | conditional requests, validating, freshening | [`conditional`] |
+//! | RFC 9111 §4.1, §4.3.1 | variants that the origin can be asked about | [`candidates`] |
 //! | RFC 9111 §3 | what may be stored | [`storage`] |
 //! | RFC 9111 §4.1 | `Vary` | [`vary`] |
 //! | RFC 9110 §8.5, §12.5.4 | the languages that a request wants most | `language`, private |
@@ -27,6 +28,7 @@
 
 pub mod age;
 pub mod cache_status;
+pub mod candidates;
 pub mod conditional;
 pub mod date;
 pub mod directives;

@@ -2,6 +2,7 @@
 
 use super::generations::DOUBTED;
 use super::response::StoredResponse;
+use super::variants::VARIANTS_MAX;
 use crate::rules::CacheKey;
 use crate::semantics::vary::Selection;
 use ahash::RandomState;
@@ -113,6 +114,12 @@ impl Memory {
         }
     }
 
+    /// The responses of a key, the one stored last first.
+    pub(super) fn variants(&self, key: &CacheKey) -> Vec<Arc<StoredResponse>> {
+        let variants = self.cache.peek(&key.hash()).filter(|variants| variants.parts == key.parts());
+        variants.iter().flat_map(|variants| &variants.responses).map(|kept| kept.stored.clone()).collect()
+    }
+
     /// How often a replacement of this key, or of one that shares the counter, was heard of.
     pub(super) fn news(&self, hash: u128) -> u64 {
         self.news[hash as usize % NEWS].load(Ordering::Acquire)
@@ -180,6 +187,7 @@ impl Memory {
             });
             let mut others: Vec<Kept> = others.map(Kept::again).collect();
             if others.len() >= VARIANTS_MAX {
+                // The one that was not used for longest.
                 let oldest = others.iter().enumerate().min_by_key(|(_, kept)| kept.used.load(Ordering::Relaxed));
                 others.remove(oldest.map_or(0, |(place, _)| place));
             }
@@ -267,9 +275,6 @@ const TYPICAL_WEIGHT: u64 = 3072;
 
 /// Counters of replacements.
 const NEWS: usize = 256;
-
-/// How many variants of one key are kept; the one that was not used for longest goes first.
-const VARIANTS_MAX: usize = 64;
 
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings {

@@ -16,6 +16,7 @@
 //! | `jobs` | purges by patterns that no scope has |
 //! | `replicas` | what replicas ask one another |
 //! | `learned` | what responses have told about their keys |
+//! | `variants` | which variants of a key there are beside the one that a request selects, and how many may be in Redis |
 //! | `lease` | one fetch for all replicas |
 //! | `options` | how the tiers are set up |
 //!
@@ -37,6 +38,7 @@ mod replicas;
 mod response;
 mod shared;
 mod sweep;
+mod variants;
 
 pub use self::redis::{Hearing, State as RedisState};
 pub use held::{Held, Standing};
@@ -56,6 +58,7 @@ pub use sweep::{Erased, Swept};
 use self::redis::{Listener, Redis};
 use crate::clock::Clock;
 use crate::rules::{CacheKey, ScopeName, Scopes, watch};
+use crate::semantics::candidates::Candidate;
 use crate::semantics::no_vary_search::NoVarySearch;
 use crate::stats::Stats;
 use crate::tasks::Tasks;
@@ -115,8 +118,9 @@ pub enum Lookup {
     Softened(Tier, Arc<StoredResponse>),
     /// Nothing under this key.
     Nothing,
-    /// Responses to requests with other values in the selecting fields (RFC 9111 §4.1).
-    OtherVariant,
+    /// Responses to requests with other values in the selecting fields (RFC 9111 §4.1), and those of them that the origin can be asked
+    /// about.
+    OtherVariant(Vec<Candidate>),
     /// Memory has nothing, and Redis could not be asked.
     Unavailable,
 }
@@ -236,7 +240,10 @@ impl Store {
     ) -> Lookup {
         let remembered = self.remembered(key, request, now);
         let Some(redis) = &self.redis else {
-            return remembered.lookup();
+            return match remembered {
+                Remembered::OtherVariant => Lookup::OtherVariant(self.candidates_in_memory(key, now)),
+                remembered => remembered.lookup(),
+            };
         };
         match remembered {
             Remembered::Stored(ref stored, Standing::Holds | Standing::Softened) if stored.head.is_fresh(now) => {
@@ -382,7 +389,7 @@ impl Remembered {
         match self {
             Remembered::Stored(stored, Standing::Holds) => Lookup::Found(Tier::Memory, stored),
             Remembered::Stored(stored, Standing::Softened) => Lookup::Softened(Tier::Memory, stored),
-            Remembered::OtherVariant => Lookup::OtherVariant,
+            Remembered::OtherVariant => Lookup::OtherVariant(Vec::new()),
             Remembered::Stored(..) | Remembered::Nothing => Lookup::Nothing,
         }
     }

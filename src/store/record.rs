@@ -6,10 +6,11 @@
 //! |---|---|
 //! | 2 | `SC` |
 //! | 1 | the version of the format |
-//! | 1 | the kind: a response, or the names that the key's responses vary on |
+//! | 1 | the kind: a response, or the names that the key's responses vary on, with the variants that there are |
 //! | 8 | XXH3 of all that follows |
 //! | 4 + n | the parts of the cache key |
-//! | | for the names: their number (2), then each (2 + n) |
+//! | | for the names: their number (2), then each (2 + n); the variants that are known, the latest first: number (2), each its hash, as |
+//! | | in its name (16), entity-tag (2 + n; empty where the origin is not asked about it), and the coding to be accepted (2 + n) |
 //! | | for a response: status (2), when it was requested and received, in ms since 1970 (8, 8), lifetime in ms (8) and its source (1), |
 //! | | what may be done when it is stale: flags (1), and for how long in ms: while revalidating, on errors, when unreachable (8 each), |
 //! | | the selecting request fields: number (2), each name (2 + n), whether it was there (1), value (4 + n), |
@@ -24,6 +25,7 @@ use super::generations::Generation;
 use super::held::Held;
 use super::response::StoredResponse;
 use crate::rules::{CacheKey, ScopeName};
+use crate::semantics::candidates::Candidate;
 use crate::semantics::freshness::{Lifetime, Source};
 use crate::semantics::vary::Selection;
 use crate::semantics::{StoredHead, Terms, Times};
@@ -43,7 +45,18 @@ pub(super) enum Record {
         key: CacheKey,
         /// The selecting fields.
         names: Vec<HeaderName>,
+        /// The variants that are known, the one stored last first.
+        variants: Vec<Listed>,
     },
+}
+
+/// A variant in the list of a key's variants.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Listed {
+    /// The hash that its name is made of.
+    pub(super) variant: u128,
+    /// What the origin can be asked about it with, if it can.
+    pub(super) candidate: Option<Candidate>,
 }
 
 /// A stored response as a value says it, with the generations that must still hold.
@@ -100,12 +113,19 @@ pub(super) fn encode(response: &StoredResponse, generations: &[(ScopeName, Gener
     out.finish()
 }
 
-/// Encodes the names that a key's responses vary on.
-pub(super) fn encode_varies(key: &CacheKey, names: &[HeaderName]) -> Vec<u8> {
-    let mut out = Writer::new(KIND_VARIES, 256);
+/// Encodes the names that a key's responses vary on, and the variants that are known.
+pub(super) fn encode_varies(key: &CacheKey, names: &[HeaderName], variants: &[Listed]) -> Vec<u8> {
+    let mut out = Writer::new(KIND_VARIES, 256 + variants.len() * 64);
     out.long(key.parts());
     out.count(names.len());
     names.iter().for_each(|name| out.short(name.as_str().as_bytes()));
+    out.count(variants.len());
+    for Listed { variant, candidate } in variants {
+        out.0.extend(variant.to_be_bytes());
+        out.short(candidate.as_ref().map_or(b"", |candidate| candidate.tag.as_bytes()));
+        let coding = candidate.as_ref().and_then(|candidate| candidate.coding.as_ref());
+        out.short(coding.map_or(b"", HeaderValue::as_bytes));
+    }
     out.finish()
 }
 
@@ -129,7 +149,8 @@ pub(super) fn decode(value: Bytes) -> Result<Record, RecordError> {
     match kind {
         KIND_VARIES => {
             let names = (0..input.u16()?).map(|_| input.name()).collect::<Result<_, _>>()?;
-            Ok(Record::Varies { key, names })
+            let variants = (0..input.u16()?).map(|_| input.listed()).collect::<Result<_, _>>()?;
+            Ok(Record::Varies { key, names, variants })
         }
         KIND_RESPONSE => Ok(Record::Response(Box::new(decode_response(key, input)?))),
         _ => Err(RecordError::Malformed),
@@ -147,7 +168,7 @@ pub fn reencode(kind: u8, octets: &[u8]) -> Option<Vec<u8>> {
             let Recorded { key, head, body, tags, generations } = *recorded;
             Some(encode(&StoredResponse { key, head, body, tags, held: Held::broken() }, &generations))
         }
-        Record::Varies { key, names } => Some(encode_varies(&key, &names)),
+        Record::Varies { key, names, variants } => Some(encode_varies(&key, &names, &variants)),
     }
 }
 
@@ -314,6 +335,15 @@ impl Reader {
         Ok(tags)
     }
 
+    fn listed(&mut self) -> Result<Listed, RecordError> {
+        let variant = self.0.try_get_u128().map_err(|_| RecordError::Malformed)?;
+        let [tag, coding] = [self.short()?, self.short()?].map(|octets| (!octets.is_empty()).then_some(octets));
+        let value = |octets: Bytes| HeaderValue::from_maybe_shared(octets).map_err(|_| RecordError::Malformed);
+        let coding = coding.map(value).transpose()?;
+        let candidate = tag.map(value).transpose()?.map(|tag| Candidate { tag, coding });
+        Ok(Listed { variant, candidate })
+    }
+
     fn name(&mut self) -> Result<HeaderName, RecordError> {
         HeaderName::from_bytes(&self.short()?).map_err(|_| RecordError::Malformed)
     }
@@ -394,17 +424,26 @@ mod tests {
         let expected = Belonging { generations, tags: sample().tags };
         assert_eq!(belonging(value.clone().into()), Ok(Some(expected)));
         assert!(belonging(value[..100].to_vec().into()).is_err());
-        let of_names = encode_varies(&CacheKey::from_parts("key".into()), &[]);
+        let of_names = encode_varies(&CacheKey::from_parts("key".into()), &[], &[]);
         for other in [&b""[..], b"SC", b"{}", &of_names] {
             assert_eq!(belonging(other.to_vec().into()), Ok(None), "{other:?}");
         }
     }
 
     #[test]
-    fn the_names_survive_too() {
+    fn the_names_and_variants_survive_too() {
         let key = CacheKey::from_parts("key".into());
         let names = vec![http::header::ACCEPT, http::header::ORIGIN];
-        assert_eq!(decode(encode_varies(&key, &names).into()), Ok(Record::Varies { key, names }));
+        let candidate = |coding| Candidate { tag: HeaderValue::from_static("W/\"1, 2\""), coding };
+        let variants = [
+            Listed { variant: u128::MAX, candidate: Some(candidate(Some(HeaderValue::from_static("gzip")))) },
+            Listed { variant: 1, candidate: Some(candidate(None)) },
+            Listed { variant: 2, candidate: None },
+        ];
+        for variants in [&variants[..], &[]] {
+            let expected = Record::Varies { key: key.clone(), names: names.clone(), variants: variants.to_vec() };
+            assert_eq!(decode(encode_varies(&key, &names, variants).into()), Ok(expected));
+        }
     }
 
     #[test]

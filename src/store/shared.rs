@@ -8,6 +8,7 @@ use super::record::{self, Record, Recorded};
 use super::redis::{Redis, Unavailable};
 use super::{Lookup, Remembered, Store, StoredResponse, Tier};
 use crate::rules::{CacheKey, Scopes};
+use crate::semantics::candidates::Candidate;
 use crate::semantics::vary::Selection;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
@@ -20,15 +21,15 @@ use std::time::{Duration, Instant, SystemTime};
 pub struct Budget(pub(super) Duration);
 
 /// Where is read, and since when what was read of generations counts.
-struct Reading<'a> {
-    redis: &'a Redis,
-    since: u64,
+pub(super) struct Reading<'a> {
+    pub(super) redis: &'a Redis,
+    pub(super) since: u64,
 }
 
 /// What Redis has for a request.
-enum Read {
+pub(super) enum Read {
     Response(Arc<StoredResponse>, Standing),
-    OtherVariant,
+    OtherVariant(Vec<Candidate>),
     Nothing,
 }
 
@@ -43,7 +44,7 @@ pub(super) enum Written {
 
 impl Budget {
     /// Spends time on Redis, until a deadline at most.
-    async fn spend<T>(&mut self, work: impl AsyncFnOnce(Instant) -> T) -> T {
+    pub(super) async fn spend<T>(&mut self, work: impl AsyncFnOnce(Instant) -> T) -> T {
         let begun = Instant::now();
         let done = work(begun + self.0).await;
         self.0 = self.0.saturating_sub(begun.elapsed());
@@ -98,7 +99,7 @@ impl Store {
             }
             (Err(_), Some((ours, standing))) if was_sure => found(Tier::Memory, ours, standing),
             (Err(_), _) => Lookup::Unavailable,
-            (Ok(Read::OtherVariant), None) => Lookup::OtherVariant,
+            (Ok(Read::OtherVariant(candidates)), None) => Lookup::OtherVariant(candidates),
             (Ok(Read::Nothing), None) => Lookup::Nothing,
         }
     }
@@ -151,7 +152,7 @@ impl Store {
     }
 
     /// Since when what was read of generations can be relied on: where nothing is heard of changes, only from now on.
-    fn trusted_since(&self, redis: &Redis) -> u64 {
+    pub(super) fn trusted_since(&self, redis: &Redis) -> u64 {
         match redis.is_heard() {
             true => self.generations.epoch(),
             false => self.generations.begin_epoch(),
@@ -167,15 +168,22 @@ impl Store {
         let value = record::encode(response, &generations);
         let selection = &response.head.selection;
         let own = redis.names().response(&response.key, None);
-        let mut values = Vec::with_capacity(2);
+        let (mut values, mut gone) = (Vec::with_capacity(2), Vec::new());
         let is_small = value.len() <= redis.options().value_bytes_max;
-        if is_small && selection.is_empty() {
+        // Under a key that never varied, there is no list.
+        if is_small && selection.is_empty() && self.varies(&response.key).is_none() {
             values.push((own, value, keep));
         } else if is_small {
-            let names: Vec<HeaderName> = selection.names().cloned().collect();
-            let varies = record::encode_varies(&response.key, &names);
-            values.push((own, varies, keep.max(VARIES_KEPT_MIN)));
-            values.push((redis.names().response(&response.key, Some(selection)), value, keep));
+            let Some(list) = self.listed_anew(redis, &own, response).await else { return Written::Not };
+            gone = list.gone.iter().map(|variant| redis.names().variant(&response.key, *variant)).collect();
+            if selection.is_empty() {
+                values.push((own, value, keep));
+            } else {
+                let names: Vec<HeaderName> = selection.names().cloned().collect();
+                let varies = record::encode_varies(&response.key, &names, &list.variants);
+                values.push((own, varies, keep.max(list.kept_for).max(VARIES_KEPT_MIN)));
+                values.push((redis.names().response(&response.key, Some(selection)), value, keep));
+            }
         }
         // The generations outlive what depends on them, here and in Redis.
         let (now, kept_for) = (Instant::now(), outliving(keep));
@@ -190,7 +198,7 @@ impl Store {
         if values.is_empty() && keep.is_empty() {
             return Written::TooLarge;
         }
-        let Some(now_there) = redis.write(values, &keep, kept_for).await else { return Written::Not };
+        let Some(now_there) = redis.write(values, &gone, &keep, kept_for).await else { return Written::Not };
         for (noted, generation) in changed.iter().zip(now_there) {
             noted.cell.note_kept_until(now + kept_for);
             self.generations.learn(noted, generation);
@@ -238,12 +246,12 @@ impl Store {
         let unknown = self.generations.to_read(cells, reading.since);
         let mut values = self.ask(reading, &names, unknown, deadline).await?.into_iter();
         let first = values.next().flatten().and_then(|value| self.decode(key, value));
-        let varies = match first {
+        let (varies, listed) = match first {
             None => return Ok(Read::Nothing),
             // A variant lies under a name of its own; one under the key's own name was put there by somebody else.
             Some(Record::Response(recorded)) if !recorded.head.selection.is_empty() => return Ok(Read::Nothing),
             Some(Record::Response(recorded)) => return self.judge(reading, *recorded, scopes, deadline).await,
-            Some(Record::Varies { names, .. }) => names,
+            Some(Record::Varies { names, variants, .. }) => (names, variants),
         };
         let values = match known.is_some_and(|known| *known == *varies) {
             true => values.collect(),
@@ -265,11 +273,14 @@ impl Store {
                 read => return Ok(read),
             }
         }
-        Ok(Read::OtherVariant)
+        // What the request selects itself was read, and is gone or does not hold.
+        let own: Vec<u128> = Selection::candidates(&varies, request).iter().map(|own| key.variant(own)).collect();
+        let others = listed.into_iter().filter(|listed| !own.contains(&listed.variant));
+        Ok(Read::OtherVariant(others.filter_map(|listed| listed.candidate).collect()))
     }
 
     /// Judges by its generations whether a response that was read may be used.
-    async fn judge(
+    pub(super) async fn judge(
         &self,
         reading: &Reading<'_>,
         recorded: Recorded,
@@ -313,7 +324,7 @@ impl Store {
     }
 
     /// Reads values, and takes in generations by the way.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         reading: &Reading<'_>,
         names: &[String],
@@ -330,7 +341,7 @@ impl Store {
     }
 
     /// Decodes a value, if it is ours, whole, and of this very key.
-    fn decode(&self, key: &CacheKey, value: Bytes) -> Option<Record> {
+    pub(super) fn decode(&self, key: &CacheKey, value: Bytes) -> Option<Record> {
         let record = record::decode(value);
         let is_of_key = |record: &Record| match record {
             Record::Response(recorded) => recorded.key == *key,

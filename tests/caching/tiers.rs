@@ -68,6 +68,11 @@ impl Tier {
         Tier { name, world, network, redis }
     }
 
+    /// The Redis that it keeps them in.
+    pub(crate) fn redis(&self) -> &RedisServer {
+        self.redis.as_ref().expect("it is the tier of Redis")
+    }
+
     /// Waits until this is stored for a target, and fresh; the origin is not asked.
     pub(crate) async fn keeps(&self, target: &str, body: &str) {
         is_kept(|| self.get(target), body).await;

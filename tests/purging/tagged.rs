@@ -2,7 +2,7 @@
 
 use super::customers;
 use super::replicas::{ask, replicas};
-use crate::world::{Gate, RedisServer, Reply, World};
+use crate::world::{Gate, RedisServer, Reply, World, secs};
 use serde_json::json;
 
 fn tagged(body: &'static str) -> Reply {
@@ -115,4 +115,26 @@ async fn a_response_with_more_tags_than_are_kept_is_not_stored() {
     let tags: Vec<String> = (0..129).map(|number| format!("tag{number}")).collect();
     world.origin.reply(TARGET, Reply::new("one").with("cache-tag", &tags.join(",")));
     ask(&world, TARGET).await.is("one").says("detail=too-many-tags").does_not_say("stored");
+}
+
+#[tokio::test]
+async fn a_304_that_names_no_tags_leaves_the_response_those_that_it_had() {
+    let redis = RedisServer::start().await;
+    let here = vec![World::with(customers).await];
+    for worlds in [here, replicas(&redis, 2).await] {
+        for order in orders() {
+            worlds[0].origin.has(TARGET, tagged("old").with("etag", "\"1\""));
+            worlds[0].origin.has("/customer/2", "other");
+            all_asked(&worlds, "old").await;
+            worlds.iter().for_each(|world| world.clock.advance(secs(61)));
+            worlds[0].origin.has(TARGET, Reply::new("").status(304).with("etag", "\"1\""));
+            ask(&worlds[0], TARGET).await.is("old").says("fwd-status=304");
+            worlds[worlds.len() - 1].purge(order.clone()).await;
+            worlds[0].origin.has(TARGET, tagged("new"));
+            for world in &worlds {
+                ask(world, TARGET).await.is("new");
+            }
+            worlds[0].purge(json!({ "tags": ["customer:1"], "wait": true })).await;
+        }
+    }
 }

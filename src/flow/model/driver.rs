@@ -132,7 +132,7 @@ impl<'a> Driver<'a> {
             Plan::Validate(stored, _) | Plan::Replace(stored, _) | Plan::Complete(stored) => {
                 self.fetch(&arrival, &errand(Some(stored), false), world)
             }
-            Plan::Fetch(_) => self.fetch(&arrival, &errand(None, false), world),
+            Plan::Fetch(_) | Plan::Select(_) => self.fetch(&arrival, &errand(None, false), world),
             Plan::FetchPart(_) => self.fetch(&arrival, &errand(None, true), world),
             Plan::Head(stored, _) => self.head(request, &arrival, &errand(Some(stored), false), world),
             Plan::Pass(..) => self.pass(request, &arrival, world),
@@ -195,13 +195,13 @@ impl<'a> Driver<'a> {
         let Errand { admitted, stored, wants_part, has_lease, .. } = errand;
         let (method, fields) = (&arrival.parts.method, &arrival.parts.headers);
         let (route, target) = (admitted.route, arrival.parts.uri.path());
-        let request = fetch::request_to_fill(arrival, admitted, stored.as_deref(), *wants_part);
+        let request = fetch::request_to_fill(arrival, admitted, stored.as_deref(), &[], *wants_part);
         let mut to = To::for_stored(stored.as_deref());
         let mut requested = world.now_ms;
         let mut sent = world.send(to_origin(target, request.headers()));
         if let (Some(response), Some(stored)) = (&sent, stored)
             && to != To::Fetch
-            && !is_about(StatusCode::from_u16(response.status).unwrap(), &header_map(&response.fields), to, stored)
+            && !is_about(StatusCode::from_u16(response.status).unwrap(), &header_map(&response.fields), to, Some(stored))
         {
             requested = world.now_ms;
             let mut unconditional = request.headers().clone();
@@ -299,7 +299,8 @@ impl<'a> Driver<'a> {
         let has_any = variants.peek().is_some();
         match variants.find(|stored| stored.head.selection.matches(request)) {
             Some(stored) => Lookup::Found(Tier::Memory, stored.clone()),
-            None if has_any => Lookup::OtherVariant,
+            // The model's origin is not asked about other variants.
+            None if has_any => Lookup::OtherVariant(Vec::new()),
             None => Lookup::Nothing,
         }
     }

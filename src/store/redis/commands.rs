@@ -78,18 +78,41 @@ impl Redis {
         Ok(made.collect())
     }
 
-    /// Writes values, each with its time to live, and sees to it that generations are kept for so long. Says which there are then, if
-    /// Redis took it all.
+    /// Reads a value that is about to be replaced, and for how long it would be kept yet; a value over the limit counts as absent.
+    pub(in crate::store) async fn present(&self, name: &str) -> Option<(Option<Bytes>, Duration)> {
+        if self.writes_are_paused() {
+            return None;
+        }
+        let limit = self.options().value_bytes_max;
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.cmd("GETRANGE").arg(name).arg(0).arg(limit);
+        pipeline.cmd("PTTL").arg(name);
+        // Under the name may lie what is no string.
+        let answers: Vec<RedisResult<Value>> = self.run(pipeline.ignore_errors().clone()).await?;
+        let mut answers = answers.into_iter();
+        let value = match answers.next() {
+            Some(Ok(Value::BulkString(octets))) if (1..=limit).contains(&octets.len()) => Some(octets.into()),
+            _ => None,
+        };
+        match answers.next() {
+            Some(Ok(Value::Int(left))) => Some((value, Duration::from_millis(left.try_into().unwrap_or_default()))),
+            _ => Some((value, Duration::ZERO)),
+        }
+    }
+
+    /// Writes values, each with its time to live, deletes others, and sees to it that generations are kept for so long. Says which
+    /// generations there are then, if Redis took it all.
     pub(in crate::store) async fn write(
         &self,
         values: Vec<(String, Vec<u8>, Duration)>,
+        gone: &[String],
         keep: &[(String, Keeping)],
         kept_for: Duration,
     ) -> Option<Vec<Option<Generation>>> {
         if self.writes_are_paused() {
             return None;
         }
-        let mut pipeline = Pipeline::with_capacity(values.len() + 2 * keep.len() + 1);
+        let mut pipeline = Pipeline::with_capacity(values.len() + 2 * keep.len() + 2);
         let names: Vec<String> = values.iter().map(|(name, ..)| name.clone()).collect();
         // First, so that a generation does not end between the two.
         let knows_gt = self.shared.knows_gt.load(Ordering::Relaxed);
@@ -106,6 +129,9 @@ impl Redis {
         }
         for (name, value, ttl) in values {
             pipeline.cmd("SET").arg(name).arg(value).arg("PX").arg(millis(ttl)).ignore();
+        }
+        if !gone.is_empty() {
+            pipeline.cmd("DEL").arg(gone).ignore();
         }
         self.tell(&mut pipeline, &names);
         self.shared.stats.redis.writes.inc();

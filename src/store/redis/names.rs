@@ -36,12 +36,17 @@ impl Names {
         &self.followed
     }
 
-    /// A response, or the names that its variants vary on. The braces keep a key and its variants on one node of a cluster.
+    /// A response, or the list of its variants. The braces keep a key and its variants on one node of a cluster.
     pub(in crate::store) fn response(&self, key: &CacheKey, selection: Option<&Selection>) -> String {
         match selection {
             None => format!("{}{{{key}}}", self.followed),
-            Some(selection) => format!("{}{{{key}}}:{:032x}", self.followed, key.variant(selection)),
+            Some(selection) => self.variant(key, key.variant(selection)),
         }
+    }
+
+    /// A variant of a response, by its hash.
+    pub(in crate::store) fn variant(&self, key: &CacheKey, variant: u128) -> String {
+        format!("{}{{{key}}}:{variant:032x}", self.followed)
     }
 
     /// What the names of responses match (the pattern of `SCAN`).
