@@ -5,10 +5,11 @@
 //! then stands for what is compressed and what is not. So the tag alone does not decide where codings are in play.
 
 use super::conditional;
-use super::fields::{self, Kind};
 use super::stored::StoredHead;
 use super::weighted::{self, Order};
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use http::header::{
+    ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
+};
 
 /// What is to be known of a variant to ask the origin about it; the response itself may lie elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,12 +24,12 @@ pub struct Candidate {
 impl Candidate {
     /// Takes it from what is stored; `None` if the origin is not asked about that: it has no entity-tag, or a long one; or it is a part.
     ///
-    /// Nor is it asked about what credentials have selected. An origin that gives one tag to what differs by its user alone would have
-    /// one be shown what is another's.
+    /// Nor is it asked about what anything but content negotiation has selected: credentials, say, or a tenant's name. An origin whose
+    /// tags are the numbers of versions gives one tag to what differs by its owner alone, and one would be shown what is another's.
     pub fn of(head: &StoredHead) -> Option<Candidate> {
         let tag = conditional::entity_tag(&head.fields)?.value;
-        let is_private = head.selection.names().any(|name| fields::kind(name) == Kind::Credential);
-        if head.part.is_some() || is_private || tag.len() > TAG_BYTES_MAX {
+        let is_negotiated = head.selection.names().all(|name| NEGOTIATED.contains(name));
+        if head.part.is_some() || !is_negotiated || tag.len() > TAG_BYTES_MAX {
             return None;
         }
         let mut lines = head.fields.get_all(CONTENT_ENCODING).iter();
@@ -97,6 +98,9 @@ fn accepts_coding<'a>(lines: impl Iterator<Item = &'a [u8]>) -> bool {
         .any(|member| member.weight > Some(0) && !member.name.eq_ignore_ascii_case(IDENTITY.as_bytes()))
 }
 
+/// The fields of content negotiation (RFC 9110 §12.5): who asks makes no difference to them.
+const NEGOTIATED: [HeaderName; 4] = [ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE];
+
 const IDENTITY: &str = "identity";
 
 /// So many tags one request asks about.
@@ -148,6 +152,7 @@ mod tests {
         check(&[("etag", &long)], accept, None);
         check(&[("etag", "\"a\""), ("content-range", "bytes 0-1/2")], accept, None);
         check(&[("etag", "\"a\"")], &[("accept", "a"), ("cookie", "id=1")], None);
+        check(&[("etag", "\"a\"")], &[("accept", "a"), ("x-tenant", "1")], None);
         check(&[("etag", "\"a\"")], &[("authorization", "Basic x")], None);
     }
 
