@@ -1,5 +1,6 @@
 //! The configuration: that the shipped files mean what they say, and that a wrong one is told all that is wrong with it.
 
+use http::StatusCode;
 use proptest::prelude::*;
 use sidecache::config::{self, Config, LogFormat, Problems, Sources};
 use sidecache::rules::{Caching, Pattern, Route, Share, TagTemplate, Unkeyed};
@@ -53,7 +54,7 @@ fn proxy_toml_still_loads_with_all_its_comments_taken_away() {
     let uncommented: String = shipped().lines().map(|line| format!("{}\n", uncomment(line))).collect();
     let config = load(&uncommented).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(config.routes[..2], two_routes());
-    assert_eq!(config.routes.len(), 6);
+    assert_eq!(config.routes.len(), 7);
     assert_eq!(config.store.redis, Some(RedisOptions::new("redis://127.0.0.1:6379/0")));
 }
 
@@ -208,25 +209,55 @@ fn a_route_says_what_is_cached() {
 }
 
 #[test]
-fn a_route_says_what_stale_responses_and_changes_are_good_for() {
-    let one = |toml: &str| load(&format!("[[route]]\nmatch = \"/a/<id>\"\n{toml}")).unwrap().routes.remove(0);
-    let by_status = one("ttl_by_status = { 410 = \"5m\", 404 = 30 }").ttl_by_status;
-    assert_eq!(by_status, [(http::StatusCode::NOT_FOUND, secs(30)), (http::StatusCode::GONE, secs(300))]);
-    for (written, expected) in [("\"10%\"", 10), ("10", 10), ("\"0%\"", 0), ("\"100 %\"", 100)] {
-        assert_eq!(one(&format!("ttl_jitter = {written}")).ttl_jitter_percent, expected, "{written}");
+fn a_route_says_how_long_responses_are_of_use() {
+    let one = |toml: &str| load(&format!("[[route]]\nmatch = \"/a/{{id}}\"\n{toml}")).unwrap().routes.remove(0);
+    let by_status = one("ttl_by_status = { 404 = \"30s\", 410 = 300, 200 = \"1m\" }").ttl_by_status;
+    let expected = [(StatusCode::OK, 60), (StatusCode::NOT_FOUND, 30), (StatusCode::GONE, 300)];
+    assert_eq!(by_status, expected.map(|(status, ttl)| (status, secs(ttl))));
+    for (written, percent) in [("\"10%\"", 10), ("10", 10), ("\"7\"", 7), ("\"0%\"", 0), ("\"100 %\"", 100)] {
+        assert_eq!(one(&format!("ttl_jitter = {written}")).ttl_jitter_percent, percent, "{written}");
     }
-    let stale = one("stale_while_revalidate = \"30s\"\nstale_if_error = \"1h\"");
-    assert_eq!((stale.stale_while_revalidate, stale.stale_if_error), (secs(30), secs(3600)));
+    let stale = |toml: &str| {
+        let route = one(toml);
+        (route.stale_while_revalidate, route.stale_if_error)
+    };
+    assert_eq!(stale(""), (secs(0), secs(0)));
+    assert_eq!(stale("stale_while_revalidate = \"30s\"\nstale_if_error = \"10m\""), (secs(30), secs(600)));
+    assert_eq!(stale("cache = \"standard\"\nstale_while_revalidate = 5"), (secs(5), secs(0)));
     assert!(one("").early_refresh && !one("early_refresh = false").early_refresh);
     assert!(one("ignore_request_directives = true").ignores_request_directives);
-    // A field of the request that changes something is in no key.
-    assert_eq!(one("cache = \"off\"\ninvalidates = [\"a:{id}\", \"b:{header.x-c}\"]").invalidates.len(), 2);
-    let config = load(
-        "[cache]\nstale_if_unreachable = \"5m\"\ncache_control_fields = [\"X-Own\"]\nshow_key = true\nkey_body_max = \"1MiB\"",
+    // What says the same as the default is allowed where something else were not.
+    let defaults = "ttl_by_status = {}\nttl_jitter = 0\nstale_while_revalidate = 0\nstale_if_error = 0";
+    assert_eq!(one(&format!("cache = \"off\"\n{defaults}")).caching, Caching::Off);
+    assert_eq!(one(&format!("cache = \"standard\"\n{defaults}")).caching, Caching::Standard);
+}
+
+#[test]
+fn a_route_says_what_its_unsafe_requests_invalidate() {
+    // Nothing of it has to be in the key of what is stored.
+    let invalidates = "['a:{id}', 'b:{header.x-tenant}', 'c:{query.account}']";
+    for cache in ["on", "off", "standard"] {
+        let toml = format!("[[route]]\nmatch = '/a/{{id}}'\ncache = '{cache}'\nquery.deny = ['*']\ninvalidates = {invalidates}");
+        let written: Vec<String> = load(&toml).unwrap().routes[0].invalidates.iter().map(|tag| tag.as_str().to_owned()).collect();
+        assert_eq!(written, ["a:{id}", "b:{header.x-tenant}", "c:{query.account}"]);
+    }
+}
+
+#[test]
+fn the_cache_says_what_holds_for_all_routes() {
+    let cache = |toml: &str| load(&format!("[cache]\n{toml}")).unwrap().cache;
+    assert_eq!(cache("stale_if_unreachable = \"5m\"").stale_if_unreachable, secs(300));
+    assert_eq!(cache("stale_if_unreachable = 0").stale_if_unreachable, secs(0));
+    assert_eq!(
+        cache("cache_control_fields = [\"Surrogate-Control\", \"cdn-cache-control\"]").cache_control_fields,
+        ["surrogate-control", "cdn-cache-control"]
     );
-    let cache = config.unwrap().cache;
-    assert_eq!((cache.stale_if_unreachable, cache.cache_control_fields), (secs(300), vec!["x-own".parse().unwrap()]));
-    assert_eq!((cache.shows_key, cache.key_body_bytes_max), (true, 1 << 20));
+    assert!(cache("cache_control_fields = []").cache_control_fields.is_empty());
+    assert!(cache("show_key = true").shows_key);
+    assert_eq!(cache("key_body_max = \"1MiB\"").key_body_bytes_max, 1 << 20);
+    let variable = [("SIDECACHE_CACHE_CACHE_CONTROL_FIELDS", "a-cache-control, cdn-cache-control")];
+    let outside = config::load(&Sources::new().text("proxy.toml", "").environment(variable)).unwrap();
+    assert_eq!(outside.cache.cache_control_fields, ["a-cache-control", "cdn-cache-control"]);
 }
 
 // === Environment and command line ===
@@ -447,6 +478,22 @@ fn values_that_cannot_be_meant_are_problems() {
         &["proxy.toml:2:10: [redis] prefix: \"a b\" has other signs than letters, digits and \
         `-_.:`, or more than 64"],
     );
+    refused(
+        "[cache]\nstale_if_unreachable = '2y'",
+        &["proxy.toml:2:24: [cache] stale_if_unreachable: 2y is out of range; write something from 0s to 365d"],
+    );
+    refused(
+        "[cache]\ncache_control_fields = ['Cache-Control', 'Expires', 'a b']",
+        &[
+            "proxy.toml:2:25: [cache] cache_control_fields: `cache-control` is what these fields go before; leave it out",
+            "proxy.toml:2:42: [cache] cache_control_fields: `expires` is what these fields go before; leave it out",
+            "proxy.toml:2:53: [cache] cache_control_fields: \"a b\" is not the name of a header field",
+        ],
+    );
+    refused(
+        "[cache]\ncache_control_fields = ['X-A', 'x-a']",
+        &["proxy.toml:2:24: [cache] cache_control_fields: `x-a` stands twice"],
+    );
     refused("[log]\nlevel = \"inof\"", &["proxy.toml:2:9: [log] level: \"inof\" is no level; did you mean \"info\"?"]);
     refused(
         "[log]\nlevel = \"a=b=c\"",
@@ -533,32 +580,64 @@ fn what_a_route_cannot_mean_is_a_problem() {
         &["proxy.toml:3:12: route[0].key_body (\"/a/{id}\"): has a meaning only together with \"POST\" in `methods`"],
     );
     one(
-        "ttl_by_status = { 206 = 1, 404 = 0, 99 = 1, x = 1 }",
+        "ttl_by_status = { 206 = 1, 304 = 1, 404 = 0, 600 = 1, x = 1 }",
         &[
-            "proxy.toml:3:25: route[0].ttl_by_status (\"/a/{id}\"): 206 makes sense only to the request that it answers, and is never stored",
-            "proxy.toml:3:34: route[0].ttl_by_status (\"/a/{id}\"): 0 is out of range; write something from 1s to 365d",
-            "proxy.toml:3:42: route[0].ttl_by_status (\"/a/{id}\"): \"99\" is no status from 200 to 599",
-            "proxy.toml:3:49: route[0].ttl_by_status (\"/a/{id}\"): \"x\" is no status from 200 to 599",
+            "proxy.toml:3:19: route[0].ttl_by_status (\"/a/{id}\"): 206 is a part of a response, and a ttl is for whole ones",
+            "proxy.toml:3:28: route[0].ttl_by_status (\"/a/{id}\"): 304 says how a request's own condition or range came out, and \
+             is no answer to other requests",
+            "proxy.toml:3:43: route[0].ttl_by_status (\"/a/{id}\"): 0 is out of range; write something from 1s to 365d",
+            "proxy.toml:3:46: route[0].ttl_by_status (\"/a/{id}\"): \"600\" is not the status of a response; write one from 200 to 599",
+            "proxy.toml:3:55: route[0].ttl_by_status (\"/a/{id}\"): \"x\" is not the status of a response; write one from 200 to 599",
         ],
     );
     one(
-        "ttl_by_status = '404'",
-        &["proxy.toml:3:17: route[0].ttl_by_status (\"/a/{id}\"): is a string; write a table of statuses and durations, \
-        such as { 404 = \"30s\" }"],
-    );
-    one(
-        "ttl_jitter = '101%'",
-        &["proxy.toml:3:14: route[0].ttl_jitter (\"/a/{id}\"): 101% is out of range; write something from 0% to 100%"],
-    );
-    one(
-        "cache = 'standard'\nttl_jitter = 5",
-        &["proxy.toml:4:14: route[0].ttl_jitter (\"/a/{id}\"): has a meaning only where the route has a ttl of its own, with \
-        cache = \"on\""],
-    );
-    one(
-        "invalidates = ['a:{header.cookie}']",
+        "ttl_by_status = '30s'",
         &[
-            "proxy.toml:3:15: route[0].invalidates (\"/a/{id}\"): `{header.cookie}`: a credential would stand in the tag for all to read",
+            "proxy.toml:3:17: route[0].ttl_by_status (\"/a/{id}\"): is a string; write a table of statuses and durations, such as \
+           { 404 = \"30s\", 410 = \"5m\" }",
+        ],
+    );
+    for (written, wrong) in [
+        ("'101%'", "101% is out of range; write something from 0% to 100%"),
+        ("-1", "-1 is out of range; write something from 0% to 100%"),
+        ("1000", "1000 is out of range; write something from 0% to 100%"),
+        ("'a tenth'", "\"a tenth\" is not a percentage; write one such as \"10%\", or a whole number from 0 to 100"),
+        ("'2.5%'", "\"2.5%\" is not a percentage; write one such as \"10%\", or a whole number from 0 to 100"),
+        ("0.1", "is a number with a fraction; write a percentage such as \"10%\", or a whole number from 0 to 100"),
+    ] {
+        one(&format!("ttl_jitter = {written}"), &[&format!("proxy.toml:3:14: route[0].ttl_jitter (\"/a/{{id}}\"): {wrong}")]);
+    }
+    one(
+        "cache = 'standard'\nttl_by_status = { 404 = 1 }\nttl_jitter = 5",
+        &[
+            "proxy.toml:4:17: route[0].ttl_by_status (\"/a/{id}\"): cache = \"standard\" leaves the lifetime to the origin alone; \
+             leave out either",
+            "proxy.toml:5:14: route[0].ttl_jitter (\"/a/{id}\"): cache = \"standard\" leaves the lifetime to the origin alone; leave \
+             out either",
+        ],
+    );
+    let stale = "stale_while_revalidate = 1\nstale_if_error = 1";
+    one(
+        &format!("cache = 'off'\nttl_by_status = {{ 404 = 1 }}\nttl_jitter = 5\n{stale}"),
+        &[(4, 17, "ttl_by_status"), (5, 14, "ttl_jitter"), (6, 26, "stale_while_revalidate"), (7, 18, "stale_if_error")]
+            .map(|(line, column, key)| {
+                format!(
+                    "proxy.toml:{line}:{column}: route[0].{key} (\"/a/{{id}}\"): nothing is stored on a route with cache = \"off\"; \
+                     leave out either"
+                )
+            })
+            .each_ref()
+            .map(String::as_str),
+    );
+    one(
+        "invalidates = ['x:{nope}']",
+        &["proxy.toml:3:16: route[0].invalidates (\"/a/{id}\"): the pattern has no capture `{nope}`"],
+    );
+    one(
+        "invalidates = ['x:{header.cookie}', 'y:{header.x-tenant}']",
+        &[
+            "proxy.toml:3:15: route[0].invalidates (\"/a/{id}\"): `{header.cookie}`: a credential would stand in the tag for all to \
+           read",
         ],
     );
     one(

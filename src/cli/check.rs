@@ -3,13 +3,14 @@
 use crate::StartError;
 use crate::config::{self, Config, Problems, Sources, octets, span};
 use crate::origin::{Address, Origin};
-use crate::rules::{Caching, Route, Share, Unkeyed};
+use crate::rules::{Caching, Route, Share, TagTemplate, Unkeyed};
 use crate::stats::Stats;
 use crate::store::{self, WhenDown};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Checks the configuration.
 pub(super) fn run(sources: &Sources) -> ExitCode {
@@ -82,18 +83,21 @@ fn summary(config: &Config) -> String {
         text.push_str("no routes\n");
         return text;
     }
-    let head = ["route", "matches", "lifetime", "shared by", "tags"].map(str::to_owned);
+    let head = COLUMNS.map(str::to_owned);
     text.push_str(&table(std::iter::once(head).chain(config.routes.iter().map(row)).collect()));
     text
 }
 
-fn row(route: &Route) -> [String; 5] {
+fn row(route: &Route) -> [String; COLUMNS.len()] {
     let lifetime = match route.caching {
         Caching::Off => "not cached".to_owned(),
         Caching::Standard => "as the origin says".to_owned(),
-        Caching::Rule { ttl, overrides: false } => format!("{}, or as the origin says", span(ttl)),
-        Caching::Rule { ttl, overrides: true } => format!("{}, always", span(ttl)),
+        Caching::Rule { ttl, overrides: false } => format!("{}, or as the origin says", ttls(route, ttl)),
+        Caching::Rule { ttl, overrides: true } => format!("{}, always", ttls(route, ttl)),
     };
+    let stale = [("while revalidating", route.stale_while_revalidate), ("on errors", route.stale_if_error)];
+    let stale = stale.iter().filter(|(_, duration)| !duration.is_zero());
+    let stale: Vec<String> = stale.map(|(when, duration)| format!("{} {when}", span(*duration))).collect();
     let share = match &route.share {
         _ if route.caching == Caching::Off => "-".to_owned(),
         Share::ByResponse => "who is anonymous".to_owned(),
@@ -103,18 +107,29 @@ fn row(route: &Route) -> [String; 5] {
             format!("who has the same {}", names.join(", "))
         }
     };
-    let tags: Vec<&str> = route.tags.iter().map(|tag| tag.as_str()).collect();
-    let tags = if tags.is_empty() { "-".to_owned() } else { tags.join(", ") };
-    [route.name.clone(), route.pattern.to_string(), lifetime, share, tags]
+    let tags = |tags: &[TagTemplate]| tags.iter().map(|tag| tag.as_str().to_owned()).collect::<Vec<_>>();
+    let listed = |items: Vec<String>| if items.is_empty() { "-".to_owned() } else { items.join(", ") };
+    let (tags, invalidates) = (listed(tags(&route.tags)), listed(tags(&route.invalidates)));
+    [route.name.clone(), route.pattern.to_string(), lifetime, listed(stale), share, tags, invalidates]
 }
 
-/// Puts rows below each other, each column as wide as its widest cell.
-fn table(rows: Vec<[String; 5]>) -> String {
+/// How long responses are fresh that do not say so themselves.
+fn ttls(route: &Route, ttl: Duration) -> String {
+    let shortest = ttl * u32::from(100 - route.ttl_jitter_percent) / 100;
+    let ttl = if shortest == ttl { span(ttl) } else { format!("{} to {}", span(shortest), span(ttl)) };
+    let by_status: Vec<String> =
+        route.ttl_by_status.iter().map(|(status, ttl)| format!("{}: {}", status.as_str(), span(*ttl))).collect();
+    if by_status.is_empty() { ttl } else { format!("{ttl} ({})", by_status.join(", ")) }
+}
+
+/// Puts rows below each other, each column as wide as its widest cell. Columns in which no route says anything are left out.
+fn table(rows: Vec<[String; COLUMNS.len()]>) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..5).map(width).collect();
+    let says_something = |column: &usize| rows.iter().skip(1).any(|row| row[*column] != "-");
+    let shown: Vec<(usize, usize)> = (0..COLUMNS.len()).filter(says_something).map(|column| (column, width(column))).collect();
     let mut text = String::new();
     for row in &rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> = shown.iter().map(|&(column, width)| format!("{:<width$}", row[column])).collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }
@@ -172,6 +187,9 @@ fn warnings(config: &Config) -> Vec<String> {
     warnings
 }
 
+/// What the summary says of each route.
+const COLUMNS: [&str; 7] = ["route", "matches", "lifetime", "served stale", "shared by", "tags", "invalidates"];
+
 /// 16 signs of a random token are more than anybody tries out.
 const SECRET_MIN: usize = 16;
 
@@ -207,6 +225,18 @@ live      /live           not cached                 -                        -
 ";
         assert_eq!(summary(&config), expected);
         assert!(summary(&Config::default()).ends_with("\nno routes\n"));
+
+        let config = load(
+            "[[route]]\nmatch = '/a'\nttl = '1h'\nttl_by_status = { 404 = '30s', 410 = 300 }\nttl_jitter = '10%'\n\
+             stale_while_revalidate = '30s'\nstale_if_error = '10m'\n\
+             [[route]]\nmatch = '/b/{id}'\ncache = 'off'\ninvalidates = ['a', 'b:{id}']\n",
+        );
+        let expected = "\
+route    matches  lifetime                                              served stale                           shared by         invalidates
+/a       /a       54m to 1h (404: 30s, 410: 5m), or as the origin says  30s while revalidating, 10m on errors  who is anonymous  -
+/b/{id}  /b/{id}  not cached                                            -                                      -                 a, b:{id}
+";
+        assert_eq!(summary(&config).split_once("\n\n").unwrap().1, expected);
     }
 
     #[test]

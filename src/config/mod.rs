@@ -6,10 +6,11 @@
 //! | `raw`, `place` | the values as they were written, each with its place |
 //! | `reader` | takes keys out of tables, notes what is wrong, reports what nobody took |
 //! | `values`, `addresses` | what one value means |
-//! | `sections`, `routes`, `log` | what the keys mean |
+//! | `sections`, `routes`, `lifetimes`, `log` | what the keys mean |
 //! | `problem`, `suggest` | what is wrong, in words for the person who wrote it |
 
 mod addresses;
+mod lifetimes;
 mod log;
 mod overlay;
 mod place;

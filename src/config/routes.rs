@@ -1,15 +1,13 @@
 //! `[[route]]`: which paths are cached, for how long, and who shares them.
 
-use super::Config;
 use super::place::Place;
-use super::raw::{Kind, Table, Value, parse_value};
+use super::raw::{Kind, Table, Value};
 use super::reader::{Name, Parsed, Section};
-use super::sections::{STALE, TTL};
-use super::values::{boolean, distinct, duration, field_name, list, one_of, percent, quote, string};
+use super::values::{boolean, distinct, field_name, list, one_of, quote, string};
+use super::{Config, lifetimes};
 use crate::rules::{Caching, Collapse, Pattern, QueryRule, Route, RuleSet, Share, TagSource, TagTemplate, Unkeyed};
 use crate::semantics::fields;
-use crate::semantics::storage;
-use http::{HeaderName, Method, StatusCode};
+use http::{HeaderName, Method};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -95,15 +93,12 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
         }
         _ => {}
     }
-    let caching = read_caching(section, default_ttl);
-    let (ttl_by_status, ttl_jitter_percent) = read_further_ttls(section, caching);
+    let lifetimes = lifetimes::read(section, default_ttl);
+    let early_refresh = section.take("early_refresh", boolean);
+    let ignores_request_directives = section.take("ignore_request_directives", boolean);
     let captures = pattern.as_ref().map(|(pattern, _)| pattern.captures().to_vec());
     let tags = section.take_with_place("tags", list(|value| tag(value, captures.as_deref())));
     let invalidates = section.take_with_place("invalidates", list(|value| tag(value, captures.as_deref())));
-    let stale_while_revalidate = section.take("stale_while_revalidate", duration(STALE));
-    let stale_if_error = section.take("stale_if_error", duration(STALE));
-    let early_refresh = section.take("early_refresh", boolean);
-    let ignores_request_directives = section.take("ignore_request_directives", boolean);
     let (share, share_place) = read_share(section);
     let mut query = QueryRule::default();
     section.within("query", Name::Query(index, shown), |section| {
@@ -113,7 +108,7 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
     });
     let heeds_no_vary_search = section.take("no_vary_search", boolean);
     let key_headers = section.take("key_headers", distinct(key_field));
-    let default_unkeyed = if caching == Caching::Standard { Unkeyed::Forward } else { Unkeyed::Pass };
+    let default_unkeyed = if lifetimes.caching == Caching::Standard { Unkeyed::Forward } else { Unkeyed::Pass };
     let unkeyed = section.take("unkeyed_headers", one_of(UNKEYED));
     let collapse = section.take("collapse", one_of(COLLAPSE));
     let strip_set_cookie = section.take("strip_set_cookie", boolean);
@@ -126,13 +121,8 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
     }
 
     if let Some((invalidates, place)) = &invalidates {
-        for source in invalidates.iter().flat_map(TagTemplate::sources) {
-            if let TagSource::Field(name) = source
-                && fields::kind(name) == fields::Kind::Credential
-            {
-                let why = format!("`{{header.{name}}}`: a credential would stand in the tag for all to read");
-                section.problem(place, "invalidates", why);
-            }
+        for why in invalidates.iter().flat_map(TagTemplate::sources).filter_map(shows_credential) {
+            section.problem(place, "invalidates", why);
         }
     }
 
@@ -144,13 +134,13 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
     };
     let mut route = Route::new(route_name, pattern, default_ttl);
     route.methods = methods.map_or(route.methods, |(methods, _)| methods);
-    route.caching = caching;
+    route.caching = lifetimes.caching;
     route.tags = tags.map(|(tags, _)| tags).unwrap_or_default();
     route.invalidates = invalidates.map(|(invalidates, _)| invalidates).unwrap_or_default();
-    route.ttl_by_status = ttl_by_status;
-    route.ttl_jitter_percent = ttl_jitter_percent;
-    route.stale_while_revalidate = stale_while_revalidate.unwrap_or_default();
-    route.stale_if_error = stale_if_error.unwrap_or_default();
+    route.ttl_by_status = lifetimes.ttl_by_status;
+    route.ttl_jitter_percent = lifetimes.ttl_jitter_percent;
+    route.stale_while_revalidate = lifetimes.stale_while_revalidate;
+    route.stale_if_error = lifetimes.stale_if_error;
     route.early_refresh = early_refresh.unwrap_or(true);
     route.ignores_request_directives = ignores_request_directives.unwrap_or_default();
     route.share = share;
@@ -161,74 +151,6 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
     route.collapse = collapse.unwrap_or(Collapse::Process);
     route.strip_set_cookie = strip_set_cookie.unwrap_or_default();
     Written { index, name, is_derived, per_credential, route: Some((route, place)) }
-}
-
-fn read_caching(section: &mut Section<'_>, default_ttl: Duration) -> Caching {
-    let ttl_place = section.place_of("ttl");
-    let mode = section.take("cache", one_of(MODES)).unwrap_or(Mode::On);
-    let ttl = section.take("ttl", duration(TTL));
-    let overrides = section.take_with_place("override", boolean);
-    let refused = match mode {
-        Mode::On => None,
-        Mode::Off => Some((Caching::Off, "nothing is stored on a route with cache = \"off\"")),
-        Mode::Standard => Some((Caching::Standard, "cache = \"standard\" leaves the lifetime to the origin alone")),
-    };
-    if let Some((caching, why)) = refused {
-        let override_place = overrides.filter(|(overrides, _)| *overrides).map(|(_, place)| place);
-        for (key, place) in [("ttl", ttl_place), ("override", override_place)] {
-            if let Some(place) = place {
-                section.problem(&place, key, format!("{why}; leave out either"));
-            }
-        }
-        return caching;
-    }
-    if let (Some((true, place)), None) = (&overrides, &ttl_place) {
-        section.problem(place, "override", "puts the route's ttl before what the origin states, so it needs a ttl here");
-    }
-    Caching::Rule { ttl: ttl.unwrap_or(default_ttl), overrides: overrides.is_some_and(|(overrides, _)| overrides) }
-}
-
-/// Reads what adds to the route's own TTL, and has no meaning where there is none.
-fn read_further_ttls(section: &mut Section<'_>, caching: Caching) -> (Vec<(StatusCode, Duration)>, u8) {
-    let by_status = section.take_with_place("ttl_by_status", ttl_by_status);
-    let jitter = section.take_with_place("ttl_jitter", percent);
-    if !matches!(caching, Caching::Rule { .. }) {
-        let places = [("ttl_by_status", by_status.map(|(_, place)| place)), ("ttl_jitter", jitter.map(|(_, place)| place))];
-        for (key, place) in places {
-            if let Some(place) = place {
-                section.problem(&place, key, "has a meaning only where the route has a ttl of its own, with cache = \"on\"");
-            }
-        }
-        return (Vec::new(), 0);
-    }
-    (by_status.map(|(ttls, _)| ttls).unwrap_or_default(), jitter.map_or(0, |(percent, _)| percent))
-}
-
-/// Reads `{ 404 = "30s", 410 = "5m" }`.
-fn ttl_by_status(value: &Value) -> Parsed<Vec<(StatusCode, Duration)>> {
-    let expected = "a table of statuses and durations, such as { 404 = \"30s\" }";
-    let table = match &value.kind {
-        Kind::Table(table) => table.clone(),
-        // From outside of the file, in TOML's own form.
-        Kind::Text(text) => match parse_value(text, &value.place) {
-            Ok(Value { kind: Kind::Table(table), .. }) => table,
-            _ => return Err(value.fault(format!("{} is not {expected}", quote(text)))),
-        },
-        _ => return Err(value.not(expected)),
-    };
-    let (mut ttls, mut faults) = (Vec::new(), Vec::new());
-    for (name, entry) in &table.entries {
-        let status = name.parse().ok().and_then(|code: u16| StatusCode::from_u16(code).ok());
-        match (status.filter(|status| (200..600).contains(&status.as_u16())), duration(TTL)(&entry.value)) {
-            (Some(status), _) if !storage::can_be_stored(status) => faults.extend(
-                entry.value.fault(format!("{name} makes sense only to the request that it answers, and is never stored")),
-            ),
-            (Some(status), Ok(ttl)) => ttls.push((status, ttl)),
-            (Some(_), Err(wrong)) => faults.extend(wrong),
-            (None, _) => faults.extend(entry.value.fault(format!("{} is no status from 200 to 599", quote(name)))),
-        }
-    }
-    if faults.is_empty() { Ok(ttls) } else { Err(faults) }
 }
 
 fn read_share(section: &mut Section<'_>) -> (Share, Option<Place>) {
@@ -322,11 +244,8 @@ fn tag(value: &Value, captures: Option<&[String]>) -> Parsed<TagTemplate> {
 
 /// What a tag takes from the request that is not in the key: a stored response would carry the tag of whoever came first.
 fn not_in_key(tag: &TagTemplate, key_headers: &[HeaderName], share: &Share, query: &QueryRule) -> Vec<String> {
-    let identifies = |name| matches!(share, Share::PerCredential(identity) if identity.contains(name));
-    let refused = tag.sources().filter_map(|source| match source {
-        TagSource::Field(name) if fields::kind(name) == fields::Kind::Credential => {
-            Some(format!("`{{header.{name}}}`: a credential would stand in the tag for all to read"))
-        }
+    let identifies = |name: &HeaderName| matches!(share, Share::PerCredential(identity) if identity.contains(name));
+    let is_left_out = |source: &TagSource| match source {
         TagSource::Field(name) if !key_headers.contains(name) && !identifies(name) => {
             Some(format!("`{{header.{name}}}` is not in the key; name the field in `key_headers`"))
         }
@@ -334,8 +253,18 @@ fn not_in_key(tag: &TagTemplate, key_headers: &[HeaderName], share: &Share, quer
             Some(format!("`{{query.{name}}}` is left out of the key by the route's `query`"))
         }
         _ => None,
-    });
-    refused.collect()
+    };
+    tag.sources().filter_map(|source| shows_credential(source).or_else(|| is_left_out(source))).collect()
+}
+
+/// Says so if a tag takes a credential from the request: logs and the list of purges show tags.
+fn shows_credential(source: &TagSource) -> Option<String> {
+    match source {
+        TagSource::Field(name) if fields::kind(name) == fields::Kind::Credential => {
+            Some(format!("`{{header.{name}}}`: a credential would stand in the tag for all to read"))
+        }
+        _ => None,
+    }
 }
 
 /// A request field on which a response can depend.
@@ -362,13 +291,6 @@ fn key_field(value: &Value) -> Parsed<HeaderName> {
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Mode {
-    On,
-    Off,
-    Standard,
-}
-
 #[derive(Clone, Copy)]
 enum ShareName {
     ByResponse,
@@ -376,7 +298,6 @@ enum ShareName {
     PerCredential,
 }
 
-const MODES: &[(&str, Mode)] = &[("on", Mode::On), ("off", Mode::Off), ("standard", Mode::Standard)];
 const SHARES: &[(&str, ShareName)] =
     &[("by-response", ShareName::ByResponse), ("everyone", ShareName::Everyone), ("per-credential", ShareName::PerCredential)];
 const COLLAPSE: &[(&str, Collapse)] = &[("process", Collapse::Process), ("replicas", Collapse::Replicas)];

@@ -10,7 +10,7 @@ use super::{Config, LogFormat};
 use crate::semantics::tagging::TagField;
 use crate::store::{RedisOptions, WhenDown};
 use http::HeaderName;
-use http::header::CACHE_CONTROL;
+use http::header::{CACHE_CONTROL, EXPIRES};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -140,12 +140,13 @@ fn level(value: &Value) -> Parsed<String> {
     }
 }
 
-/// A field that goes before `Cache-Control`.
+/// A field that goes before `Cache-Control` and `Expires`.
 fn targeted_field(value: &Value) -> Parsed<HeaderName> {
-    let name = field_name(value)?;
-    match name == CACHE_CONTROL {
-        true => Err(value.fault("`cache-control` is what these fields go before; leave it out")),
-        false => Ok(name),
+    match field_name(value)? {
+        name if name == CACHE_CONTROL || name == EXPIRES => {
+            Err(value.fault(format!("`{name}` is what these fields go before; leave it out")))
+        }
+        name => Ok(name),
     }
 }
 

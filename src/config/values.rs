@@ -100,7 +100,10 @@ pub(super) fn percent(value: &Value) -> Parsed<u8> {
         Kind::Text(text) | Kind::String(text) => {
             let digits = text.strip_suffix('%').unwrap_or(text).trim_end();
             if digits.is_empty() || !digits.bytes().all(|octet| octet.is_ascii_digit()) {
-                return Err(value.fault(format!("{} is not a percentage; write {expected}", quote(text))));
+                return Err(value.fault(format!(
+                    "{} is not a percentage; write one such as \"10%\", or a whole number from 0 to 100",
+                    quote(text)
+                )));
             }
             (text, digits.parse().ok())
         }
