@@ -295,7 +295,13 @@ impl Proxy {
         found: Lookup,
         now: SystemTime,
     ) -> Plan {
-        let wanted = Wanted { method: &arrival.parts.method, fields: &arrival.parts.headers, asked, admitted };
+        let wanted = Wanted {
+            method: &arrival.parts.method,
+            fields: &arrival.parts.headers,
+            asked,
+            admitted,
+            body_bytes_max: self.options.body_bytes_max,
+        };
         plan::plan(&wanted, found, &Remembered { proxy: self, key: &admitted.key, now }, now)
     }
 

@@ -51,6 +51,8 @@ pub(super) struct Wanted<'a> {
     pub(super) fields: &'a HeaderMap,
     pub(super) asked: &'a RequestDirectives,
     pub(super) admitted: &'a Admitted<'a>,
+    /// The largest body that is stored.
+    pub(super) body_bytes_max: usize,
 }
 
 /// What the plan asks only where it matters.
@@ -76,7 +78,7 @@ pub(super) enum Use {
 
 /// Plans for a request that may use the cache.
 pub(super) fn plan(wanted: &Wanted<'_>, found: Lookup, memory: &impl Memory, now: SystemTime) -> Plan {
-    let Wanted { method, fields, asked, admitted } = *wanted;
+    let Wanted { method, fields, asked, admitted, .. } = *wanted;
     let others = match &found {
         Lookup::OtherVariant(others) if may_select(wanted) => candidates::tags(others, fields),
         _ => Vec::new(),
@@ -160,9 +162,11 @@ fn with_part(wanted: &Wanted<'_>, tier: Tier, stored: Arc<StoredResponse>, now: 
         }
         Requested::Whole | Requested::Unsatisfiable => false,
     });
+    // What would be too large to be stored as a whole is not brought together.
+    let fits = part.complete.is_none_or(|complete| complete <= wanted.body_bytes_max as u64);
     match reuse(&stored.head, wanted.asked, now) {
         Ok(Use::Fresh) if *wanted.method == Method::GET && is_in_part => Plan::Serve(tier, stored),
-        _ if range::missing(&part).is_some() => Plan::Complete(stored),
+        _ if range::missing(&part).is_some() && fits => Plan::Complete(stored),
         _ if fields.contains_key(RANGE) => Plan::FetchPart(Forward::Partial),
         _ => Plan::Fetch(Forward::Partial),
     }
@@ -355,6 +359,7 @@ mod tests {
             fields: &parts.headers,
             asked: &directives::request(&parts.headers),
             admitted: &admitted,
+            body_bytes_max: 1000,
         };
         match plan(&wanted, found, memory, now) {
             Plan::Serve(tier, _) => format!("serve {}", tier.as_str()),

@@ -1,6 +1,6 @@
 //! Parts that the origin sends, on a route that follows the RFC: stored, reused and completed (RFC 9111 §3.3, §3.4).
 
-use super::tiers::{Tier, both_tiers, both_with_route, is_kept};
+use super::tiers::{Tier, both, both_tiers, both_with_route, is_kept};
 use crate::world::{Ask, Gate, Reply, secs};
 use sidecache::rules::Caching;
 
@@ -122,6 +122,24 @@ async fn a_rest_that_is_not_all_of_it_is_of_no_use_and_the_whole_is_fetched() {
         tier.keeps("/a", "0123456789").await;
         assert_eq!(tier.origin.count("/a"), 3);
         assert_eq!(tier.origin.last("/a").field("range"), None);
+    }
+}
+
+#[tokio::test]
+async fn what_would_be_too_large_as_a_whole_is_not_brought_together() {
+    let tiers = both(|config| {
+        config.routes[0].caching = Caching::Standard;
+        config.cache.body_bytes_max = 7;
+    });
+    for tier in tiers.await {
+        tier.origin.reply("/a", part(0, 4));
+        range(&tier, "0-4").await.status(206).is("01234").says("stored");
+        is_kept(|| range(&tier, "0-4"), "01234").await;
+        tier.origin.reply("/a", part(5, 9));
+        range(&tier, "5-9").await.status(206).is("56789").forwarded("partial");
+        assert_eq!(tier.origin.last("/a").field("range").as_deref(), Some("bytes=5-9"));
+        tier.origin.reply("/a", Reply::new("0123456789").with("etag", "\"1\"").cache("max-age=60"));
+        tier.get("/a").await.status(200).is("0123456789").forwarded("partial").says("detail=too-large");
     }
 }
 

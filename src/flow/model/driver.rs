@@ -108,7 +108,8 @@ impl<'a> Driver<'a> {
             true => RequestDirectives::default(),
             false => directives::request(fields),
         };
-        let wanted = Wanted { method, fields, asked: &asked, admitted: &admitted };
+        let body_bytes_max = self.options.body_bytes_max;
+        let wanted = Wanted { method, fields, asked: &asked, admitted: &admitted, body_bytes_max };
         let memory = RememberedAt(self.remembered(&request.target).clone(), now);
         let plan = plan::plan(&wanted, self.lookup(&request.target, fields), &memory, now);
 
