@@ -21,7 +21,7 @@ pub struct Times {
 pub struct StoredHead {
     /// The status.
     pub status: StatusCode,
-    /// The fields as stored, after [`storage::strip`].
+    /// The fields as stored, after [`strip`](super::storage::strip).
     pub fields: HeaderMap,
     /// When it was fetched, or last validated.
     pub times: Times,
