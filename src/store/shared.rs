@@ -4,7 +4,7 @@
 
 use super::generations::{Cell, Keeping, Noted};
 use super::held::{Held, Standing};
-use super::record::{self, Record, Recorded};
+use super::record::{self, Listed, Record, Recorded};
 use super::redis::{Redis, Unavailable};
 use super::{Lookup, Remembered, Store, StoredResponse, Tier};
 use crate::rules::{CacheKey, Scopes};
@@ -174,15 +174,23 @@ impl Store {
         if is_small && selection.is_empty() && self.varies(&response.key).is_none() {
             values.push((own, value, keep));
         } else if is_small {
+            let names: Vec<HeaderName> = selection.names().cloned().collect();
+            if !names.is_empty() {
+                // It is found from here on; that the list is read before it is written anew makes nobody wait.
+                let variant = redis.names().response(&response.key, Some(selection));
+                let list = record::encode_varies(&response.key, &names, &[Listed::of(response)]);
+                let kept_for = keep.max(VARIES_KEPT_MIN);
+                if !redis.place((&variant, &value, keep), (&own, &list, kept_for)).await {
+                    return Written::Not;
+                }
+            }
             let Some(list) = self.listed_anew(redis, &own, response).await else { return Written::Not };
             gone = list.gone.iter().map(|variant| redis.names().variant(&response.key, *variant)).collect();
             if selection.is_empty() {
                 values.push((own, value, keep));
             } else {
-                let names: Vec<HeaderName> = selection.names().cloned().collect();
                 let varies = record::encode_varies(&response.key, &names, &list.variants);
                 values.push((own, varies, keep.max(list.kept_for).max(VARIES_KEPT_MIN)));
-                values.push((redis.names().response(&response.key, Some(selection)), value, keep));
             }
         }
         // The generations outlive what depends on them, here and in Redis.

@@ -98,6 +98,13 @@ impl Store {
     }
 }
 
+impl Listed {
+    /// What is listed of a response.
+    pub(super) fn of(response: &StoredResponse) -> Listed {
+        Listed { variant: response.key.variant(&response.head.selection), candidate: Candidate::of(&response.head) }
+    }
+}
+
 /// Puts a response before the other variants, and says which of these are to go: those that are too many, and all that vary by other
 /// fields, which nobody would find any more.
 fn list(key: &CacheKey, response: &StoredResponse, varied: &[HeaderName], present: Vec<Listed>) -> (Vec<Listed>, Vec<u128>) {
@@ -105,7 +112,7 @@ fn list(key: &CacheKey, response: &StoredResponse, varied: &[HeaderName], presen
     let variant = key.variant(selection);
     let mut variants = Vec::new();
     if !selection.is_empty() {
-        variants.push(Listed { variant, candidate: Candidate::of(&response.head) });
+        variants.push(Listed::of(response));
     }
     let mut gone = Vec::new();
     for other in present.into_iter().filter(|other| other.variant != variant) {

@@ -100,6 +100,21 @@ impl Redis {
         }
     }
 
+    /// Writes a variant and, where the key has no list of variants yet, a first one; each with its time to live. Says whether Redis took it.
+    pub(in crate::store) async fn place(&self, variant: (&str, &[u8], Duration), list: (&str, &[u8], Duration)) -> bool {
+        if self.writes_are_paused() {
+            return false;
+        }
+        let mut pipeline = Pipeline::with_capacity(3);
+        pipeline.cmd("SET").arg(variant.0).arg(variant.1).arg("PX").arg(millis(variant.2)).ignore();
+        pipeline.cmd("SET").arg(list.0).arg(list.1).arg("NX").arg("PX").arg(millis(list.2)).ignore();
+        self.tell(&mut pipeline, &[variant.0.to_owned(), list.0.to_owned()]);
+        self.shared.stats.redis.writes.inc();
+        let written = self.ask(self.options().write_timeout, async |link| pipeline.query_async::<()>(link).await).await;
+        self.note_written(written.as_ref().map(|_| ()));
+        written.is_ok()
+    }
+
     /// Writes values, each with its time to live, deletes others, and sees to it that generations are kept for so long. Says which
     /// generations there are then, if Redis took it all.
     pub(in crate::store) async fn write(
