@@ -68,7 +68,7 @@ fn key(rules: &RuleSet, request: &Parts) -> CacheKey {
 /// A memory tier, and the generations on which a response to a request depends.
 fn store() -> Arc<Store> {
     let options = Options { memory: MemoryOptions { bytes_max: 256 << 20 }, ..Options::default() };
-    Store::open(options, Arc::new(Stats::new(["customer"])), Tasks::default(), Clock::system())
+    Store::open(options, Arc::new(Stats::new()), Tasks::default(), Clock::system())
 }
 
 fn held(store: &Store, rules: &RuleSet, request: &Parts) -> Held {
@@ -158,9 +158,9 @@ fn fields(bencher: divan::Bencher<'_, '_>) {
 /// The counters of a hit.
 #[divan::bench]
 fn count(bencher: divan::Bencher<'_, '_>) {
-    let stats = Stats::new(["customer"]);
+    let counters = Stats::new().counters(["customer"]);
     bencher.bench(|| {
-        let route = stats.route(Some(0));
+        let route = counters.of(Some(0));
         route.hits_memory.inc();
         route.ended(Ending::HitMemory, Duration::from_micros(12));
     });

@@ -23,7 +23,7 @@ fn main() {
 /// A memory tier with so many responses under one tag.
 fn stored(runtime: &Runtime, number: u32) -> Arc<Store> {
     let options = Options { memory: MemoryOptions { bytes_max: 8 << 30 }, ..Options::default() };
-    let store = Store::open(options, Arc::new(Stats::new(["r"])), Tasks::default(), Clock::system());
+    let store = Store::open(options, Arc::new(Stats::new()), Tasks::default(), Clock::system());
     let now = SystemTime::now();
     let mut scopes = Scopes::default();
     scopes.add_tags(["customer:all".to_owned()]);

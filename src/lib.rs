@@ -17,17 +17,17 @@ pub mod store;
 pub mod tasks;
 
 use admin::{Admin, Front};
+use arc_swap::ArcSwap;
 use clock::Clock;
 use config::Config;
 use flow::Proxy;
 use origin::Origin;
 use rules::{RuleSet, Secret};
-use server::Listener;
+use server::{Listener, Terms};
 use stats::Stats;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 use store::Store;
 use tasks::Tasks;
 
@@ -37,13 +37,27 @@ pub struct Sidecar {
     pub address: SocketAddr,
     /// Where operators look, if anywhere.
     pub admin_address: Option<SocketAddr>,
-    proxy: Arc<Proxy>,
-    tasks: Tasks,
-    drain_wait: Duration,
-    drain_timeout: Duration,
+    lasting: Lasting,
+    /// What answers requests; a reload puts another one in its place.
+    front: Arc<ArcSwap<Front>>,
+    admin: Arc<ArcSwap<Admin>>,
+    /// How the listeners treat their clients.
+    terms: Vec<Terms>,
+    /// What is in force.
+    config: Mutex<Config>,
 }
 
-/// Why a sidecar cannot start.
+/// What goes on under another configuration.
+struct Lasting {
+    store: Arc<Store>,
+    stats: Arc<Stats>,
+    tasks: Tasks,
+    clock: Clock,
+    /// Keys the hash of credentials where the configuration names no secret.
+    secret: Secret,
+}
+
+/// Why a sidecar cannot start, or not go on under another configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
@@ -64,60 +78,109 @@ pub enum StartError {
 impl Sidecar {
     /// Starts a sidecar within the present runtime.
     pub async fn start(config: Config, clock: Clock) -> Result<Sidecar, StartError> {
-        let Config { server, origin, cache, store, admin, log, routes } = config;
-        let client_idle_timeout = server.body_idle_timeout;
-        let cache = flow::Options { client_idle_timeout, access_log: log.access, ..cache };
-        let listen = |options: server::Options, purpose| {
-            let address = options.listen;
-            Listener::bind(options).map_err(|source| StartError::Listen { address, purpose, source })
-        };
-        let (drain_wait, drain_timeout) = (server.drain_wait, server.drain_timeout);
-        let listener = listen(server.clone(), "requests")?;
-        let admin_listener = match admin.listen {
-            Some(address) => Some(listen(server::Options { listen: address, ..server }, "operators")?),
+        let listener = listen(config.server.clone(), "requests")?;
+        let admin_listener = match config.admin.listen {
+            Some(address) => Some(listen(server::Options { listen: address, ..config.server.clone() }, "operators")?),
             None => None,
         };
+        let (tasks, stats) = (Tasks::default(), Arc::new(Stats::new()));
+        let store = Store::open(config.store.clone(), stats.clone(), tasks.clone(), clock.clone());
+        let origin = Origin::new(config.origin.clone(), stats.clone()).map_err(StartError::Origin)?;
+        let lasting = Lasting { store, stats, tasks, clock, secret: Secret::random() };
 
-        let tasks = Tasks::default();
-        let stats = Arc::new(Stats::new(routes.iter().map(|route| route.name.as_str())));
-        let rules = RuleSet::new(routes).expect("the configuration was checked for conflicts");
-        let secret = cache.secret.as_deref().map_or_else(Secret::random, Secret::from_passphrase);
-        let store = Store::open(store, stats.clone(), tasks.clone(), clock.clone());
-        let origin = Origin::new(origin, stats.clone()).map_err(StartError::Origin)?;
-        let proxy = Proxy::new(rules.with_secret(secret), store, origin, stats.clone(), tasks.clone(), clock, cache);
-
-        let endpoints = Admin::new(proxy.clone(), tasks.clone(), &admin);
-        let front = Front::new(proxy.clone(), endpoints.clone(), admin.on_proxy_port);
-        let unbound =
-            |purpose| move |source| StartError::Listen { address: SocketAddr::from(([0, 0, 0, 0], 0)), purpose, source };
-        let address = listener.address().map_err(unbound("requests"))?;
-        tokio::spawn(listener.serve(front, stats.clone(), tasks.clone()));
+        let (front, admin) = lasting.answering(&config, Arc::new(origin));
+        let (front, admin) = (Arc::new(ArcSwap::new(front)), Arc::new(ArcSwap::new(admin)));
+        let (tasks, stats) = (&lasting.tasks, &lasting.stats);
+        let address = bound(&listener, "requests")?;
+        let mut terms = vec![listener.terms()];
+        tokio::spawn(listener.serve(front.clone(), stats.clone(), tasks.clone()));
         let mut admin_address = None;
         if let Some(listener) = admin_listener {
-            admin_address = Some(listener.address().map_err(unbound("operators"))?);
+            admin_address = Some(bound(&listener, "operators")?);
+            terms.push(listener.terms());
             // It answers while the proxy drains: `/readyz` then says why it takes no more.
-            tokio::spawn(listener.serve(endpoints, stats, tasks.to_the_last()));
+            tokio::spawn(listener.serve(admin.clone(), stats.clone(), tasks.to_the_last()));
         }
-        Ok(Sidecar { address, admin_address, proxy, tasks, drain_wait, drain_timeout })
+        Ok(Sidecar { address, admin_address, lasting, front, admin, terms, config: Mutex::new(config) })
     }
 
-    /// What answers the requests.
-    pub fn proxy(&self) -> &Arc<Proxy> {
-        &self.proxy
+    /// Goes on under another configuration, and names the keys that have to wait for the next start. Every request is answered under
+    /// the one that was in force when it came; after an error, nothing has changed.
+    pub fn reload(&self, mut config: Config) -> Result<Vec<&'static str>, StartError> {
+        let mut running = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let fixed = config::keep_fixed(&running, &mut config);
+        // Its connections go on too, unless they are to be made otherwise. What is in a file may have changed under its name.
+        let origin = match config.origin == running.origin && config.origin.ca_file.is_none() {
+            true => self.proxy().origin().clone(),
+            false => Arc::new(Origin::new(config.origin.clone(), self.lasting.stats.clone()).map_err(StartError::Origin)?),
+        };
+        let (front, admin) = self.lasting.answering(&config, origin);
+        self.lasting.store.adopt(&config.store);
+        for terms in &self.terms {
+            terms.adopt(config.server.clone(), &self.lasting.tasks);
+        }
+        self.front.store(front);
+        self.admin.store(admin);
+        *running = config;
+        Ok(fixed)
+    }
+
+    /// What answers the requests that come now.
+    pub fn proxy(&self) -> Arc<Proxy> {
+        self.front.load().proxy().clone()
+    }
+
+    /// What is counted.
+    pub fn stats(&self) -> &Stats {
+        &self.lasting.stats
     }
 
     /// Pieces of work under way: connections, fetches, writes to Redis.
     pub fn work_under_way(&self) -> usize {
-        self.tasks.under_way()
+        self.lasting.tasks.under_way()
     }
 
     /// Ends: becomes unready, waits for load balancers to notice, takes no more connections, lets what is in flight end.
     /// Says whether all of it ended in time.
     pub async fn drain(&self) -> bool {
-        self.tasks.leave();
-        tokio::time::sleep(self.drain_wait).await;
-        let all_ended = self.tasks.drain(self.drain_timeout).await;
-        self.proxy.store().leave().await;
+        let Lasting { tasks, store, .. } = &self.lasting;
+        let (wait, limit) = {
+            let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+            (config.server.drain_wait, config.server.drain_timeout)
+        };
+        tasks.leave();
+        tokio::time::sleep(wait).await;
+        let all_ended = tasks.drain(limit).await;
+        store.leave().await;
         all_ended
     }
+}
+
+impl Lasting {
+    /// What answers requests and operators under a configuration.
+    fn answering(&self, config: &Config, origin: Arc<Origin>) -> (Arc<Front>, Arc<Admin>) {
+        let Lasting { store, stats, tasks, clock, secret } = self;
+        let rules = RuleSet::new(config.routes.clone()).expect("the configuration was checked for conflicts");
+        let secret = config.cache.secret.as_deref().map_or_else(|| secret.clone(), Secret::from_passphrase);
+        let options = flow::Options {
+            client_idle_timeout: config.server.body_idle_timeout,
+            access_log: config.log.access,
+            ..config.cache.clone()
+        };
+        let rules = rules.with_secret(secret);
+        let proxy = Proxy::new(rules, store.clone(), origin, stats.clone(), tasks.clone(), clock.clone(), options);
+        let admin = Admin::new(proxy.clone(), tasks.clone(), &config.admin);
+        (Front::new(proxy, admin.clone(), config.admin.on_proxy_port), admin)
+    }
+}
+
+fn listen(options: server::Options, purpose: &'static str) -> Result<Listener, StartError> {
+    let address = options.listen;
+    Listener::bind(options).map_err(|source| StartError::Listen { address, purpose, source })
+}
+
+/// Where it listens, with the port that the system chose where the configuration says 0.
+fn bound(listener: &Listener, purpose: &'static str) -> Result<SocketAddr, StartError> {
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    listener.address().map_err(|source| StartError::Listen { address: nowhere, purpose, source })
 }

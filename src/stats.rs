@@ -6,13 +6,15 @@ use prometheus::core::Collector;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// All counters of a process.
 pub struct Stats {
     registry: Registry,
-    /// One a route, in the order of the routes; the last is for requests that no route matched.
-    routes: Vec<RouteStats>,
+    by_route: ByRoute,
+    /// Those of all routes that there have been: a counter that was seen once does not go away.
+    routes: Mutex<Vec<Arc<RouteStats>>>,
     /// What became of requests to the origin.
     pub origin: OriginStats,
     /// What became of commands to Redis.
@@ -25,8 +27,26 @@ pub struct Stats {
     pub gauges: Gauges,
     /// Connections of clients that are open now.
     pub client_connections: IntGauge,
+    /// Reloads of the configuration that were taken over.
+    pub reloads_done: IntCounter,
+    /// Reloads that changed nothing, since the new configuration was wrong.
+    pub reloads_refused: IntCounter,
     /// Requests that were answered 400 because they could be read in two ways, or not at all.
     pub bad_requests: IntCounter,
+}
+
+/// The counters of the routes of a configuration.
+pub struct Counters {
+    /// One a route, in the order of the routes; the last is for requests that no route matched.
+    routes: Vec<Arc<RouteStats>>,
+}
+
+/// What has a series for each route.
+struct ByRoute {
+    hits: IntCounterVec,
+    tier_misses: IntCounterVec,
+    misses: IntCounterVec,
+    durations: HistogramVec,
 }
 
 /// The counters of a route.
@@ -171,39 +191,74 @@ impl RouteStats {
     }
 }
 
-impl Stats {
-    /// Counters for routes of these names.
-    pub fn new<'a>(routes: impl IntoIterator<Item = &'a str>) -> Stats {
-        let registry = Registry::new();
-        let hits = counters(&registry, "cache_hits_total", "Requests answered from a tier.", &["cache_type", "route"]);
-        let tier_misses =
-            counters(&registry, "cache_misses_total", "Look-ups for which a tier had nothing fresh.", &["cache_type", "route"]);
-        let misses =
-            counters(&registry, "sidecache_misses_total", "Requests that could use the cache and needed the origin.", &["route"]);
+impl ByRoute {
+    fn new(registry: &Registry) -> ByRoute {
+        let labels = &["cache_type", "route"];
         let options = HistogramOpts::new("sidecache_request_duration_seconds", "From a request's head to the response's head.");
         let durations = HistogramVec::new(options.buckets(BUCKETS.to_vec()), &["route", "outcome"]).expect("a valid name");
-        let durations = registered(&registry, durations);
-        let of_route = |name: &str| RouteStats {
+        ByRoute {
+            hits: counters(registry, "cache_hits_total", "Requests answered from a tier.", labels),
+            tier_misses: counters(registry, "cache_misses_total", "Look-ups for which a tier had nothing fresh.", labels),
+            misses: counters(
+                registry,
+                "sidecache_misses_total",
+                "Requests that could use the cache and needed the origin.",
+                &["route"],
+            ),
+            durations: registered(registry, durations),
+        }
+    }
+
+    fn of(&self, name: &str) -> RouteStats {
+        RouteStats {
             name: name.to_owned(),
-            hits_memory: hits.with_label_values(&["memory", name]),
-            hits_redis: hits.with_label_values(&["redis", name]),
-            misses_memory: tier_misses.with_label_values(&["memory", name]),
-            misses_redis: tier_misses.with_label_values(&["redis", name]),
-            misses: misses.with_label_values(&[name]),
-            durations: Ending::ALL.map(|ending| durations.with_label_values(&[name, ending.as_str()])).into(),
-        };
-        let routes = routes.into_iter().chain([NO_ROUTE]).map(of_route).collect();
+            hits_memory: self.hits.with_label_values(&["memory", name]),
+            hits_redis: self.hits.with_label_values(&["redis", name]),
+            misses_memory: self.tier_misses.with_label_values(&["memory", name]),
+            misses_redis: self.tier_misses.with_label_values(&["redis", name]),
+            misses: self.misses.with_label_values(&[name]),
+            durations: Ending::ALL.map(|ending| self.durations.with_label_values(&[name, ending.as_str()])).into(),
+        }
+    }
+}
+
+impl Counters {
+    /// The counters of a route by its place, or of requests that no route matched.
+    pub fn of(&self, index: Option<usize>) -> &RouteStats {
+        let last = self.routes.len() - 1;
+        &self.routes[index.map_or(last, |index| index.min(last))]
+    }
+
+    /// The counters of all routes, and last those of requests that no route matched.
+    pub fn all(&self) -> &[Arc<RouteStats>] {
+        &self.routes
+    }
+}
+
+impl Default for Stats {
+    fn default() -> Stats {
+        Stats::new()
+    }
+}
+
+impl Stats {
+    /// Counters that nothing was counted with yet.
+    pub fn new() -> Stats {
+        let registry = Registry::new();
+        let by_route = ByRoute::new(&registry);
 
         let origin = counters(&registry, "sidecache_origin_requests_total", "Requests to the origin.", &["result"]);
         let commands = counters(&registry, "sidecache_redis_commands_total", "Commands sent to Redis.", &["kind"]);
         let errors = counters(&registry, "sidecache_redis_errors_total", "What went wrong with Redis.", &["kind"]);
         let purges = counters(&registry, "sidecache_purges_total", "Purges that this process was asked for.", &["reach"]);
+        let reloads = counters(&registry, "sidecache_reloads_total", "Reloads of the configuration.", &["result"]);
         let memory = IntGaugeVec::new(Opts::new("sidecache_memory_bytes", "Octets in memory, used and at most."), &["kind"]);
         let memory = registered(&registry, memory.expect("a valid name"));
         let rate = Opts::new("cache_hit_rate", "Percent of a tier's look-ups that hit.");
         let hit_rate = registered(&registry, GaugeVec::new(rate, &["cache_type", "route"]).expect("a valid name"));
         Stats {
-            routes,
+            by_route,
+            routes: Mutex::default(),
             origin: OriginStats {
                 answered: origin.with_label_values(&["answered"]),
                 failed: origin.with_label_values(&["failed"]),
@@ -235,26 +290,36 @@ impl Stats {
                 memory_keys: gauge(&registry, "sidecache_memory_keys", "Keys in memory."),
                 hit_rate,
             },
+            reloads_done: reloads.with_label_values(&["done"]),
+            reloads_refused: reloads.with_label_values(&["refused"]),
             client_connections: gauge(&registry, "sidecache_client_connections", "Connections of clients that are open."),
             bad_requests: counter(&registry, "sidecache_bad_requests_total", "Requests answered 400 by sidecache itself."),
             registry,
         }
     }
 
-    /// The counters of a route by its place, or of requests that no route matched.
-    pub fn route(&self, index: Option<usize>) -> &RouteStats {
-        let last = self.routes.len() - 1;
-        &self.routes[index.map_or(last, |index| index.min(last))]
+    /// Counters for routes of these names; those that there were before go on.
+    pub fn counters<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Counters {
+        let mut known = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_name = |name: &str| match known.iter().find(|route| route.name == name) {
+            Some(route) => route.clone(),
+            None => {
+                let new = Arc::new(self.by_route.of(name));
+                known.push(new.clone());
+                new
+            }
+        };
+        Counters { routes: names.into_iter().chain([NO_ROUTE]).map(of_name).collect() }
     }
 
-    /// The counters of all routes, and last those of requests that no route matched.
-    pub fn routes(&self) -> &[RouteStats] {
-        &self.routes
+    /// The counters of all routes that there have been since the start.
+    pub fn routes(&self) -> Vec<Arc<RouteStats>> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// All metrics in Prometheus' text format.
     pub fn render(&self) -> String {
-        for route in &self.routes {
+        for route in self.routes() {
             let tiers = [("memory", &route.hits_memory, &route.misses_memory), ("redis", &route.hits_redis, &route.misses_redis)];
             // A tier that was never asked has no rate; a zero would look like a failure.
             for (tier, hits, misses) in tiers.into_iter().filter(|(_, hits, misses)| hits.get() + misses.get() > 0) {
@@ -304,10 +369,11 @@ mod tests {
 
     #[test]
     fn a_hit_is_seen_in_the_text_of_the_metrics() {
-        let stats = Stats::new(["customer"]);
-        stats.route(Some(0)).hits_memory.inc_by(3);
-        stats.route(Some(0)).misses_memory.inc();
-        stats.route(None).ended(Ending::Pass, Duration::from_millis(3));
+        let stats = Stats::new();
+        let counters = stats.counters(["customer"]);
+        counters.of(Some(0)).hits_memory.inc_by(3);
+        counters.of(Some(0)).misses_memory.inc();
+        counters.of(None).ended(Ending::Pass, Duration::from_millis(3));
         let text = stats.render();
         for line in [
             r#"cache_hits_total{cache_type="memory",route="customer"} 3"#,
@@ -317,7 +383,18 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
-        assert_eq!(stats.route(None).ended_so(Ending::Pass), 1);
+        assert_eq!(counters.of(None).ended_so(Ending::Pass), 1);
+    }
+
+    #[test]
+    fn the_counters_of_a_route_go_on_under_another_configuration() {
+        let stats = Stats::new();
+        stats.counters(["a", "b"]).of(Some(1)).misses.inc();
+        let counters = stats.counters(["b", "c"]);
+        assert_eq!(counters.of(Some(0)).misses.get(), 1);
+        let names = |routes: &[Arc<RouteStats>]| routes.iter().map(|route| route.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(counters.all()), ["b", "c", "none"]);
+        assert_eq!(names(&stats.routes()), ["a", "b", "none", "c"]);
     }
 
     #[test]

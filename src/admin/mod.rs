@@ -204,6 +204,11 @@ impl Front {
     pub fn new(proxy: Arc<Proxy>, admin: Arc<Admin>, has_paths: bool) -> Arc<Front> {
         Arc::new(Front { proxy, admin, has_paths })
     }
+
+    /// The proxy.
+    pub fn proxy(&self) -> &Arc<Proxy> {
+        &self.proxy
+    }
 }
 
 impl Answer for Front {

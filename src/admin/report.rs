@@ -10,7 +10,8 @@ use std::time::UNIX_EPOCH;
 pub(super) async fn stats(proxy: &Proxy) -> Value {
     let (replicas, in_redis) = (proxy.store().replicas().await, proxy.store().responses_in_redis().await);
     let (stats, tiers) = (proxy.stats(), proxy.store().snapshot());
-    let sum = |of: fn(&RouteStats) -> u64| stats.routes().iter().map(of).sum::<u64>();
+    let routes = stats.routes();
+    let sum = |of: fn(&RouteStats) -> u64| routes.iter().map(|route| of(route)).sum::<u64>();
     let (hits, misses) = (sum(RouteStats::hits), sum(|route| route.misses.get()));
     let (memory_hits, memory_misses) = (sum(|route| route.hits_memory.get()), sum(|route| route.misses_memory.get()));
     let (redis_hits, redis_misses) = (sum(|route| route.hits_redis.get()), sum(|route| route.misses_redis.get()));
@@ -40,7 +41,7 @@ pub(super) async fn stats(proxy: &Proxy) -> Value {
                 "hit_rate": rounded(percent(redis_hits, redis_misses)),
             })),
         },
-        "routes": stats.routes().iter().map(route).collect::<Vec<_>>(),
+        "routes": proxy.counters().all().iter().map(|of_route| route(of_route)).collect::<Vec<_>>(),
         "redis": tiers.redis.as_ref().map(|state| redis(state, replicas)),
         "fetches_under_way": proxy.fetches_under_way(),
         "followers": proxy.followers(),

@@ -23,7 +23,7 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
             // Who reads the first lines only and closes the pipe has what they wanted.
             let _ = std::io::stdout().write_all(text.as_bytes());
             // The certificate authorities are read as `serve` reads them.
-            match Origin::new(config.origin.clone(), Arc::new(Stats::new([]))) {
+            match Origin::new(config.origin.clone(), Arc::new(Stats::new())) {
                 Ok(_) => ExitCode::SUCCESS,
                 Err(error) => {
                     let _ = writeln!(std::io::stderr(), "\n[origin]: {}", StartError::Origin(error));

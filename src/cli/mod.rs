@@ -6,8 +6,9 @@ mod health;
 mod log;
 mod remote;
 mod serve;
+mod watch;
 
-use crate::config::{self, Sources};
+use crate::config::Sources;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -114,8 +115,8 @@ pub fn main() -> ExitCode {
     let sources = cli.config.into_iter().fold(Sources::new(), Sources::file);
     let sources = cli.settings.apply(sources.environment(std::env::vars_os()));
     match cli.command {
-        None => serve(&sources),
-        Some(Command::Serve(settings)) => serve(&settings.apply(sources)),
+        None => serve::run(&sources),
+        Some(Command::Serve(settings)) => serve::run(&settings.apply(sources)),
         Some(Command::Check(CheckArgs { file, settings })) => {
             let sources = settings.apply(sources);
             check::run(&file.into_iter().fold(sources, Sources::file))
@@ -128,13 +129,6 @@ pub fn main() -> ExitCode {
         Some(Command::Purges(args)) => remote::purges(&args, &sources),
         Some(Command::Entry(args)) => remote::entry(args, &sources),
         Some(Command::Stats(args)) => remote::stats(&args, &sources),
-    }
-}
-
-fn serve(sources: &Sources) -> ExitCode {
-    match config::load(sources) {
-        Ok(config) => serve::run(config),
-        Err(problems) => check::refuse(&problems),
     }
 }
 
@@ -219,7 +213,7 @@ mod tests {
                 Some(Command::Check(args)) => args.settings.apply(sources),
                 _ => sources,
             };
-            config::load(&sources).unwrap().server.listen.port()
+            crate::config::load(&sources).unwrap().server.listen.port()
         };
         assert_eq!(listen(&[]), 8080);
         assert_eq!(listen(&["--listen", ":1"]), 1);

@@ -1,21 +1,29 @@
 //! `serve`: run the proxy until it is told to stop.
 
-use super::log;
+use super::watch::Watch;
+use super::{check, log};
 use crate::Sidecar;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{self, Config, Sources};
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-/// Runs the proxy.
-pub(super) fn run(config: Config) -> ExitCode {
+/// Runs the proxy. On SIGHUP, and when a file has changed, the sources are read anew.
+pub(super) fn run(sources: &Sources) -> ExitCode {
+    let mut watch = Watch::new(sources.path().map(Path::to_path_buf).into_iter().collect());
+    let config = match config::load(sources) {
+        Ok(config) => config,
+        Err(problems) => return check::refuse(&problems),
+    };
+    watch.follow(files(sources, &config));
     log::start(&config.log);
     match runtime(config.server.workers) {
-        Ok(runtime) => runtime.block_on(serve(config)),
+        Ok(runtime) => runtime.block_on(serve(config, sources, watch)),
         Err(error) => {
             error!(%error, "runtime_failed");
             ExitCode::FAILURE
@@ -32,9 +40,9 @@ pub(super) fn runtime(workers: Option<usize>) -> std::io::Result<Runtime> {
     }
 }
 
-async fn serve(config: Config) -> ExitCode {
-    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-    let [Ok(mut terminate), Ok(mut interrupt)] = signals else {
+async fn serve(config: Config, sources: &Sources, mut watch: Watch) -> ExitCode {
+    let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+    let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals else {
         error!("signals_unavailable");
         return ExitCode::FAILURE;
     };
@@ -57,7 +65,14 @@ async fn serve(config: Config) -> ExitCode {
         enabled,
         "started"
     );
-    stopped(&mut terminate, &mut interrupt).await;
+    loop {
+        tokio::select! {
+            () = stopped(&mut terminate, &mut interrupt) => break,
+            _ = hangup.recv() => {}
+            () = watch.changed() => {}
+        }
+        reload(&sidecar, sources, &mut watch);
+    }
     info!("draining");
     tokio::select! {
         all_ended = sidecar.drain() => {
@@ -81,4 +96,43 @@ async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+}
+
+/// The files that the configuration is read from, and those that it names.
+fn files(sources: &Sources, config: &Config) -> Vec<PathBuf> {
+    let files = [sources.path(), config.origin.ca_file.as_deref()];
+    files.into_iter().flatten().map(Path::to_path_buf).collect()
+}
+
+/// Reads the sources anew, and goes on under what they say; or says all that is wrong with it, and goes on as before.
+fn reload(sidecar: &Sidecar, sources: &Sources, watch: &mut Watch) {
+    watch.look();
+    let wrong = match config::load(sources) {
+        Ok(config) => {
+            let (routes, enabled) = (config.routes.len(), config.cache.enabled);
+            watch.follow(files(sources, &config));
+            match sidecar.reload(config) {
+                Ok(waiting) => {
+                    sidecar.stats().reloads_done.inc();
+                    match waiting.is_empty() {
+                        true => info!(routes, enabled, "reloaded"),
+                        false => warn!(routes, enabled, needs_restart = waiting.join(", "), "reloaded"),
+                    }
+                    return;
+                }
+                Err(error) => {
+                    error!(problem = %error, "configuration_wrong");
+                    1
+                }
+            }
+        }
+        Err(problems) => {
+            for problem in problems.iter() {
+                error!(at = problem.at, key = problem.key, problem = problem.message, "configuration_wrong");
+            }
+            problems.count()
+        }
+    };
+    sidecar.stats().reloads_refused.inc();
+    error!(problems = wrong, "reload_refused");
 }

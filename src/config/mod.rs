@@ -7,6 +7,7 @@
 //! | `reader` | takes keys out of tables, notes what is wrong, reports what nobody took |
 //! | `values`, `addresses` | what one value means |
 //! | `sections`, `routes`, `lifetimes`, `log` | what the keys mean |
+//! | `reload` | what a running sidecar takes over of a new configuration |
 //! | `problem`, `suggest` | what is wrong, in words for the person who wrote it |
 
 mod addresses;
@@ -17,6 +18,7 @@ mod place;
 mod problem;
 mod raw;
 mod reader;
+mod reload;
 mod routes;
 mod sections;
 mod sources;
@@ -25,6 +27,7 @@ mod values;
 
 pub use log::{LogFormat, LogOptions};
 pub use problem::{Problem, Problems};
+pub use reload::keep_fixed;
 pub use sources::Sources;
 pub use values::{octets, span};
 

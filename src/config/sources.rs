@@ -94,6 +94,15 @@ impl Sources {
         }
     }
 
+    /// The file that is read, whether it is there or not; `None` if there is a text instead.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.text {
+            Text::Here(..) => None,
+            Text::Usual => Some(Path::new(USUAL)),
+            Text::Named(path) => Some(path),
+        }
+    }
+
     /// Reads the text of the file into the report.
     pub(super) fn read_file(&self, report: &mut Report) {
         let (path, is_usual) = match &self.text {

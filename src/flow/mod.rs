@@ -58,10 +58,11 @@ use crate::rules::{Admission, Admitted, Bypass, CacheKey, RuleSet};
 use crate::semantics::Forward;
 use crate::semantics::directives::{self, RequestDirectives};
 use crate::semantics::tagging::TagField;
-use crate::stats::Stats;
+use crate::stats::{Counters, Stats};
 use crate::store::{Lookup, Store};
 use crate::tasks::Tasks;
 use access::AccessRecord;
+use arc_swap::ArcSwap;
 use arrival::Arrival;
 use collapse::Collapser;
 use fetch::Errand;
@@ -77,9 +78,10 @@ use std::time::{Duration, Instant, SystemTime};
 pub struct Proxy {
     rules: RuleSet,
     store: Arc<Store>,
-    origin: Origin,
+    origin: Arc<Origin>,
     collapser: Arc<Collapser>,
     stats: Arc<Stats>,
+    counters: Counters,
     tasks: Tasks,
     clock: Clock,
     options: Options,
@@ -154,19 +156,27 @@ impl Answer for Proxy {
     }
 }
 
+/// What can be exchanged while connections are open: each request is answered by what is there when it comes, to its end.
+impl<A: Answer> Answer for ArcSwap<A> {
+    async fn answer(self: Arc<ArcSwap<A>>, request: Request<Incoming>, client: Client) -> Response<Body> {
+        self.load_full().answer(request, client).await
+    }
+}
+
 impl Proxy {
     /// Puts the parts together.
     pub fn new(
         rules: RuleSet,
         store: Arc<Store>,
-        origin: Origin,
+        origin: Arc<Origin>,
         stats: Arc<Stats>,
         tasks: Tasks,
         clock: Clock,
         options: Options,
     ) -> Arc<Proxy> {
         let collapser = Collapser::new(options.followers_max, options.remember_unstorable, clock.clone());
-        Arc::new(Proxy { rules, store, origin, collapser, stats, tasks, clock, options })
+        let counters = stats.counters(rules.routes().iter().map(|route| route.name.as_str()));
+        Arc::new(Proxy { rules, store, origin, collapser, stats, counters, tasks, clock, options })
     }
 
     /// Answers a request.
@@ -206,7 +216,7 @@ impl Proxy {
         if let Some(key) = shown_key {
             outcome = outcome.with_key(key);
         }
-        let counters = self.stats.route(route);
+        let counters = self.counters.of(route);
         outcome.count(counters, started.elapsed());
         outcome.annotate(&mut response);
         outcome.log(&counters.name);
@@ -257,6 +267,11 @@ impl Proxy {
         &self.store
     }
 
+    /// The service behind us.
+    pub fn origin(&self) -> &Arc<Origin> {
+        &self.origin
+    }
+
     /// The routes.
     pub fn rules(&self) -> &RuleSet {
         &self.rules
@@ -270,6 +285,11 @@ impl Proxy {
     /// The counters.
     pub fn stats(&self) -> &Arc<Stats> {
         &self.stats
+    }
+
+    /// The counters of the routes.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// The options.

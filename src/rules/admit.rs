@@ -1,6 +1,6 @@
 //! Whether a request may use the cache at all, and under which key.
 
-use super::key::{CacheKey, Location, Secret};
+use super::key::{CacheKey, Location, RuleMark, Secret, rule_mark};
 use super::route::{Caching, Route, RouteConflict, Share, Unkeyed};
 use super::scope::{Scope, Scopes};
 use super::tags::{Source, TagTemplate};
@@ -20,6 +20,8 @@ use std::sync::{Arc, OnceLock};
 /// All routes of a configuration. Immutable; a reload makes a new one.
 pub struct RuleSet {
     routes: Vec<Arc<Route>>,
+    /// One a route.
+    marks: Vec<RuleMark>,
     router: matchit::Router<usize>,
     secret: Secret,
 }
@@ -211,7 +213,10 @@ impl RuleSet {
             }
         }
         match conflicts.is_empty() {
-            true => Ok(RuleSet { routes: routes.into_iter().map(Arc::new).collect(), router, secret: Secret::random() }),
+            true => {
+                let marks = routes.iter().map(rule_mark).collect();
+                Ok(RuleSet { routes: routes.into_iter().map(Arc::new).collect(), marks, router, secret: Secret::random() })
+            }
             false => Err(conflicts),
         }
     }
@@ -323,6 +328,7 @@ impl RuleSet {
         let written = request.uri.path_and_query().map_or("/", |p| p.as_str());
         let target = route.query.apply(path, request.uri.query(), written);
         let location = Location {
+            rule: &self.marks[index],
             scheme: forwarding.scheme,
             forwarded_host: forwarding.host,
             host: request.headers.get(HOST).map_or(&[], |host| host.as_bytes()),

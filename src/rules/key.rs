@@ -5,7 +5,7 @@
 //! a collision would hand one caller's data to another.
 
 use super::admit::CONTENT_FIELDS;
-use super::route::{Route, Share};
+use super::route::{Caching, Route, Share, Unkeyed};
 use crate::semantics::vary::Selection;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
@@ -38,8 +38,12 @@ pub struct KeyedRequest {
 #[derive(Clone)]
 pub struct Secret([u8; 32]);
 
-/// The parts of a key that the request's line and connection give.
+/// What a route says of storing, in a few octets: see [`rule_mark`].
+pub(super) type RuleMark = [u8; 8];
+
+/// The parts of a key that the request's line and connection give, and the rule that they meet.
 pub(super) struct Location<'a> {
+    pub(super) rule: &'a RuleMark,
     pub(super) scheme: &'a str,
     pub(super) forwarded_host: Option<&'a [u8]>,
     pub(super) host: &'a [u8],
@@ -53,6 +57,7 @@ impl CacheKey {
     pub(super) fn new(location: &Location<'_>, route: &Route, fields: &HeaderMap, secret: &Secret) -> CacheKey {
         let mut parts = Vec::with_capacity(96 + location.host.len() + location.target.len());
         parts.push(FORMAT);
+        parts.extend(location.rule);
         push(&mut parts, location.scheme.as_bytes());
         push(&mut parts, location.forwarded_host.unwrap_or_default());
         push(&mut parts, location.host);
@@ -96,7 +101,7 @@ impl CacheKey {
 
     /// Reads the request back; `None` if credentials or content are part of the key, of which it holds a hash alone.
     pub fn request(&self) -> Option<KeyedRequest> {
-        let mut input = self.parts.strip_prefix(&[FORMAT])?;
+        let mut input = self.parts.strip_prefix(&[FORMAT])?.get(size_of::<RuleMark>()..)?;
         let scheme = String::from_utf8(pull(&mut input)?.to_vec()).ok()?;
         let forwarded_host = pull(&mut input)?;
         let forwarded_host = match forwarded_host.is_empty() {
@@ -167,6 +172,28 @@ impl Secret {
     }
 }
 
+/// Calculates what sets a route apart from what it was under another configuration: the scopes in which its responses are stored, and who
+/// may be given them. As a part of the key it keeps what was stored under other tags, which a purge of these would not find, from
+/// being an answer.
+pub(super) fn rule_mark(route: &Route) -> RuleMark {
+    let mut said = Vec::new();
+    push(&mut said, route.name.as_bytes());
+    push(&mut said, route.pattern.as_str().as_bytes());
+    said.extend((route.tags.len() as u32).to_be_bytes());
+    for tag in &route.tags {
+        push(&mut said, tag.as_str().as_bytes());
+    }
+    said.push(route.heeds_no_vary_search.into());
+    said.push((route.caching == Caching::Standard).into());
+    said.push(match route.unkeyed {
+        Unkeyed::Pass => b'p',
+        Unkeyed::Drop => b'd',
+        Unkeyed::Forward => b'f',
+    });
+    let digest: [u8; 32] = Sha256::digest(&said).into();
+    *digest.first_chunk().expect("SHA-256 has 32 octets")
+}
+
 /// The number of values, then each value behind its length: absent, empty and repeated fields stay apart.
 fn push_field(parts: &mut Vec<u8>, name: &HeaderName, fields: &HeaderMap) {
     push(parts, name.as_str().as_bytes());
@@ -196,11 +223,11 @@ fn hash(parts: &[u8]) -> u128 {
 }
 
 /// The first octet of the encoding, which changes whenever the encoding does.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Caching, Pattern, Unkeyed};
+    use super::super::{Pattern, TagTemplate};
     use super::*;
     use proptest::prelude::*;
     use std::time::Duration;
@@ -220,8 +247,10 @@ mod tests {
             fields.append("x-tenant", tenant.parse().unwrap());
         }
         fields.insert("cookie", cookie.parse().unwrap());
-        let location = Location { scheme: "http", forwarded_host: None, host: host.as_bytes(), target, content: None };
-        CacheKey::new(&location, &route(share), &fields, &Secret::from_passphrase("s"))
+        let route = route(share);
+        let (scheme, forwarded_host, host) = ("http", None, host.as_bytes());
+        let location = Location { rule: &rule_mark(&route), scheme, forwarded_host, host, target, content: None };
+        CacheKey::new(&location, &route, &fields, &Secret::from_passphrase("s"))
     }
 
     #[test]
@@ -257,8 +286,31 @@ mod tests {
             assert_eq!(keyed.fields.get_all("x-tenant").iter().collect::<Vec<_>>(), ["a", "", "b"]);
         }
         assert_eq!(request(key("h", "/x", &[], "1", Share::PerCredential(vec![http::header::COOKIE]))), None);
-        for broken in [&b""[..], b"\x01", b"\x01\0\0\0\x04http\0\0\0\xff", b"\x02r"] {
+        for broken in [&b""[..], b"\x02", b"\x0212345678\0\0\0\x04http\0\0\0\xff", b"\x01r", b"\x021234567"] {
             assert_eq!(request(CacheKey::from_parts(broken.to_vec().into())), None);
+        }
+    }
+
+    #[test]
+    fn a_rule_is_marked_by_what_decides_under_which_tags_and_for_whom_is_stored() {
+        let mark = |adjust: fn(&mut Route)| {
+            let mut route = route(Share::Everyone);
+            adjust(&mut route);
+            rule_mark(&route)
+        };
+        let same = mark(|_| {});
+        assert_eq!(mark(|route| route.stale_if_error = Duration::from_secs(9)), same);
+        assert_eq!(mark(|route| route.invalidates = vec![TagTemplate::parse("t", &[]).unwrap()]), same);
+        let others: [fn(&mut Route); 6] = [
+            |route| route.name = "s".to_owned(),
+            |route| route.pattern = Pattern::parse("/{*others}").unwrap(),
+            |route| route.tags = vec![TagTemplate::parse("t", &[]).unwrap()],
+            |route| route.heeds_no_vary_search = true,
+            |route| route.caching = Caching::Rule { ttl: Duration::from_secs(1), overrides: false },
+            |route| route.unkeyed = Unkeyed::Forward,
+        ];
+        for other in others {
+            assert_ne!(mark(other), same);
         }
     }
 

@@ -13,6 +13,7 @@ mod stream;
 use crate::flow::Answer;
 use crate::stats::Stats;
 use crate::tasks::Tasks;
+use arc_swap::ArcSwap;
 use prometheus::IntGauge;
 use std::io;
 use std::net::SocketAddr;
@@ -67,7 +68,15 @@ impl Default for Options {
 /// A socket that listens, and does not accept yet.
 pub struct Listener {
     listener: TcpListener,
-    options: Options,
+    terms: Terms,
+}
+
+/// How a listener treats its clients, to be changed while it listens. Clones are handles to the same.
+#[derive(Clone)]
+pub struct Terms {
+    options: Arc<ArcSwap<Options>>,
+    /// One a connection. Taken before accepting: connections beyond the limit wait in the system's queue, not in ours.
+    places: Arc<Semaphore>,
 }
 
 impl Listener {
@@ -76,7 +85,7 @@ impl Listener {
         let socket = if options.listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
         socket.bind(options.listen)?;
-        Ok(Listener { listener: socket.listen(BACKLOG)?, options })
+        Ok(Listener { listener: socket.listen(BACKLOG)?, terms: Terms::new(options) })
     }
 
     /// The address, with the port that the system chose where the configuration says 0.
@@ -84,13 +93,16 @@ impl Listener {
         self.listener.local_addr()
     }
 
+    /// How it treats its clients.
+    pub fn terms(&self) -> Terms {
+        self.terms.clone()
+    }
+
     /// Accepts connections and lets `answer` answer their requests, until `tasks` closes.
     pub async fn serve<A: Answer>(self, answer: Arc<A>, stats: Arc<Stats>, tasks: Tasks) {
-        let places = Arc::new(Semaphore::new(self.options.connections_max));
-        let options = Arc::new(self.options);
+        let Terms { options, places } = self.terms;
         loop {
             let accepted = async {
-                // Taken before accepting: connections beyond the limit wait in the system's queue, not in ours.
                 let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
                 (self.listener.accept().await, place)
             };
@@ -101,7 +113,7 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let (answer, options, stats) = (answer.clone(), options.clone(), stats.clone());
+                    let (answer, options, stats) = (answer.clone(), options.load_full(), stats.clone());
                     let closing = tasks.clone();
                     let held = (Open::new(&stats), place);
                     tasks.spawn(async move { connection::serve((stream, peer), held, answer, &options, &closing).await });
@@ -112,6 +124,28 @@ impl Listener {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+    }
+}
+
+impl Terms {
+    fn new(options: Options) -> Terms {
+        let places = Arc::new(Semaphore::new(options.connections_max));
+        Terms { options: Arc::new(ArcSwap::from_pointee(options)), places }
+    }
+
+    /// Treats connections that are accepted from now on otherwise. Where there are more than are allowed now, no further one is
+    /// accepted before enough of them have ended.
+    pub fn adopt(&self, options: Options, tasks: &Tasks) {
+        let wanted = options.connections_max;
+        let before = self.options.swap(Arc::new(options)).connections_max;
+        self.places.add_permits(wanted.saturating_sub(before));
+        if let Ok(fewer @ 1..) = u32::try_from(before.saturating_sub(wanted)) {
+            let places = self.places.clone();
+            tasks.spawn_until_stop(async move {
+                // The semaphore is fair: whoever would take a place after this waits behind it.
+                places.acquire_many(fewer).await.expect("the semaphore is never closed").forget();
+            });
         }
     }
 }

@@ -231,6 +231,19 @@ impl Memory {
         self.cache.len()
     }
 
+    /// How many octets it may hold.
+    pub(super) fn bytes_max(&self) -> u64 {
+        self.cache.capacity()
+    }
+
+    /// Grows or shrinks; what has no room any more is dropped.
+    pub(super) fn resize(&self, bytes_max: u64) {
+        if bytes_max != self.bytes_max() {
+            let _inserting = self.lock();
+            self.cache.set_capacity(bytes_max);
+        }
+    }
+
     /// How many octets it holds, by its own accounting.
     pub(super) fn weight(&self) -> u64 {
         self.cache.weight()

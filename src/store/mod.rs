@@ -18,7 +18,7 @@
 //! | `learned` | what responses have told about their keys |
 //! | `variants` | which variants of a key there are beside the one that a request selects, and how many may be in Redis |
 //! | `lease` | one fetch for all replicas |
-//! | `options` | how the tiers are set up |
+//! | `options` | how the tiers are set up, and what of that can change |
 //!
 //! Redis down, slow or lying is an answer ([`Lookup::Unavailable`]), never an error.
 
@@ -70,12 +70,14 @@ use lease::Waiting;
 use memory::{Found, Memory};
 use quick_cache::sync::Cache;
 use replicas::Asked;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 /// The owner of all stored responses.
 pub struct Store {
-    options: Options,
+    /// How long a stale response that has a validator is kept, in milliseconds.
+    keep_stale_ms: AtomicU64,
     memory: Option<Memory>,
     redis: Option<Redis>,
     generations: Generations,
@@ -205,7 +207,7 @@ impl Store {
             journal: Journal::default(),
             jobs: Jobs::default(),
             counted: Mutex::default(),
-            options,
+            keep_stale_ms: AtomicU64::new(options.keep_stale.as_millis() as u64),
             stats,
             tasks,
             clock,
@@ -336,7 +338,7 @@ impl Store {
         Snapshot {
             memory_keys: memory.map_or(0, Memory::len),
             memory_bytes: memory.map_or(0, Memory::weight),
-            memory_bytes_max: self.options.memory.bytes_max,
+            memory_bytes_max: memory.map_or(0, Memory::bytes_max),
             memory_response_bytes_max: memory.map_or(0, Memory::response_bytes_max),
             redis: self.redis.as_ref().map(Redis::state),
         }

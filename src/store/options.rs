@@ -1,6 +1,7 @@
 //! How the tiers are set up.
 
-use super::display_redis_url;
+use super::{Store, display_redis_url};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What is stored, and where.
@@ -90,6 +91,16 @@ impl RedisOptions {
             lease: Duration::from_secs(5),
             commands_max: 1024,
             value_bytes_max: 1 << 20,
+        }
+    }
+}
+
+impl Store {
+    /// Takes over what can change while it is open: how much memory there is, and how long stale responses are kept.
+    pub fn adopt(&self, options: &Options) {
+        self.keep_stale_ms.store(options.keep_stale.as_millis() as u64, Ordering::Relaxed);
+        if let Some(memory) = &self.memory {
+            memory.resize(options.memory.bytes_max);
         }
     }
 }

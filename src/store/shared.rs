@@ -13,6 +13,7 @@ use crate::semantics::vary::Selection;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use std::cmp::Reverse;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -163,7 +164,7 @@ impl Store {
     /// memory has it.
     pub(super) async fn write_redis(&self, response: &StoredResponse, now: SystemTime) -> Written {
         let Some(redis) = &self.redis else { return Written::Not };
-        let keep = response.keep_for(now, self.options.keep_stale);
+        let keep = response.keep_for(now, Duration::from_millis(self.keep_stale_ms.load(Ordering::Relaxed)));
         let Some(generations) = response.held.values().filter(|_| !keep.is_zero()) else { return Written::Not };
         let value = record::encode(response, &generations);
         let selection = &response.head.selection;

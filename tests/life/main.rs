@@ -1,121 +1,17 @@
 //! The program itself: how it starts, stops, checks and logs.
 
+#[path = "../world/mod.rs"]
 mod world;
 
+mod program;
+mod reload;
+
+use program::{Program, command, run};
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::net::TcpListener;
+use std::process::Stdio;
 use std::time::Instant;
-use tempfile::TempDir;
 use world::{Certified, Client, Gate, Origin, RawClient, RedisServer, Reply, eventually, free_port, secs};
-
-/// A running sidecache; killed if the test ends before it does.
-struct Program {
-    process: Mutex<Child>,
-    log: Arc<Mutex<Vec<Value>>>,
-    reading: Option<JoinHandle<()>>,
-    /// Where it answers requests.
-    address: SocketAddr,
-    admin_address: SocketAddr,
-    _directory: TempDir,
-}
-
-fn command(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sidecache"));
-    // Neither the configuration nor the environment of whoever runs the tests.
-    command.env_clear().current_dir(directory);
-    command
-}
-
-fn run(arguments: &[&str]) -> Output {
-    let directory = tempfile::tempdir().unwrap();
-    command(directory.path()).args(arguments).output().unwrap()
-}
-
-impl Program {
-    /// Starts it with a configuration and waits until it listens.
-    async fn start(origin: &Origin, toml: &str) -> Program {
-        Program::start_with(origin, toml, &[]).await
-    }
-
-    async fn start_with(origin: &Origin, toml: &str, environment: &[(&str, &str)]) -> Program {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("proxy.toml"), format!("{toml}\n[[route]]\nmatch = \"/{{id}}\"\nttl = \"1m\"\n"))
-            .unwrap();
-        let mut process = command(directory.path())
-            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--origin", &origin.address.to_string()])
-            .args(["--set", "log.format=json"])
-            .envs(environment.iter().copied())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(process.stderr.take().unwrap());
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let lines = log.clone();
-        let reading = std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                lines.lock().unwrap().push(line);
-            }
-        });
-        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let process = Mutex::new(process);
-        let mut program =
-            Program { process, log, reading: Some(reading), address: nowhere, admin_address: nowhere, _directory: directory };
-        eventually("it has started", async || !program.said("started").is_empty()).await;
-        let started = program.said("started").remove(0);
-        program.address = started["listen"].as_str().unwrap().parse().unwrap();
-        program.admin_address = started["admin"].as_str().unwrap().parse().unwrap();
-        program
-    }
-
-    /// The lines of the log with this message.
-    fn said(&self, message: &str) -> Vec<Value> {
-        self.log.lock().unwrap().iter().filter(|line| line["message"] == message).cloned().collect()
-    }
-
-    async fn says(&self, message: &str, times: usize) {
-        eventually(&format!("it says {message} {times} times"), async || self.said(message).len() >= times).await;
-    }
-
-    fn signal(&self, signal: &str) {
-        let id = self.process.lock().unwrap().id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
-    }
-
-    /// Waits for its end, and gives its exit code.
-    async fn code(&self) -> Option<i32> {
-        let mut code = None;
-        eventually("it has ended", async || match self.process.lock().unwrap().try_wait().unwrap() {
-            None => false,
-            Some(status) => {
-                code = Some(status.code());
-                true
-            }
-        })
-        .await;
-        code.flatten()
-    }
-
-    fn client(&self) -> Client {
-        Client::of(self.address)
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let process = self.process.get_mut().unwrap();
-        let _ = process.kill();
-        let _ = process.wait();
-        if let Some(reading) = self.reading.take() {
-            let _ = reading.join();
-        }
-    }
-}
 
 #[tokio::test]
 async fn at_sigterm_what_is_in_flight_ends_whole_and_the_code_is_0() {
