@@ -93,7 +93,7 @@ impl Sidecar {
         let (tasks, stats) = (&lasting.tasks, &lasting.stats);
         let address = bound(&listener, "requests")?;
         let mut terms = vec![listener.terms()];
-        tokio::spawn(listener.serve(front.clone(), stats.clone(), tasks.clone()));
+        tasks.spawn_accepting(listener.serve(front.clone(), stats.clone(), tasks.clone()));
         let mut admin_address = None;
         if let Some(listener) = admin_listener {
             admin_address = Some(bound(&listener, "operators")?);
@@ -140,18 +140,19 @@ impl Sidecar {
         self.lasting.tasks.under_way()
     }
 
-    /// Ends: becomes unready, waits for load balancers to notice, takes no more connections, lets what is in flight end.
-    /// Says whether all of it ended in time.
-    pub async fn drain(&self) -> bool {
-        let Lasting { tasks, store, .. } = &self.lasting;
-        let (wait, limit) = {
-            let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-            (config.server.drain_wait, config.server.drain_timeout)
-        };
-        tasks.leave();
+    /// Becomes unready, and goes on taking requests for as long as load balancers may need to notice. Each response says that its
+    /// connection is to be used no more.
+    pub async fn leave(&self) {
+        let wait = self.config.lock().unwrap_or_else(PoisonError::into_inner).server.drain_wait;
+        self.lasting.tasks.leave();
         tokio::time::sleep(wait).await;
-        let all_ended = tasks.drain(limit).await;
-        store.leave().await;
+    }
+
+    /// Ends: takes no more connections, lets what is in flight end. Says whether all of it ended in time.
+    pub async fn drain(&self) -> bool {
+        let limit = self.config.lock().unwrap_or_else(PoisonError::into_inner).server.drain_timeout;
+        let all_ended = self.lasting.tasks.drain(limit).await;
+        self.lasting.store.leave().await;
         all_ended
     }
 }

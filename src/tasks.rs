@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 /// [`close`](Tasks::close) takes no new connections, [`drain`](Tasks::drain) waits for what is under way.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
+    accepting: TaskTracker,
     finite: TaskTracker,
     leaving: CancellationToken,
     closing: CancellationToken,
@@ -40,6 +41,14 @@ impl Tasks {
         result.await.ok()
     }
 
+    /// Spawns what takes new connections until `closing`; a drain waits for its end before it waits for the rest.
+    pub fn spawn_accepting<F>(&self, work: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.accepting.spawn(work);
+    }
+
     /// Spawns work that goes on until everything stops, at which point it is dropped.
     pub fn spawn_until_stop<F>(&self, work: F)
     where
@@ -56,7 +65,14 @@ impl Tasks {
 
     /// A handle for who serves to the last: it closes when everything stops, and no drain waits for its work.
     pub fn to_the_last(&self) -> Tasks {
-        Tasks { finite: TaskTracker::new(), closing: self.stopping.clone(), ..self.clone() }
+        let stopping = &self.stopping;
+        Tasks {
+            accepting: TaskTracker::new(),
+            finite: TaskTracker::new(),
+            leaving: stopping.clone(),
+            closing: stopping.clone(),
+            stopping: stopping.clone(),
+        }
     }
 
     /// Makes the process unready.
@@ -75,6 +91,11 @@ impl Tasks {
         self.closing.cancel();
     }
 
+    /// Ends when the process wants no new work.
+    pub async fn leaving(&self) {
+        self.leaving.cancelled().await;
+    }
+
     /// Ends when no new connections are to be taken.
     pub async fn closing(&self) {
         self.closing.cancelled().await;
@@ -83,8 +104,14 @@ impl Tasks {
     /// Waits until the finite work has ended, for at most `limit`, and then stops the rest. Says whether all ended in time.
     pub async fn drain(&self, limit: Duration) -> bool {
         self.close();
+        self.accepting.close();
         self.finite.close();
-        let all_ended = tokio::time::timeout(limit, self.finite.wait()).await.is_ok();
+        let end = async {
+            // What came in the last moment is work, too.
+            self.accepting.wait().await;
+            self.finite.wait().await;
+        };
+        let all_ended = tokio::time::timeout(limit, end).await.is_ok();
         self.stopping.cancel();
         all_ended
     }

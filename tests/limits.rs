@@ -215,18 +215,41 @@ async fn a_client_that_takes_nothing_is_given_up() {
 #[tokio::test]
 async fn connections_beyond_the_limit_wait() {
     let world = World::with(|config| config.server.connections_max = 2).await;
-    world.origin.reply("/a", "one");
+    let gate = Gate::closed();
+    world.origin.reply("/a", Reply::new("one").behind(&gate));
     let request = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
-    let mut first = world.raw().await;
-    first.ask(request).await;
-    let mut second = world.raw().await;
-    second.ask(request).await;
+    let mut served = [world.raw().await, world.raw().await];
+    for client in &mut served {
+        client.send(request).await;
+    }
+    eventually("both are served", async || world.sidecar.proxy().followers() == 1).await;
     let mut third = world.raw().await;
     third.send(request).await;
     assert!(tokio::time::timeout(millis(100), third.try_head()).await.is_err(), "the third was served beside two others");
-    drop(first);
+    gate.open();
     let head = soon("the answer to the third", third.head()).await;
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    // One of the others was told that it is its last.
+    let heads = [served[0].head().await, served[1].head().await];
+    assert!(heads.iter().any(|head| head.contains("connection: close")), "{heads:?}");
+}
+
+#[tokio::test]
+async fn an_idle_connection_makes_room_for_one_that_waits() {
+    let world = World::with(|config| config.server.connections_max = 2).await;
+    world.origin.reply("/a", "one");
+    let request = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+    let mut idle = [world.raw().await, world.raw().await];
+    for client in &mut idle {
+        client.ask(request).await;
+    }
+    for _ in 0..3 {
+        let head = soon("the answer to a third", world.raw().await.ask(request)).await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    }
+    // The one that was idle for longest had to go.
+    idle[0].octets("one".len()).await;
+    assert_eq!(idle[0].rest().await, "");
 }
 
 #[tokio::test]

@@ -156,7 +156,7 @@ async fn a_sidecar_that_drains_is_alive_and_not_ready_and_still_answers() {
         world.get("/a").await.status(200).is("one");
     };
     tokio::select! {
-        _ = world.sidecar.drain() => panic!("it waits for a minute"),
+        () = world.sidecar.leave() => panic!("it waits for a minute"),
         () = looking => {}
     }
 }

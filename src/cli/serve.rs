@@ -65,17 +65,24 @@ async fn serve(config: Config, sources: &Sources, mut watch: Watch) -> ExitCode 
         enabled,
         "started"
     );
-    loop {
+    let is_interrupted = loop {
         tokio::select! {
-            () = stopped(&mut terminate, &mut interrupt) => break,
+            is_interrupted = stopped(&mut terminate, &mut interrupt) => break is_interrupted,
             _ = hangup.recv() => {}
             () = watch.changed() => {}
         }
         reload(&sidecar, sources, &mut watch);
-    }
+    };
     info!("draining");
+    let end = async {
+        // Where somebody at a terminal stops it, there is no load balancer to wait for.
+        if !is_interrupted {
+            sidecar.leave().await;
+        }
+        sidecar.drain().await
+    };
     tokio::select! {
-        all_ended = sidecar.drain() => {
+        all_ended = end => {
             if all_ended {
                 info!("stopped");
                 return ExitCode::SUCCESS;
@@ -84,17 +91,18 @@ async fn serve(config: Config, sources: &Sources, mut watch: Watch) -> ExitCode 
             warn!(left = sidecar.work_under_way(), "stopped_with_work_left");
             ExitCode::FAILURE
         }
-        () = stopped(&mut terminate, &mut interrupt) => {
+        _ = stopped(&mut terminate, &mut interrupt) => {
             warn!(left = sidecar.work_under_way(), "stopped_at_once");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) {
+/// Waits for a signal to stop. Says whether it was the one of somebody at a terminal.
+async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) -> bool {
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => true,
     }
 }
 

@@ -1,11 +1,13 @@
 //! One connection, from its first octet to its end.
 
-use super::Options;
+use super::Terms;
 use super::interim::WithInterim;
 use super::stream::{ClientStream, HeadTimer, Protocol};
 use crate::flow::{Answer, Body, Client, Outbox, Turn};
 use crate::tasks::Tasks;
-use http::{Request, Response, StatusCode, Version};
+use futures_util::FutureExt;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -15,9 +17,10 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tracing::debug;
 
 /// Serves a connection until it ends, and gives back what is `held` for it then, or until `tasks` closes and what is under way has ended.
@@ -25,16 +28,17 @@ pub(super) async fn serve<A: Answer>(
     (tcp, peer): (TcpStream, SocketAddr),
     held: impl Send + 'static,
     answer: Arc<A>,
-    options: &Options,
+    terms: &Terms,
     tasks: &Tasks,
 ) {
+    let options = terms.options.load_full();
     let _ = tcp.set_nodelay(true);
     let detecting = ClientStream::detect(tcp, options.body_idle_timeout, held);
     let detected = tokio::select! {
         biased;
         detected = tokio::time::timeout(options.header_read_timeout, detecting) => detected,
-        // A connection on which nothing was asked yet has nothing that could be cut.
-        () = tasks.closing() => return,
+        // Nothing was asked yet, but that may be on its way.
+        () = tasks.closing().then(|()| tokio::time::sleep(LAST_CALL)) => return,
     };
     let Ok(Ok((stream, protocol))) = detected else {
         return;
@@ -44,11 +48,13 @@ pub(super) async fn serve<A: Answer>(
     let outbox = Arc::new(Outbox::default());
     let written_from = outbox.clone();
     let requests = Arc::new(AtomicU64::new(0));
+    let is_last = Arc::new(AtomicBool::new(false));
+    let says_so = is_last.clone();
     let counted = requests.clone();
     let fields_max = options.header_fields_max;
     let service = service_fn(move |request: Request<Incoming>| {
         counted.fetch_add(1, Ordering::Relaxed);
-        let (answer, outbox) = (answer.clone(), outbox.clone());
+        let (answer, outbox, says_so) = (answer.clone(), outbox.clone(), says_so.clone());
         async move {
             // hyper counts the fields of HTTP/1.1 alone.
             if request.headers().len() > fields_max {
@@ -60,10 +66,15 @@ pub(super) async fn serve<A: Answer>(
             let turn = (request.version() == Version::HTTP_11).then(|| outbox.begin());
             let client = Client { address, interim: turn.as_ref().map(Turn::interim) };
             let answered = pin!(answer.answer(request, client));
-            Ok::<_, Infallible>(match turn {
+            let mut response = match turn {
                 Some(turn) => turn.answer(answered).await,
                 None => answered.await,
-            })
+            };
+            // RFC 9112 §9.6: the client then sends no further request that nobody would answer.
+            if says_so.load(Ordering::Relaxed) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
         }
     });
     let ended = match protocol {
@@ -77,7 +88,8 @@ pub(super) async fn serve<A: Answer>(
                 .max_buf_size(options.header_bytes_max.max(HTTP1_BUFFER_BYTES))
                 .serve_connection(TokioIo::new(WithInterim::new(stream, written_from)), service)
                 .with_upgrades();
-            until_closed(pin!(connection), |connection| connection.graceful_shutdown(), tasks.closing()).await
+            let ending = last_call(&is_last, tasks, &terms.crowded);
+            until_closed(pin!(connection), |connection| connection.graceful_shutdown(), ending).await
         }
         Protocol::Http2 => {
             let connection = http2::Builder::new(TokioExecutor::new())
@@ -92,6 +104,7 @@ pub(super) async fn serve<A: Answer>(
             let ending = async {
                 tokio::select! {
                     () = tasks.closing() => {}
+                    () = terms.crowded.notified() => {}
                     () = idle(&requests, options.keep_alive_timeout) => {}
                 }
             };
@@ -110,11 +123,28 @@ async fn until_closed<C: Future>(
     ending: impl Future<Output = ()>,
 ) -> C::Output {
     tokio::select! {
-        ended = connection.as_mut() => return ended,
+        // The end first: what it says of the responses counts for those that are made from here on.
+        biased;
         () = ending => {}
+        ended = connection.as_mut() => return ended,
     }
     shut_down(connection.as_mut());
     connection.await
+}
+
+/// Ends when a connection of HTTP/1 is to be closed. Its responses say before that there will be no further one; and a request that
+/// is on its way when that is decided is still answered.
+async fn last_call(is_last: &AtomicBool, tasks: &Tasks, crowded: &Notify) {
+    let closing = async {
+        tasks.leaving().await;
+        is_last.store(true, Ordering::Relaxed);
+        tasks.closing().await;
+    };
+    tokio::select! {
+        () = closing => {}
+        () = crowded.notified() => is_last.store(true, Ordering::Relaxed),
+    }
+    tokio::time::sleep(LAST_CALL).await;
 }
 
 /// Ends when no request has come for so long. The requests that are under way then go on to their end.
@@ -127,6 +157,10 @@ async fn idle(requests: &AtomicU64, limit: Duration) {
         }
     }
 }
+
+/// How long an idle connection is kept for a request that the client may have sent before it learnt that there is to be none. Longer
+/// than the way to most clients; whoever waits for the process to end can wait for it.
+const LAST_CALL: Duration = Duration::from_millis(500);
 
 /// hyper's read buffer grows to this size for bodies.
 const HTTP1_BUFFER_BYTES: usize = 64 << 10;

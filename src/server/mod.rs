@@ -14,14 +14,15 @@ use crate::flow::Answer;
 use crate::stats::Stats;
 use crate::tasks::Tasks;
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use prometheus::IntGauge;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::Semaphore;
-use tracing::warn;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tracing::{info, warn};
 
 /// How the listeners treat their clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl Default for Options {
             connections_max: 10_000,
             header_fields_max: 100,
             header_bytes_max: 64 << 10,
-            drain_wait: Duration::ZERO,
+            drain_wait: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(30),
         }
     }
@@ -75,8 +76,10 @@ pub struct Listener {
 #[derive(Clone)]
 pub struct Terms {
     options: Arc<ArcSwap<Options>>,
-    /// One a connection. Taken before accepting: connections beyond the limit wait in the system's queue, not in ours.
+    /// One a connection.
     places: Arc<Semaphore>,
+    /// Asks a connection to end after what it is doing, since another one waits for its place: the one that has been asked for longest.
+    crowded: Arc<Notify>,
 }
 
 impl Listener {
@@ -100,30 +103,43 @@ impl Listener {
 
     /// Accepts connections and lets `answer` answer their requests, until `tasks` closes.
     pub async fn serve<A: Answer>(self, answer: Arc<A>, stats: Arc<Stats>, tasks: Tasks) {
-        let Terms { options, places } = self.terms;
+        let serve = |(stream, peer), place: Option<OwnedSemaphorePermit>| {
+            let (answer, terms, closing) = (answer.clone(), self.terms.clone(), tasks.clone());
+            let held = (Open::new(&stats), place);
+            tasks.spawn(async move { connection::serve((stream, peer), held, answer, &terms, &closing).await });
+        };
+        let mut is_failing = false;
         loop {
-            let accepted = async {
-                let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
-                (self.listener.accept().await, place)
-            };
-            let (accepted, place) = tokio::select! {
+            let accepted = tokio::select! {
                 biased;
-                () = tasks.closing() => return,
-                accepted = accepted => accepted,
+                () = tasks.closing() => break,
+                accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    let (answer, options, stats) = (answer.clone(), options.load_full(), stats.clone());
-                    let closing = tasks.clone();
-                    let held = (Open::new(&stats), place);
-                    tasks.spawn(async move { connection::serve((stream, peer), held, answer, &options, &closing).await });
+                Ok(connection) => {
+                    if std::mem::take(&mut is_failing) {
+                        info!("accepting_again");
+                    }
+                    // One that finds no place waits here, and the others behind it in the system's queue.
+                    let place = tokio::select! {
+                        biased;
+                        place = self.terms.place() => Some(place),
+                        () = tasks.closing() => None,
+                    };
+                    serve(connection, place);
                 }
                 Err(error) => {
+                    if !std::mem::replace(&mut is_failing, true) {
+                        warn!(%error, "accept_failed");
+                    }
                     // Out of descriptors, mostly: the connection stays queued, so trying again at once would spin.
-                    warn!(%error, "accept_failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+        // With the socket, the system would reset the connections that it has queued.
+        while let Some(Ok(connection)) = self.listener.accept().now_or_never() {
+            serve(connection, None);
         }
     }
 }
@@ -131,7 +147,18 @@ impl Listener {
 impl Terms {
     fn new(options: Options) -> Terms {
         let places = Arc::new(Semaphore::new(options.connections_max));
-        Terms { options: Arc::new(ArcSwap::from_pointee(options)), places }
+        Terms { options: Arc::new(ArcSwap::from_pointee(options)), places, crowded: Arc::default() }
+    }
+
+    /// Takes a place for a connection. Where there is none, others are asked to make room, one after the other.
+    async fn place(&self) -> OwnedSemaphorePermit {
+        loop {
+            let place = self.places.clone().acquire_owned();
+            match tokio::time::timeout(CROWDED_AGAIN, place).await {
+                Ok(place) => return place.expect("the semaphore is never closed"),
+                Err(_) => self.crowded.notify_one(),
+            }
+        }
     }
 
     /// Treats connections that are accepted from now on otherwise. Where there are more than are allowed now, no further one is
@@ -168,6 +195,9 @@ impl Drop for Open {
 
 /// Connections that the system queues for us.
 const BACKLOG: u32 = 1024;
+
+/// How long a connection waits for a place before a further one is asked to make room.
+const CROWDED_AGAIN: Duration = Duration::from_millis(5);
 
 /// How long to leave the listener alone after it failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
