@@ -30,6 +30,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use store::Store;
 use tasks::Tasks;
+use tracing::warn;
 
 /// A running sidecar.
 pub struct Sidecar {
@@ -41,10 +42,20 @@ pub struct Sidecar {
     /// What answers requests; a reload puts another one in its place.
     front: Arc<ArcSwap<Front>>,
     admin: Arc<ArcSwap<Admin>>,
-    /// How the listeners treat their clients.
-    terms: Vec<Terms>,
+    /// How the listeners treat their clients: those for requests and for operators.
+    terms: (Terms, Option<Terms>),
     /// What is in force.
     config: Mutex<Config>,
+}
+
+/// Sockets that listen already. They belong to whoever started the process, so that connections wait in them from one process to the
+/// next.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// The one for requests.
+    pub requests: Option<std::net::TcpListener>,
+    /// The one for operators.
+    pub operators: Option<std::net::TcpListener>,
 }
 
 /// What goes on under another configuration.
@@ -78,9 +89,15 @@ pub enum StartError {
 impl Sidecar {
     /// Starts a sidecar within the present runtime.
     pub async fn start(config: Config, clock: Clock) -> Result<Sidecar, StartError> {
-        let listener = listen(config.server.clone(), "requests")?;
+        Sidecar::start_on(Sockets::default(), config, clock).await
+    }
+
+    /// Starts a sidecar that takes these sockets, instead of binding its own.
+    pub async fn start_on(sockets: Sockets, mut config: Config, clock: Clock) -> Result<Sidecar, StartError> {
+        fit(&mut config);
+        let listener = listen(sockets.requests, config.server.clone(), "requests")?;
         let admin_listener = match config.admin.listen {
-            Some(address) => Some(listen(server::Options { listen: address, ..config.server.clone() }, "operators")?),
+            Some(address) => Some(listen(sockets.operators, config.server.for_operators(address), "operators")?),
             None => None,
         };
         let (tasks, stats) = (Tasks::default(), Arc::new(Stats::new()));
@@ -92,12 +109,12 @@ impl Sidecar {
         let (front, admin) = (Arc::new(ArcSwap::new(front)), Arc::new(ArcSwap::new(admin)));
         let (tasks, stats) = (&lasting.tasks, &lasting.stats);
         let address = bound(&listener, "requests")?;
-        let mut terms = vec![listener.terms()];
+        let mut terms = (listener.terms(), None);
         tasks.spawn_accepting(listener.serve(front.clone(), stats.clone(), tasks.clone()));
         let mut admin_address = None;
         if let Some(listener) = admin_listener {
             admin_address = Some(bound(&listener, "operators")?);
-            terms.push(listener.terms());
+            terms.1 = Some(listener.terms());
             // It answers while the proxy drains: `/readyz` then says why it takes no more.
             tokio::spawn(listener.serve(admin.clone(), stats.clone(), tasks.to_the_last()));
         }
@@ -109,6 +126,7 @@ impl Sidecar {
     pub fn reload(&self, mut config: Config) -> Result<Vec<&'static str>, StartError> {
         let mut running = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         let fixed = config::keep_fixed(&running, &mut config);
+        fit(&mut config);
         // Its connections go on too, unless they are to be made otherwise. What is in a file may have changed under its name.
         let origin = match config.origin == running.origin && config.origin.ca_file.is_none() {
             true => self.proxy().origin().clone(),
@@ -116,8 +134,9 @@ impl Sidecar {
         };
         let (front, admin) = self.lasting.answering(&config, origin);
         self.lasting.store.adopt(&config.store);
-        for terms in &self.terms {
-            terms.adopt(config.server.clone(), &self.lasting.tasks);
+        self.terms.0.adopt(config.server.clone(), &self.lasting.tasks);
+        if let (Some(terms), Some(address)) = (&self.terms.1, config.admin.listen) {
+            terms.adopt(config.server.for_operators(address), &self.lasting.tasks);
         }
         self.front.store(front);
         self.admin.store(admin);
@@ -175,9 +194,25 @@ impl Lasting {
     }
 }
 
-fn listen(options: server::Options, purpose: &'static str) -> Result<Listener, StartError> {
+/// Keeps what may be open at once below what the process may have.
+fn fit(config: &mut Config) {
+    if let Some(scarce) = server::descriptors::fit(&mut config.server, &mut config.origin) {
+        let server::descriptors::Scarce { limit, connections_max, requests_max } = scarce;
+        warn!(limit, connections_max, requests_max, "descriptors_scarce");
+    }
+}
+
+fn listen(
+    socket: Option<std::net::TcpListener>,
+    options: server::Options,
+    purpose: &'static str,
+) -> Result<Listener, StartError> {
     let address = options.listen;
-    Listener::bind(options).map_err(|source| StartError::Listen { address, purpose, source })
+    let listener = match socket {
+        Some(socket) => Listener::inherit(socket, options),
+        None => Listener::bind(options),
+    };
+    listener.map_err(|source| StartError::Listen { address, purpose, source })
 }
 
 /// Where it listens, with the port that the system chose where the configuration says 0.

@@ -3,8 +3,12 @@
 use super::watch::Watch;
 use super::{check, log};
 use crate::Sidecar;
+use crate::Sockets;
 use crate::clock::Clock;
 use crate::config::{self, Config, Sources};
+use crate::server::descriptors;
+use listenfd::ListenFd;
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,6 +19,7 @@ use tracing::{error, info, warn};
 
 /// Runs the proxy. On SIGHUP, and when a file has changed, the sources are read anew.
 pub(super) fn run(sources: &Sources) -> ExitCode {
+    descriptors::raise();
     let mut watch = Watch::new(sources.path().map(Path::to_path_buf).into_iter().collect());
     let config = match config::load(sources) {
         Ok(config) => config,
@@ -48,7 +53,15 @@ async fn serve(config: Config, sources: &Sources, mut watch: Watch) -> ExitCode 
     };
     let origin = config.origin.address.to_string();
     let (enabled, routes) = (config.cache.enabled, config.routes.len());
-    let sidecar = match Sidecar::start(config, Clock::system()).await {
+    let sockets = match inherited() {
+        Ok(sockets) => sockets,
+        Err(error) => {
+            error!(%error, "start_failed");
+            return ExitCode::FAILURE;
+        }
+    };
+    let is_inherited = sockets.requests.is_some();
+    let sidecar = match Sidecar::start_on(sockets, config, Clock::system()).await {
         Ok(sidecar) => sidecar,
         Err(error) => {
             error!(%error, "start_failed");
@@ -63,6 +76,7 @@ async fn serve(config: Config, sources: &Sources, mut watch: Watch) -> ExitCode 
         origin,
         routes,
         enabled,
+        is_inherited,
         "started"
     );
     let is_interrupted = loop {
@@ -96,6 +110,12 @@ async fn serve(config: Config, sources: &Sources, mut watch: Watch) -> ExitCode 
             ExitCode::FAILURE
         }
     }
+}
+
+/// Sockets that whoever started the process has given to it, as systemd does: the first is for requests, the second for operators.
+fn inherited() -> io::Result<Sockets> {
+    let mut given = ListenFd::from_env();
+    Ok(Sockets { requests: given.take_tcp_listener(0)?, operators: given.take_tcp_listener(1)? })
 }
 
 /// Waits for a signal to stop. Says whether it was the one of somebody at a terminal.

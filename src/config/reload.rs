@@ -6,6 +6,7 @@ use super::Config;
 pub fn keep_fixed(running: &Config, new: &mut Config) -> Vec<&'static str> {
     let mut fixed = Vec::new();
     keep(&mut fixed, "[server] listen", &running.server.listen, &mut new.server.listen);
+    keep(&mut fixed, "[server] reuse_port", &running.server.reuse_port, &mut new.server.reuse_port);
     keep(&mut fixed, "[server] workers", &running.server.workers, &mut new.server.workers);
     keep(&mut fixed, "[admin] listen", &running.admin.listen, &mut new.admin.listen);
     keep(&mut fixed, "[redis]", &running.store.redis, &mut new.store.redis);

@@ -19,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 pub(super) fn read_server(section: &mut Section<'_>, config: &mut Config) {
     let options = &mut config.server;
     section.read("listen", &mut options.listen, listen);
+    section.read("reuse_port", &mut options.reuse_port, boolean);
     section.read("workers", &mut options.workers, |value| count(1..=1024)(value).map(Some));
     section.read("header_read_timeout", &mut options.header_read_timeout, duration(TIMEOUT));
     section.read("keep_alive_timeout", &mut options.keep_alive_timeout, duration(TIMEOUT));

@@ -39,6 +39,7 @@ pub(super) async fn serve<A: Answer>(
         detected = tokio::time::timeout(options.header_read_timeout, detecting) => detected,
         // Nothing was asked yet, but that may be on its way.
         () = tasks.closing().then(|()| tokio::time::sleep(LAST_CALL)) => return,
+        () = terms.crowded.notified().then(|()| tokio::time::sleep(LAST_CALL)) => return,
     };
     let Ok(Ok((stream, protocol))) = detected else {
         return;

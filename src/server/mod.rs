@@ -3,10 +3,12 @@
 //! | file | what |
 //! |---|---|
 //! | `connection` | one connection, HTTP/1.1 or HTTP/2, to its end |
+//! | `descriptors` | how many descriptors there are, and for whom |
 //! | `interim` | interim responses, written between the others |
 //! | `stream` | its octets, with the limits on how long a client may dawdle |
 
 mod connection;
+pub mod descriptors;
 mod interim;
 mod stream;
 
@@ -29,6 +31,8 @@ use tracing::{info, warn};
 pub struct Options {
     /// The address to listen on.
     pub listen: SocketAddr,
+    /// Lets further processes listen at the same address, among which the system distributes connections: one that is to replace this.
+    pub reuse_port: bool,
     /// Threads that serve requests; `None` is one a core that the process may use.
     pub workers: Option<usize>,
     /// From the first octet of a request's head to its last; the first head of a connection counts from its start.
@@ -53,6 +57,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            reuse_port: false,
             workers: None,
             header_read_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(75),
@@ -63,6 +68,13 @@ impl Default for Options {
             drain_wait: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(30),
         }
+    }
+}
+
+impl Options {
+    /// The same for those who look after it, at another address.
+    pub fn for_operators(&self, listen: SocketAddr) -> Options {
+        Options { listen, connections_max: self.connections_max.min(descriptors::OPERATORS_MAX), ..self.clone() }
     }
 }
 
@@ -87,8 +99,15 @@ impl Listener {
     pub fn bind(options: Options) -> io::Result<Listener> {
         let socket = if options.listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
+        socket.set_reuseport(options.reuse_port)?;
         socket.bind(options.listen)?;
         Ok(Listener { listener: socket.listen(BACKLOG)?, terms: Terms::new(options) })
+    }
+
+    /// Takes a socket that somebody else has bound, and may give to others as well.
+    pub fn inherit(socket: std::net::TcpListener, options: Options) -> io::Result<Listener> {
+        socket.set_nonblocking(true)?;
+        Ok(Listener { listener: TcpListener::from_std(socket)?, terms: Terms::new(options) })
     }
 
     /// The address, with the port that the system chose where the configuration says 0.

@@ -3,9 +3,11 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod descriptors;
 mod draining;
 mod program;
 mod reload;
+mod replacing;
 
 use program::{Program, command, run};
 use serde_json::Value;

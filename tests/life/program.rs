@@ -33,6 +33,14 @@ pub(super) fn run(arguments: &[&str]) -> Output {
     command(directory.path()).args(arguments).output().unwrap()
 }
 
+/// The same command, run by a shell that says something before.
+pub(super) fn by_shell(before: &str, command: Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("{before}; exec \"$0\" \"$@\"")).arg(command.get_program()).args(command.get_args());
+    shell.env_clear().current_dir(command.get_current_dir().unwrap()).env("PATH", "/usr/bin:/bin");
+    shell
+}
+
 /// Puts a configuration in its place all at once, as who cares about readers does. A route for a minute is always there.
 fn write(directory: &Path, toml: &str) {
     let new = directory.join("proxy.toml.new");
@@ -47,15 +55,22 @@ impl Program {
     }
 
     pub(super) async fn start_with(origin: &Origin, toml: &str, environment: &[(&str, &str)]) -> Program {
+        Program::start_from(origin, toml, |mut command| {
+            command.envs(environment.iter().copied());
+            command
+        })
+        .await
+    }
+
+    /// Starts it by a command that `adjust` makes of the usual one.
+    pub(super) async fn start_from(origin: &Origin, toml: &str, adjust: impl FnOnce(Command) -> Command) -> Program {
         let directory = tempfile::tempdir().unwrap();
         write(directory.path(), toml);
-        let mut process = command(directory.path())
+        let mut usual = command(directory.path());
+        usual
             .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--origin", &origin.address.to_string()])
-            .args(["--set", "log.format=json"])
-            .envs(environment.iter().copied())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .args(["--set", "log.format=json"]);
+        let mut process = adjust(usual).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(process.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = log.clone();
@@ -73,6 +88,15 @@ impl Program {
         program.address = started["listen"].as_str().unwrap().parse().unwrap();
         program.admin_address = started["admin"].as_str().unwrap().parse().unwrap();
         program
+    }
+
+    /// The time on a processor that it has used until now, in hundredths of a second.
+    pub(super) fn ticks(&self) -> u64 {
+        let id = self.process.lock().unwrap().id();
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+        // The second field, a name in parentheses, may hold blanks.
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 
     /// Writes another configuration in the place of the one it has.
