@@ -2,10 +2,10 @@
 
 use super::customers;
 use super::replicas::{all_have, ask, replicas};
-use crate::world::{Phase, RedisServer, Relay, World, eventually, millis, redis_options};
+use crate::world::{Phase, RedisServer, Relay, World, eventually, free_port, millis, redis_options, secs};
 use serde_json::json;
 use sidecache::config::Config;
-use sidecache::store::WhenDown;
+use sidecache::store::{RedisOptions, WhenDown};
 
 /// A replica that reaches Redis through a relay.
 pub(crate) async fn behind(relay: &Relay, world: &World, when_down: WhenDown) -> World {
@@ -206,6 +206,30 @@ async fn a_full_redis_still_purges() {
     ask(&worlds[0], "/customer/1").await.is("new");
     eventually("the other one has heard of it", async || ask(&worlds[1], "/customer/1").await.text() == "new").await;
     assert_eq!(worlds[0].stats().await["redis"]["purges_pending"], 0);
+}
+
+#[tokio::test]
+async fn a_replica_that_redis_did_not_let_say_farewell_is_not_waited_for_afterwards() {
+    let redis = RedisServer::start().await;
+    let with_long_beats = |config: &mut Config| {
+        customers(config);
+        config.store.redis = Some(RedisOptions { heartbeat: secs(60), ..redis_options(&redis.url()) });
+    };
+    let first = World::with(with_long_beats).await.connected().await;
+    let second = first.neighbour_with(with_long_beats).await.connected().await;
+    let connects = first.metric("sidecache_redis_connects_total").await;
+    redis.run::<()>(&format!("REPLICAOF 127.0.0.1 {}", free_port())).await;
+    first.ask_admin("POST", "/admin/cache/purge").body(r#"{"tags": ["customer:1"]}"#).await.status(202);
+    let errors = first.metric("sidecache_redis_errors_total{kind=\"connection\"}").await;
+    eventually("it has tried to connect several times", async || {
+        first.metric("sidecache_redis_errors_total{kind=\"connection\"}").await >= errors + 3.0
+    })
+    .await;
+    redis.run::<()>("REPLICAOF NO ONE").await;
+    eventually("it is connected", async || first.metric("sidecache_redis_connects_total").await > connects).await;
+    let answer = first.purge(json!({ "tags": ["customer:1"], "wait": true })).await;
+    assert_eq!((&answer["replicas"]["present"], &answer["replicas"]["answered"]), (&json!(2), &json!(2)), "{answer}");
+    drop(second);
 }
 
 #[tokio::test]

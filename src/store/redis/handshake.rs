@@ -106,15 +106,28 @@ async fn handshake(redis: &Redis, info: redis::ConnectionInfo, listener: &Listen
     Ok(Ready { link, closed, hearing, channel })
 }
 
-/// Takes a new name among the replicas, and the old one off the list: who was away relies on nothing any more.
+/// Takes a new name among the replicas, and those before it off the list: who was away relies on nothing any more. A Redis that does not
+/// permit that now is told again with the next connection.
 async fn begin_presence(redis: &Redis, link: &mut MultiplexedConnection) {
-    let before = std::mem::replace(&mut *lock(&redis.shared.presence), random_id());
-    if !before.is_empty() {
-        let mut pipeline = Pipeline::new();
-        let kept_ms = redis.present_for().as_millis() as u64;
-        pipeline.cmd("SET").arg(redis.names().replica(&before)).arg(FAREWELL).arg("PX").arg(kept_ms);
-        pipeline.cmd("SREM").arg(redis.names().replicas()).arg(&before);
-        let _ = pipeline.ignore_errors().query_async::<redis::Value>(link).await;
+    let departed = {
+        let mut presence = lock(&redis.shared.presence);
+        let before = std::mem::replace(&mut presence.name, random_id());
+        if std::mem::take(&mut presence.is_signed) && presence.departed.len() < DEPARTED_MAX {
+            presence.departed.push(before);
+        }
+        presence.departed.clone()
+    };
+    if departed.is_empty() {
+        return;
+    }
+    let mut pipeline = Pipeline::new();
+    let kept_ms = redis.present_for().as_millis() as u64;
+    for name in &departed {
+        pipeline.cmd("SET").arg(redis.names().replica(name)).arg(FAREWELL).arg("PX").arg(kept_ms).ignore();
+    }
+    pipeline.cmd("SREM").arg(redis.names().replicas()).arg(&departed).ignore();
+    if pipeline.query_async::<()>(link).await.is_ok() {
+        lock(&redis.shared.presence).departed.retain(|name| !departed.contains(name));
     }
 }
 
@@ -156,6 +169,9 @@ pub(super) async fn replay(redis: &Redis, link: &mut MultiplexedConnection) -> R
         orders.iter().for_each(|order| redis.note_changed(order.name()));
     }
 }
+
+/// More names than a Redis that refuses them for long leaves behind; each ends by itself, too.
+const DEPARTED_MAX: usize = 64;
 
 /// When they end, the next fetch makes them anew.
 const WATCHES_KEPT: Duration = Duration::from_secs(24 * 3600);

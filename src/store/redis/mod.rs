@@ -43,8 +43,7 @@ struct Shared {
     names: Names,
     /// What this process is to other replicas on the channel.
     id: String,
-    /// What it is to them as one that is present: another name for each connection, since who was away has missed questions.
-    presence: Mutex<String>,
+    presence: Mutex<Presence>,
     stats: Arc<Stats>,
     clock: Clock,
     /// `None` is the open breaker.
@@ -69,6 +68,17 @@ struct Shared {
     must_tell: AtomicBool,
     /// Redis knows `PEXPIRE … GT`.
     knows_gt: AtomicBool,
+}
+
+/// What this process is to other replicas as one that is present.
+#[derive(Default)]
+struct Presence {
+    /// Another name for each connection, since who was away has missed questions.
+    name: String,
+    /// It may be on the list.
+    is_signed: bool,
+    /// Names of earlier connections that have not been taken off the list.
+    departed: Vec<String>,
 }
 
 /// Whether writing makes sense: a Redis that is full or read-only still answers reads.
@@ -162,7 +172,7 @@ impl Redis {
 
     /// What this process is to other replicas, as one that is present.
     pub(super) fn presence(&self) -> String {
-        lock(&self.shared.presence).clone()
+        lock(&self.shared.presence).name.clone()
     }
 
     /// Asks for a sign of life at once: others may have lost the last one.

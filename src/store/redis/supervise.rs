@@ -167,6 +167,7 @@ async fn sign_of_life(redis: &Redis, link: &Arc<MultiplexedConnection>, hearing:
 /// Renews this replica's place among those that are present, or takes one.
 async fn sign(redis: &Redis, link: &mut MultiplexedConnection, beats: u64) -> RedisResult<()> {
     let (names, id) = (redis.names(), redis.presence());
+    lock(&redis.shared.presence).is_signed = true;
     let kept_ms = redis.present_for().as_millis() as u64;
     let mut pipeline = Pipeline::new();
     // These two are permitted also when Redis is full.
@@ -244,7 +245,7 @@ impl Redis {
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// The longest pause, so that a Redis that is well again is used within two seconds.
-const PAUSE_MAX: Duration = Duration::from_millis(800);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// A connection that held for so long was a good one.
 const STEADY_AFTER: Duration = Duration::from_secs(5);
