@@ -152,6 +152,9 @@ fn durations_and_sizes_are_read_as_people_write_them() {
     assert_eq!(size("\"1 GB\""), 1_000_000_000);
     assert_eq!(size("4096"), 4096);
     assert_eq!(size("0"), 0);
+    // A share is of what the container may use, which here is what it is.
+    assert_eq!(size("\"30%\""), Config::default().store.memory.bytes_max);
+    assert!(size("\"60%\"") >= size("\"30%\""));
 }
 
 #[test]
@@ -409,6 +412,11 @@ fn values_of_another_type_are_problems() {
         &["proxy.toml:2:12: [memory] max_size: is a number with a fraction; write a size: \
         \"64KiB\", \"256MiB\", \"1GiB\", or a whole number of octets"],
     );
+    for share in ["0%", "91%"] {
+        let problem =
+            "proxy.toml:2:12: [memory] max_size: a share goes from \"1%\" to \"90%\": the process itself needs some, too";
+        refused(&format!("[memory]\nmax_size = \"{share}\""), &[problem]);
+    }
     refused("[admin]\ntoken = 5", &["proxy.toml:2:9: [admin] token: is an integer; write a string in quotes"]);
     refused("redis = 5", &["proxy.toml:1:9: [redis]: is an integer; it is a table of keys"]);
     refused("route = 5", &["proxy.toml:1:9: [route]: is an integer; a route begins with [[route]]"]);

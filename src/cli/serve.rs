@@ -53,6 +53,7 @@ async fn serve(config: Config, sources: &Sources, mut watch: Watch) -> ExitCode 
     };
     let origin = config.origin.address.to_string();
     let (enabled, routes) = (config.cache.enabled, config.routes.len());
+    let memory = config::octets(config.store.memory.bytes_max);
     let sockets = match inherited() {
         Ok(sockets) => sockets,
         Err(error) => {
@@ -76,6 +77,7 @@ async fn serve(config: Config, sources: &Sources, mut watch: Watch) -> ExitCode 
         origin,
         routes,
         enabled,
+        memory,
         is_inherited,
         "started"
     );

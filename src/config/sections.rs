@@ -5,10 +5,10 @@ use super::raw::Value;
 use super::reader::{Parsed, Section};
 use super::routes::ForRoutes;
 use super::suggest::nearest;
-use super::values::{boolean, count, distinct, duration, field_name, list, one_of, quote, secret, size, string, word};
+use super::values::{boolean, count, distinct, duration, field_name, list, one_of, percent, quote, secret, size, string, word};
 use super::{Config, LogFormat};
 use crate::semantics::tagging::TagField;
-use crate::store::{RedisOptions, WhenDown};
+use crate::store::{MemoryOptions, RedisOptions, WhenDown};
 use http::HeaderName;
 use http::header::{CACHE_CONTROL, EXPIRES};
 use std::ops::RangeInclusive;
@@ -72,7 +72,7 @@ pub(super) fn read_cache(section: &mut Section<'_>, config: &mut Config) -> ForR
 }
 
 pub(super) fn read_memory(section: &mut Section<'_>, config: &mut Config) {
-    section.read("max_size", &mut config.store.memory.bytes_max, size(0..=1 << 40));
+    section.read("max_size", &mut config.store.memory, memory);
 }
 
 pub(super) fn read_redis(section: &mut Section<'_>, config: &mut Config) {
@@ -118,6 +118,17 @@ pub(super) fn read_log(section: &mut Section<'_>, config: &mut Config) {
     section.read("level", &mut config.log.level, level);
     section.read("format", &mut config.log.format, one_of(LOG_FORMAT));
     section.read("access", &mut config.log.access, boolean);
+}
+
+/// A size, or a share of what the container may use.
+fn memory(value: &Value) -> Parsed<MemoryOptions> {
+    match value.as_str().is_some_and(|written| written.trim_end().ends_with('%')) {
+        true => match percent(value)? {
+            share @ 1..=90 => Ok(MemoryOptions::share(share)),
+            _ => Err(value.fault("a share goes from \"1%\" to \"90%\": the process itself needs some, too")),
+        },
+        false => Ok(MemoryOptions { bytes_max: size(0..=1 << 40)(value)? }),
+    }
 }
 
 /// Filter directives. One that is nearly a level is taken for a slip: the filter itself would read `inof` as the name of a module.

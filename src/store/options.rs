@@ -1,5 +1,6 @@
 //! How the tiers are set up.
 
+use super::container::container_memory;
 use super::{Store, display_redis_url};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -60,7 +61,15 @@ pub enum WhenDown {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { keep_stale: Duration::from_secs(3600), memory: MemoryOptions { bytes_max: 256 << 20 }, redis: None }
+        Options { keep_stale: Duration::from_secs(3600), memory: MemoryOptions::share(DEFAULT_SHARE), redis: None }
+    }
+}
+
+impl MemoryOptions {
+    /// So many percent of the memory that the container may use; where nobody limits that, a size that most machines have.
+    pub fn share(percent: u8) -> MemoryOptions {
+        let bytes_max = container_memory().map_or(UNLIMITED_SIZE, |limit| limit / 100 * u64::from(percent));
+        MemoryOptions { bytes_max }
     }
 }
 
@@ -104,3 +113,9 @@ impl Store {
         }
     }
 }
+
+/// The process itself and what is in flight need some as well, and the allocator half as much again as it was asked for when sizes change.
+const DEFAULT_SHARE: u8 = 30;
+
+/// For who has no limit.
+const UNLIMITED_SIZE: u64 = 256 << 20;
