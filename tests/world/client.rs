@@ -127,6 +127,12 @@ impl Streaming {
         String::from_utf8(frame.into_data().expect("data").to_vec()).unwrap()
     }
 
+    /// The next piece of the body, unless it ends or breaks off.
+    pub async fn piece(&mut self) -> Option<Bytes> {
+        let frame = soon("a piece of the body", self.body.frame()).await?.ok()?;
+        frame.into_data().ok()
+    }
+
     /// The rest of the body, to its end.
     pub async fn whole(mut self) -> Got {
         let (mut octets, mut trailers, mut is_broken) = (Vec::new(), None, false);
@@ -165,6 +171,11 @@ impl Got {
         assert!(!self.is_broken, "the body broke off: {self:#?}");
         assert_eq!(self.text(), body, "{self:#?}");
         self
+    }
+
+    /// The body did not break off.
+    pub fn came_whole(&self) -> bool {
+        !self.is_broken
     }
 
     /// The body broke off before its end.

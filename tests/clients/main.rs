@@ -1,0 +1,18 @@
+//! What clients can do to the sidecar: leave at any moment, read slowly, send slowly, come in great numbers; and what it costs.
+//!
+//! | file | what |
+//! |---|---|
+//! | `aborts` | clients that leave, ten thousand of them, at random moments |
+
+#[path = "../world/mod.rs"]
+mod world;
+
+mod aborts;
+
+use tokio::sync::{Mutex, MutexGuard};
+
+/// Tests that measure this process, where all of them run in one, take turns.
+async fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::const_new(());
+    ALONE.lock().await
+}
