@@ -1,7 +1,7 @@
 //! The body of a response to a client.
 
 use super::access::AccessRecord;
-use super::spool::{Piece, Reader};
+use super::spool::{PIECE_BYTES_MAX, Piece, Reader};
 use super::stall::Watched;
 use crate::origin::{BodyError, ResponseBody};
 use bytes::{Buf, Bytes};
@@ -23,6 +23,8 @@ enum Source {
     Whole(Option<Bytes>),
     /// The origin's own, as it comes.
     Relay(Box<ResponseBody>),
+    /// Something that is whole, in pieces.
+    Pieces(Bytes),
     /// Any of these, on its way to an HTTP/2 client.
     Watched(Watched<Box<Body>>),
     /// That of a fetch which several clients follow.
@@ -68,11 +70,14 @@ impl Body {
 
     /// Lets go of what it holds when an HTTP/2 client takes nothing of it for `limit`.
     pub(super) fn watched(self, limit: Duration) -> Body {
-        match self.source {
-            // Holds nothing that anybody else waits for.
-            Source::Whole(_) => self,
-            _ => Body::from_source(Source::Watched(Watched::new(Box::new(self), limit))),
-        }
+        let source = match self.source {
+            Source::Whole(Some(whole)) if whole.len() > PIECE_BYTES_MAX => Source::Pieces(whole),
+            // The client's connection takes it at once, and then there is nothing left to let go.
+            Source::Whole(_) => return self,
+            source => source,
+        };
+        let body = Body { source, ..self };
+        Body::from_source(Source::Watched(Watched::new(Box::new(body), limit)))
     }
 
     /// Writes `record` when the body has ended.
@@ -101,6 +106,11 @@ impl http_body::Body for Body {
         let this = &mut *self;
         let polled = match &mut this.source {
             Source::Whole(whole) => Poll::Ready(whole.take().map(|whole| Ok(Frame::data(whole)))),
+            Source::Pieces(rest) if rest.is_empty() => Poll::Ready(None),
+            Source::Pieces(rest) => {
+                let piece = rest.split_to(rest.len().min(PIECE_BYTES_MAX));
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
             Source::Relay(body) => Pin::new(body.as_mut()).poll_frame(cx).map_err(ClientBodyError::Origin),
             Source::Watched(body) => body.poll_frame(cx, || ClientBodyError::Stalled),
             Source::Shared { reader, .. } => reader.poll_next(cx).map(|piece| match piece {
@@ -144,6 +154,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Whole(whole) => whole.is_none(),
+            Source::Pieces(rest) => rest.is_empty(),
             Source::Relay(body) => body.is_end_stream(),
             Source::Watched(body) => body.is_end_stream(),
             Source::Shared { reader, .. } => reader.is_at_end(),
@@ -154,6 +165,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Whole(whole) => SizeHint::with_exact(whole.as_ref().map_or(0, |whole| whole.len() as u64)),
+            Source::Pieces(rest) => SizeHint::with_exact(rest.len() as u64),
             Source::Relay(body) => body.size_hint(),
             Source::Watched(body) => body.size_hint(),
             // Only asked before the first frame; afterwards it would have to shrink.

@@ -25,13 +25,20 @@ use tokio::sync::watch;
 /// The fetches under way that others may follow.
 pub(super) struct Collapser {
     flights: Mutex<HashMap<FlightKey, Arc<Flight>, RandomState>>,
-    /// Keys whose last response could not be stored, and until when that is believed.
-    unstorable: Cache<u128, SystemTime>,
+    /// Keys whose last response could not be stored.
+    unstorable: Cache<u128, Unstorable>,
     /// Keys for which the origin gave no answer lately, and when that was.
     failed: Cache<u128, (Trouble, SystemTime)>,
     followers_max: usize,
     remember: Duration,
     clock: Clock,
+}
+
+/// That a response could not be stored, and until when it is believed of the next one.
+#[derive(Clone, Copy)]
+struct Unstorable {
+    until: SystemTime,
+    is_too_large: bool,
 }
 
 /// What tells fetches apart: the key, and the selecting fields where they are known.
@@ -128,16 +135,30 @@ impl Collapser {
 
     /// Whether the key's last response could not be stored, so that waiting for each other would be in vain.
     pub(super) fn is_unstorable(&self, key: &CacheKey, now: SystemTime) -> bool {
-        self.unstorable.get(&key.hash()).is_some_and(|until| now < until)
+        self.unstorable.get(&key.hash()).is_some_and(|unstorable| now < unstorable.until)
     }
 
     /// Remembers that a key's response could not be stored.
     pub(super) fn note_unstorable(&self, key: &CacheKey) {
-        self.unstorable.insert(key.hash(), self.clock.now() + self.remember);
+        self.unstorable.insert(key.hash(), Unstorable { until: self.clock.now() + self.remember, is_too_large: false });
     }
 
-    /// Forgets that a key's response could not be stored.
+    /// Remembers that a key's response turned out to be too large, for longer: those who share it are in one another's way.
+    pub(super) fn note_too_large(&self, key: &CacheKey) {
+        let until = self.clock.now() + self.remember.max(TOO_LARGE_FOR);
+        self.unstorable.insert(key.hash(), Unstorable { until, is_too_large: true });
+    }
+
+    /// Forgets that a key's response could not be stored, now that the head of one says that it can be. Of one that was too large, the
+    /// head said so as well.
     pub(super) fn note_storable(&self, key: &CacheKey) {
+        if self.unstorable.get(&key.hash()).is_some_and(|unstorable| !unstorable.is_too_large) {
+            self.unstorable.remove(&key.hash());
+        }
+    }
+
+    /// Forgets it, now that one is stored.
+    pub(super) fn note_stored(&self, key: &CacheKey) {
         self.unstorable.remove(&key.hash());
     }
 
@@ -247,6 +268,9 @@ impl Drop for Following {
 
 /// Of so many keys it is remembered that their responses could not be stored, and of so many that the origin failed.
 const REMEMBERED_MAX: usize = 16_384;
+
+/// That a response is too large is believed for so long, if none that is stored says otherwise.
+const TOO_LARGE_FOR: Duration = Duration::from_secs(3600);
 
 /// Where there is a stale answer, an origin that has just failed is left alone for so long.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -413,5 +437,17 @@ mod tests {
         assert!(!collapser.is_unstorable(&key("a"), now + Duration::from_secs(11)));
         collapser.note_storable(&key("a"));
         assert!(!collapser.is_unstorable(&key("a"), now));
+    }
+
+    #[test]
+    fn that_a_response_is_too_large_is_remembered_until_one_is_stored() {
+        let collapser = collapser(1);
+        let later = collapser.clock.now() + Duration::from_secs(3599);
+        collapser.note_too_large(&key("a"));
+        collapser.note_storable(&key("a"));
+        assert!(collapser.is_unstorable(&key("a"), later));
+        assert!(!collapser.is_unstorable(&key("a"), later + Duration::from_secs(1)));
+        collapser.note_stored(&key("a"));
+        assert!(!collapser.is_unstorable(&key("a"), later));
     }
 }

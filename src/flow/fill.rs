@@ -237,7 +237,7 @@ impl Proxy {
             let most = self.options.body_bytes_max;
             if (octets > most || pieces * PIECE_OVERHEAD > most.max(PIECE_OVERHEAD)) && storing.take().is_some() {
                 (lease, replica_lease) = (None, None);
-                self.collapser.note_unstorable(&key);
+                self.collapser.note_too_large(&key);
                 spool.become_window();
             }
             if storing.is_none() && !spool.has_room(WINDOW_BYTES).await {
@@ -248,7 +248,11 @@ impl Proxy {
                 && let Some(stored) = storing.take()
             {
                 // Stored before its last octets are sent: a client that has them and asks again finds it.
-                self.store.insert(stored(spool.collect(Some(&chunk))), replica_lease.take());
+                let whole = spool.collect(Some(&chunk));
+                self.collapser.note_stored(&key);
+                self.store.insert(stored(whole.clone()), replica_lease.take());
+                spool.replace(whole);
+                continue;
             }
             spool.push(chunk);
         }
@@ -256,7 +260,10 @@ impl Proxy {
             return debug!(announced, octets, "origin_body_short");
         }
         if let Some(stored) = storing {
-            self.store.insert(stored(spool.collect(None)), replica_lease.take());
+            let whole = spool.collect(None);
+            self.collapser.note_stored(&key);
+            self.store.insert(stored(whole.clone()), replica_lease.take());
+            spool.replace(whole);
         }
         spool.finish(trailers);
         drop(lease);

@@ -1,21 +1,30 @@
 //! A body that one fetch fills and many clients read, each at its own pace.
 //!
 //! While the body may still be stored, all of it is kept, so a client that joins late reads from the start and the origin is
-//! never held up. Once the body has outgrown what is stored, it becomes a window: nobody can join any more, what all readers
-//! have read is let go, and the fetch waits while the slowest reader is a whole window behind.
+//! never held up. When it is stored, readers go on with what is stored, so that one who is slow costs no second copy.
+//!
+//! Once the body has outgrown what is stored, it becomes a window: nobody can join any more, and what all readers have read is let
+//! go. Who is a whole window behind has the others wait, and neither may last: all of the body cannot be kept for one, nor all be
+//! served at the pace of the slowest. So the readers who wait are held up for a tenth of the fetch's time at most; then those who
+//! hold them up are cut off. They can tell, and ask again, and then nobody else is in their way: it is remembered that the key's
+//! responses are too large to be shared. (Varnish shares no response that it does not store, nginx has followers wait for the end;
+//! neither can be had where a body of unknown length is streamed to all from its first octet.)
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use slab::Slab;
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
 
 /// The shared body; the fetch writes into it.
-#[derive(Default)]
 pub(super) struct Spool {
     state: Mutex<State>,
+    began: Instant,
 }
 
 /// One client's place in a spool.
@@ -44,6 +53,8 @@ struct State {
     gone: usize,
     octets: usize,
     is_window: bool,
+    /// For how long readers have waited for slower ones.
+    held_up: Duration,
     end: Option<End>,
     readers: Slab<Place>,
     writer: Option<Waker>,
@@ -51,14 +62,26 @@ struct State {
 
 #[derive(Default)]
 struct Place {
+    /// The chunk that it reads next.
     next: usize,
+    /// So many octets of that chunk it has read already.
+    offset: usize,
+    /// It has read all there is, and waits for more.
     waker: Option<Waker>,
+    /// It has held up the others for too long.
+    is_cut_off: bool,
 }
 
 #[derive(Clone)]
 enum End {
     Whole(Option<HeaderMap>),
     Cut,
+}
+
+impl Default for Spool {
+    fn default() -> Spool {
+        Spool { state: Mutex::default(), began: Instant::now() }
+    }
 }
 
 impl Spool {
@@ -92,28 +115,61 @@ impl Spool {
         state.let_go();
     }
 
-    /// Waits until the slowest reader is less than `window` octets behind. `false` says that there is no reader left.
+    /// Waits until the slowest reader is less than `window` octets behind; those whom the others have waited for too long are cut off.
+    /// `false` says that there is no reader left.
     pub(super) async fn has_room(&self, window: usize) -> bool {
-        poll_fn(|cx| {
+        let (mut waiting, mut since) = (pin!(None), None);
+        let has_reader = poll_fn(|cx| {
             let mut state = self.lock();
-            if state.readers.is_empty() {
-                return Poll::Ready(false);
+            loop {
+                if state.active().next().is_none() {
+                    return Poll::Ready(false);
+                }
+                if state.octets < window {
+                    return Poll::Ready(true);
+                }
+                state.writer = Some(cx.waker().clone());
+                if !state.active().any(|place| place.waker.is_some()) {
+                    return Poll::Pending;
+                }
+                let since = *since.get_or_insert_with(Instant::now);
+                if waiting.is_none() {
+                    let patience = ((since - self.began) / HELD_UP_PART).saturating_sub(state.held_up);
+                    waiting.set(Some(sleep_until(since + patience)));
+                }
+                if let Some(waiting) = waiting.as_mut().as_pin_mut() {
+                    ready!(waiting.poll(cx));
+                }
+                state.cut_off_slowest();
             }
-            if state.octets < window {
-                return Poll::Ready(true);
-            }
-            state.writer = Some(cx.waker().clone());
-            Poll::Pending
         })
-        .await
+        .await;
+        if let Some(since) = since {
+            self.lock().held_up += since.elapsed();
+        }
+        has_reader
     }
 
-    /// The whole body in one piece of its own, which pins no larger buffer.
+    /// The whole body in one piece of its own, which pins no larger buffer; `last` is yet to be pushed.
     pub(super) fn collect(&self, last: Option<&Bytes>) -> Bytes {
         let state = self.lock();
         let mut whole = BytesMut::with_capacity(state.octets + last.map_or(0, Bytes::len));
         state.chunks.iter().chain(last).for_each(|chunk| whole.extend_from_slice(chunk));
         whole.freeze()
+    }
+
+    /// Has readers go on with the whole body, as it is stored, from the octet that they have come to.
+    pub(super) fn replace(&self, whole: Bytes) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let lengths: Vec<usize> = state.chunks.iter().map(Bytes::len).collect();
+        for (_, place) in &mut state.readers {
+            let read = lengths[..place.next].iter().sum::<usize>() + place.offset;
+            (place.next, place.offset) = if read < whole.len() { (0, read) } else { (1, 0) };
+        }
+        state.octets = whole.len();
+        state.chunks = VecDeque::from([whole]);
+        state.wake_readers();
     }
 
     fn end(&self, end: End) {
@@ -147,12 +203,29 @@ impl State {
         }
     }
 
+    /// The readers who read on.
+    fn active(&self) -> impl Iterator<Item = &Place> {
+        self.readers.iter().map(|(_, place)| place).filter(|place| !place.is_cut_off)
+    }
+
+    /// Cuts off who is furthest behind.
+    fn cut_off_slowest(&mut self) {
+        let slowest = self.gone;
+        for (_, place) in &mut self.readers {
+            if place.next == slowest {
+                place.is_cut_off = true;
+                place.waker.take().into_iter().for_each(Waker::wake);
+            }
+        }
+        self.let_go();
+    }
+
     /// In a window: drops what every reader has read, and tells the fetch.
     fn let_go(&mut self) {
         if !self.is_window {
             return;
         }
-        let slowest = self.readers.iter().map(|(_, place)| place.next).min().unwrap_or(self.gone + self.chunks.len());
+        let slowest = self.active().map(|place| place.next).min().unwrap_or(self.gone + self.chunks.len());
         while self.gone < slowest {
             let Some(chunk) = self.chunks.pop_front() else { break };
             self.octets -= chunk.len();
@@ -169,13 +242,20 @@ impl Reader {
         let mut state = self.spool.lock();
         let state = &mut *state;
         let place = &mut state.readers[self.id];
-        if let Some(chunk) = state.chunks.get(place.next - state.gone) {
-            let chunk = chunk.clone();
-            place.next += 1;
-            state.let_go();
-            return Poll::Ready(Piece::Data(chunk));
-        }
-        match &state.end {
+        let end = match place.is_cut_off {
+            true => Some(&End::Cut),
+            false => {
+                if let Some(chunk) = state.chunks.get(place.next - state.gone) {
+                    let end = chunk.len().min(place.offset + PIECE_BYTES_MAX);
+                    let piece = chunk.slice(place.offset..end);
+                    (place.next, place.offset) = if end == chunk.len() { (place.next + 1, 0) } else { (place.next, end) };
+                    state.let_go();
+                    return Poll::Ready(Piece::Data(piece));
+                }
+                state.end.as_ref()
+            }
+        };
+        match end {
             Some(End::Whole(trailers)) => Poll::Ready(Piece::End(trailers.clone())),
             Some(End::Cut) if self.has_paused => Poll::Ready(Piece::Cut),
             Some(End::Cut) => {
@@ -186,6 +266,9 @@ impl Reader {
             }
             None => {
                 place.waker = Some(cx.waker().clone());
+                if let (true, Some(writer)) = (state.is_window, state.writer.take()) {
+                    writer.wake();
+                }
                 Poll::Pending
             }
         }
@@ -194,7 +277,8 @@ impl Reader {
     /// Whether all was read and nothing follows.
     pub(super) fn is_at_end(&self) -> bool {
         let state = self.spool.lock();
-        let has_read_all = state.readers[self.id].next == state.gone + state.chunks.len();
+        let place = &state.readers[self.id];
+        let has_read_all = !place.is_cut_off && place.next == state.gone + state.chunks.len();
         has_read_all && matches!(state.end, Some(End::Whole(None)))
     }
 }
@@ -206,6 +290,12 @@ impl Drop for Reader {
         state.let_go();
     }
 }
+
+/// Of the time that a fetch takes, a tenth may be spent on waiting for those who are slower than others.
+const HELD_UP_PART: u32 = 10;
+
+/// What is stored is taken in pieces of this size, so that it can be seen whether more is taken.
+pub(super) const PIECE_BYTES_MAX: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -248,28 +338,100 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_window_waits_for_the_slowest_reader_and_lets_go_of_what_all_have_read() {
+    async fn readers_go_on_with_what_is_stored_from_where_they_are() {
         let spool = Arc::new(Spool::default());
-        let (mut fast, mut slow) = (spool.reader().unwrap(), spool.reader().unwrap());
+        let filling = Filling(spool.clone());
+        let (mut early, mut late) = (spool.reader().unwrap(), spool.reader().unwrap());
+        spool.push("one".into());
+        spool.push("two".into());
+        assert_eq!(next(&mut early).await, data("one"));
+        let whole = spool.collect(Some(&"three".into()));
+        spool.replace(whole.clone());
+        spool.finish(None);
+        drop(filling);
+        assert_eq!([next(&mut early).await, next(&mut early).await], [data("twothree"), Piece::End(None)]);
+        let Piece::Data(piece) = next(&mut late).await else { panic!("there is data") };
+        assert_eq!(piece.as_ptr(), whole.as_ptr());
+        assert!(late.is_at_end());
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_is_read_in_pieces() {
+        let spool = Arc::new(Spool::default());
+        let mut reader = spool.reader().unwrap();
+        spool.replace(vec![b'x'; PIECE_BYTES_MAX + 1].into());
+        let lengths = [next(&mut reader).await, next(&mut reader).await].map(|piece| match piece {
+            Piece::Data(piece) => piece.len(),
+            _ => 0,
+        });
+        assert_eq!(lengths, [PIECE_BYTES_MAX, 1]);
+    }
+
+    fn room(spool: &Arc<Spool>, window: usize) -> tokio::task::JoinHandle<bool> {
+        let spool = spool.clone();
+        tokio::spawn(async move { spool.has_room(window).await })
+    }
+
+    async fn let_others_run() {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// A spool whose fetch began so long ago.
+    fn begun(ago: Duration) -> Arc<Spool> {
+        Arc::new(Spool { began: Instant::now() - ago, ..Spool::default() })
+    }
+
+    #[tokio::test]
+    async fn a_window_waits_for_its_readers_and_lets_go_of_what_all_have_read() {
+        let spool = begun(Duration::ZERO);
+        let (mut one, mut other) = (spool.reader().unwrap(), spool.reader().unwrap());
         spool.push("one".into());
         spool.become_window();
         assert!(spool.reader().is_none());
         assert!(spool.has_room(4).await);
         spool.push("two".into());
-        assert_eq!([next(&mut fast).await, next(&mut fast).await], [data("one"), data("two")]);
+        assert_eq!(next(&mut one).await, data("one"));
+        // Nobody waits for more, so nobody is held up.
+        let waiting = room(&spool, 4);
+        let_others_run().await;
+        assert!(!waiting.is_finished());
+        assert_eq!(next(&mut other).await, data("one"));
+        assert!(waiting.await.unwrap());
 
-        let waiting = tokio::spawn({
-            let spool = spool.clone();
-            async move { spool.has_room(4).await }
-        });
-        tokio::task::yield_now().await;
+        drop(other);
+        drop(one);
+        assert_eq!(spool.collect(None), "");
+        assert!(!spool.has_room(4).await);
+    }
+
+    #[tokio::test]
+    async fn who_is_slower_than_others_may_hold_them_up_for_a_tenth_of_the_time() {
+        let spool = begun(Duration::from_secs(1000));
+        let (mut fast, mut slow) = (spool.reader().unwrap(), spool.reader().unwrap());
+        spool.become_window();
+        spool.push("one".into());
+        assert_eq!(next(&mut fast).await, data("one"));
+        let more = tokio::spawn(async move { (next(&mut fast).await, fast) });
+        let waiting = room(&spool, 3);
+        let_others_run().await;
         assert!(!waiting.is_finished());
         assert_eq!(next(&mut slow).await, data("one"));
         assert!(waiting.await.unwrap());
+        spool.push("two".into());
+        let (two, mut fast) = more.await.unwrap();
+        assert_eq!(two, data("two"));
+        assert!(spool.lock().held_up > Duration::ZERO);
 
-        drop(slow);
-        assert_eq!(spool.collect(None), "");
-        drop(fast);
-        assert!(!spool.has_room(4).await);
+        // All of that time is spent.
+        spool.lock().held_up = Duration::from_secs(101);
+        let more = tokio::spawn(async move { next(&mut fast).await });
+        let_others_run().await;
+        assert!(spool.has_room(3).await);
+        spool.push("three".into());
+        assert_eq!(more.await.unwrap(), data("three"));
+        assert_eq!(next(&mut slow).await, Piece::Cut);
+        assert!(!slow.is_at_end());
     }
 }

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use socket2::SockRef;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -33,6 +34,7 @@ pub(super) async fn serve<A: Answer>(
 ) {
     let options = terms.options.load_full();
     let _ = tcp.set_nodelay(true);
+    let _ = SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
     let detecting = ClientStream::detect(tcp, options.body_idle_timeout, held);
     let detected = tokio::select! {
         biased;
@@ -162,6 +164,9 @@ async fn idle(requests: &AtomicU64, limit: Duration) {
 /// How long an idle connection is kept for a request that the client may have sent before it learnt that there is to be none. Longer
 /// than the way to most clients; whoever waits for the process to end can wait for it.
 const LAST_CALL: Duration = Duration::from_millis(500);
+
+/// The system takes so many octets that it cannot send yet, rather than megabytes for each client that is slow.
+const UNSENT_BYTES_MAX: u32 = 256 << 10;
 
 /// hyper's read buffer grows to this size for bodies.
 const HTTP1_BUFFER_BYTES: usize = 64 << 10;

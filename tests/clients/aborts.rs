@@ -5,6 +5,7 @@
 //! as a stream of HTTP/2. Whoever stays gets everything.
 
 use super::alone;
+use super::program::resident;
 use super::world::{Client, RedisServer, Sending, World, eventually, redis_options, soon};
 use bytes::Bytes;
 use fastrand::Rng;
@@ -113,7 +114,7 @@ async fn trial(protocol: Protocol, redis: Option<RedisServer>) {
             running.join_next().await.unwrap().unwrap();
         }
         if group == groups / 2 {
-            resident_after_half = resident();
+            resident_after_half = resident("self");
         }
         let (connections, left) = (connections.clone(), left.clone());
         running.spawn(async move {
@@ -151,7 +152,7 @@ async fn trial(protocol: Protocol, redis: Option<RedisServer>) {
     eventually("nothing is under way", async || world.sidecar.work_under_way() == 0 && connections.get() == 0).await;
     eventually("no descriptor is left", async || origin.descriptors_but_its_own() <= descriptors_before).await;
     assert_eq!(world.metric("sidecache_origin_requests_in_flight").await, 0.0);
-    let grown = resident().saturating_sub(resident_after_half);
+    let grown = resident("self").saturating_sub(resident_after_half);
     assert!(grown < 16 << 20, "the second half took {grown} octets");
     drop(redis);
 }
@@ -318,11 +319,4 @@ fn content(path: &str) -> Vec<u8> {
         _ => 5000,
     };
     path.bytes().cycle().take(length + path.len() * 1000).collect()
-}
-
-/// What this process takes of the machine's memory, in octets.
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
 }

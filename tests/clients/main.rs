@@ -3,11 +3,15 @@
 //! | file | what |
 //! |---|---|
 //! | `aborts` | clients that leave, ten thousand of them, at random moments |
+//! | `slow` | clients that read slowly, or not at all |
+//! | `program` | the program as a process of its own, to measure it |
 
 #[path = "../world/mod.rs"]
 mod world;
 
 mod aborts;
+mod program;
+mod slow;
 
 use tokio::sync::{Mutex, MutexGuard};
 
