@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, PoisonError};
 #[cfg(not(feature = "shuttle"))]
 use std::sync::{Mutex, MutexGuard, atomic::AtomicUsize};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// The fetches under way that others may follow.
@@ -27,8 +27,8 @@ pub(super) struct Collapser {
     flights: Mutex<HashMap<FlightKey, Arc<Flight>, RandomState>>,
     /// Keys whose last response could not be stored.
     unstorable: Cache<u128, Unstorable>,
-    /// Keys for which the origin gave no answer lately, and when that was.
-    failed: Cache<u128, (Trouble, SystemTime)>,
+    /// Keys for which the origin gave no answer lately, and when that was, by the time that passes.
+    failed: Cache<u128, (Trouble, Duration)>,
     followers_max: usize,
     remember: Duration,
     clock: Clock,
@@ -37,7 +37,8 @@ pub(super) struct Collapser {
 /// That a response could not be stored, and until when it is believed of the next one.
 #[derive(Clone, Copy)]
 struct Unstorable {
-    until: SystemTime,
+    /// By the time that passes.
+    until: Duration,
     is_too_large: bool,
 }
 
@@ -47,8 +48,8 @@ pub(super) type FlightKey = (u128, u128);
 /// What became of a fetch.
 #[derive(Clone)]
 pub(super) enum Landing {
-    /// Its body is coming in, and may be stored.
-    Streaming(Arc<StoredHead>, Arc<Spool>),
+    /// Its body is coming in, and may be stored; with the time that had passed when its head came.
+    Streaming(Arc<StoredHead>, Arc<Spool>, Duration),
     /// There is a stored response to answer with: the origin has just confirmed it, or another replica has just stored it.
     Stored(Arc<StoredResponse>),
     /// The response is the leader's alone: it cannot be stored, so it cannot be shared.
@@ -134,18 +135,18 @@ impl Collapser {
     }
 
     /// Whether the key's last response could not be stored, so that waiting for each other would be in vain.
-    pub(super) fn is_unstorable(&self, key: &CacheKey, now: SystemTime) -> bool {
-        self.unstorable.get(&key.hash()).is_some_and(|unstorable| now < unstorable.until)
+    pub(super) fn is_unstorable(&self, key: &CacheKey) -> bool {
+        self.unstorable.get(&key.hash()).is_some_and(|unstorable| self.clock.passed() < unstorable.until)
     }
 
     /// Remembers that a key's response could not be stored.
     pub(super) fn note_unstorable(&self, key: &CacheKey) {
-        self.unstorable.insert(key.hash(), Unstorable { until: self.clock.now() + self.remember, is_too_large: false });
+        self.unstorable.insert(key.hash(), Unstorable { until: self.clock.passed() + self.remember, is_too_large: false });
     }
 
     /// Remembers that a key's response turned out to be too large, for longer: those who share it are in one another's way.
     pub(super) fn note_too_large(&self, key: &CacheKey) {
-        let until = self.clock.now() + self.remember.max(TOO_LARGE_FOR);
+        let until = self.clock.passed() + self.remember.max(TOO_LARGE_FOR);
         self.unstorable.insert(key.hash(), Unstorable { until, is_too_large: true });
     }
 
@@ -163,15 +164,15 @@ impl Collapser {
     }
 
     /// What trouble there was with the origin when it was asked for this key last, and whether that was just now.
-    pub(super) fn trouble(&self, key: &CacheKey, now: SystemTime) -> Option<(Trouble, bool)> {
+    pub(super) fn trouble(&self, key: &CacheKey) -> Option<(Trouble, bool)> {
         let (trouble, at) = self.failed.get(&key.hash())?;
-        let since = now.duration_since(at).unwrap_or_default();
+        let since = self.clock.passed().saturating_sub(at);
         (since < FAILED_FOR).then_some((trouble, since < ASKED_AGAIN_AFTER))
     }
 
     /// Remembers that the origin gave no answer of any use.
     pub(super) fn note_failed(&self, key: &CacheKey, trouble: Trouble) {
-        self.failed.insert(key.hash(), (trouble, self.clock.now()));
+        self.failed.insert(key.hash(), (trouble, self.clock.passed()));
     }
 
     /// Forgets it: the origin has answered.
@@ -418,36 +419,44 @@ mod tests {
     #[test]
     fn that_the_origin_failed_is_remembered_until_it_answers() {
         let collapser = collapser(1);
-        let now = collapser.clock.now();
         collapser.note_failed(&key("a"), Trouble::Error);
-        assert_eq!((collapser.trouble(&key("a"), now), collapser.trouble(&key("b"), now)), (Some((Trouble::Error, true)), None));
-        assert_eq!(collapser.trouble(&key("a"), now + ASKED_AGAIN_AFTER), Some((Trouble::Error, false)));
-        assert_eq!(collapser.trouble(&key("a"), now + FAILED_FOR), None);
+        // The time of day has no part in it.
+        collapser.clock.put_back(Duration::from_secs(86_400));
+        assert_eq!((collapser.trouble(&key("a")), collapser.trouble(&key("b"))), (Some((Trouble::Error, true)), None));
+        collapser.clock.advance(ASKED_AGAIN_AFTER);
+        assert_eq!(collapser.trouble(&key("a")), Some((Trouble::Error, false)));
+        collapser.clock.advance(FAILED_FOR);
+        assert_eq!(collapser.trouble(&key("a")), None);
+        collapser.note_failed(&key("a"), Trouble::Error);
         collapser.note_answered(&key("a"));
-        assert_eq!(collapser.trouble(&key("a"), now), None);
+        assert_eq!(collapser.trouble(&key("a")), None);
     }
 
     #[test]
     fn an_unstorable_key_is_remembered_for_a_while() {
         let collapser = collapser(1);
-        let now = collapser.clock.now();
         collapser.note_unstorable(&key("a"));
-        assert!(collapser.is_unstorable(&key("a"), now));
-        assert!(!collapser.is_unstorable(&key("b"), now));
-        assert!(!collapser.is_unstorable(&key("a"), now + Duration::from_secs(11)));
+        collapser.clock.put_back(Duration::from_secs(86_400));
+        assert!(collapser.is_unstorable(&key("a")));
+        assert!(!collapser.is_unstorable(&key("b")));
+        collapser.clock.advance(Duration::from_secs(11));
+        assert!(!collapser.is_unstorable(&key("a")));
+        collapser.note_unstorable(&key("a"));
         collapser.note_storable(&key("a"));
-        assert!(!collapser.is_unstorable(&key("a"), now));
+        assert!(!collapser.is_unstorable(&key("a")));
     }
 
     #[test]
     fn that_a_response_is_too_large_is_remembered_until_one_is_stored() {
         let collapser = collapser(1);
-        let later = collapser.clock.now() + Duration::from_secs(3599);
         collapser.note_too_large(&key("a"));
         collapser.note_storable(&key("a"));
-        assert!(collapser.is_unstorable(&key("a"), later));
-        assert!(!collapser.is_unstorable(&key("a"), later + Duration::from_secs(1)));
+        collapser.clock.advance(Duration::from_secs(3599));
+        assert!(collapser.is_unstorable(&key("a")));
+        collapser.clock.advance(Duration::from_secs(1));
+        assert!(!collapser.is_unstorable(&key("a")));
+        collapser.note_too_large(&key("a"));
         collapser.note_stored(&key("a"));
-        assert!(!collapser.is_unstorable(&key("a"), later));
+        assert!(!collapser.is_unstorable(&key("a")));
     }
 }

@@ -22,7 +22,6 @@ use crate::store::{Budget, Lookup, StoredResponse};
 use http::header::{IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use std::sync::Arc;
-use std::time::SystemTime;
 use tokio::sync::{Semaphore, oneshot};
 
 /// What a fetch is for.
@@ -47,12 +46,11 @@ impl Proxy {
         arrival: &Arrival,
         mut errand: Errand<'_>,
         why: Forward,
-        now: SystemTime,
     ) -> (Response<Body>, Outcome) {
         let (key, asked) = (errand.admitted.key.clone(), errand.asked);
         // Requests that may see different things never follow one another, and neither do those that want a fresh answer.
         let goes_alone = errand.admitted.has_open_credentials() || asked.no_cache || asked.no_store || errand.wants_part;
-        let mut attempts = if goes_alone || self.collapser.is_unstorable(&key, now) { 0 } else { JOINS_MAX };
+        let mut attempts = if goes_alone || self.collapser.is_unstorable(&key) { 0 } else { JOINS_MAX };
         let (mark, mut outdated) = (self.store.mark(), None);
         while attempts > 0 {
             attempts -= 1;
@@ -176,7 +174,11 @@ impl Proxy {
 
     /// Answers with what another request's fetch came to, if that may answer this one.
     fn follow(&self, arrival: &Arrival, errand: &Errand<'_>, landing: Landing, why: Forward) -> Followed {
-        let now = self.clock.now();
+        let mut now = self.clock.now();
+        if let Landing::Streaming(head, _, landed) = &landing {
+            // The larger of its two ages counts.
+            now = now.max(head.times.received + self.clock.passed().saturating_sub(*landed));
+        }
         let (method, fields) = (&arrival.parts.method, &arrival.parts.headers);
         let outcome = Outcome::forwarded(Ending::Collapsed, why, "");
         let may_reuse = |head: &StoredHead| plan::reuse(head, errand.asked, now).is_ok();
@@ -184,7 +186,7 @@ impl Proxy {
             Landing::Unshared => return Followed::Unshared,
             // The fetch may have landed long ago, and its body be under way still.
             Landing::Stored(stored) if !may_reuse(&stored.head) => return Followed::Unshared,
-            Landing::Streaming(head, _) if !may_reuse(&head) => return Followed::Unshared,
+            Landing::Streaming(head, ..) if !may_reuse(&head) => return Followed::Unshared,
             Landing::Failed(error) => match self.stand_in(method, fields, errand, Trouble::Unreachable, why) {
                 Some(answered) => answered,
                 None => failed(&error, why),
@@ -197,7 +199,7 @@ impl Proxy {
                 let response = respond::from_store(method, fields, &stored, now);
                 (response, outcome.collapsed(stored.head.ttl(now)))
             }
-            Landing::Streaming(head, spool) if head.selection.matches(fields) => match spool.reader() {
+            Landing::Streaming(head, spool, _) if head.selection.matches(fields) => match spool.reader() {
                 None => return Followed::Unshared,
                 Some(reader) => {
                     (respond::from_fetch(method, fields, &head, None, Some(now), reader), outcome.collapsed(head.ttl(now)))

@@ -196,9 +196,13 @@ impl Proxy {
             let may_share = head.is_fresh(times.received) && head.part.is_none();
             // Known from here on, so that requests for another variant find one another.
             self.store.note_varies(&key, &head.selection);
-            lease.land(if may_share { Landing::Streaming(head.clone(), spool.clone()) } else { Landing::Unshared });
+            lease.land(if may_share {
+                Landing::Streaming(head.clone(), spool.clone(), self.clock.passed())
+            } else {
+                Landing::Unshared
+            });
         }
-        let kept = self.store.would_keep(&held, self.clock.now());
+        let kept = self.store.would_keep(&held);
         let _ = answer.send(Answer::Stored(head.clone(), reader, parts.headers, kept));
         self.fill(filling, body, framing.body_bytes, (lease, replica_lease, key.clone()), |whole| {
             let mut head = StoredHead::clone(&head);

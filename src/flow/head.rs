@@ -25,7 +25,7 @@ impl Proxy {
     ) -> (Response<Body>, Outcome) {
         let asked = Asked::of(&arrival, &errand);
         let own_target = arrival.parts.uri.path_and_query().cloned();
-        let requested = self.clock.now();
+        let (requested, passed) = (self.clock.now(), self.clock.passed());
         let (response, outcome) = self.pass(arrival, why, plan::HEAD).await;
         let trouble = match outcome.is_error() {
             true => Some(Trouble::Unreachable),
@@ -56,7 +56,7 @@ impl Proxy {
         let (head, kept) = settle::settle_confirmed(&asked, route, &stored.head, &got, &self.options, fastrand::f64());
         if kept.is_ok() {
             // It depends on what it depended on: a purge that came since it was stored, or will come, ends it.
-            self.store.insert(StoredResponse { head, ..stored.clone() }, None);
+            self.store.insert(StoredResponse { head, held: stored.held.at(passed), ..stored.clone() }, None);
         }
         (response, outcome)
     }

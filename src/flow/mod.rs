@@ -248,13 +248,11 @@ impl Proxy {
                 self.refresh(&arrival, errand(Some(stored.clone())));
                 respond::hit(method, fields, tier, &stored, ttl, now)
             }
-            Plan::Validate(stored, why) | Plan::Replace(stored, why) => {
-                self.fetch(&arrival, errand(Some(stored)), why, now).await
-            }
-            Plan::Complete(stored) => self.fetch(&arrival, errand(Some(stored)), Forward::Partial, now).await,
-            Plan::Fetch(why) => self.fetch(&arrival, errand(None), why, now).await,
-            Plan::Select(others) => self.fetch(&arrival, Errand { others, ..errand(None) }, Forward::VaryMiss, now).await,
-            Plan::FetchPart(why) => self.fetch(&arrival, Errand { wants_part: true, ..errand(None) }, why, now).await,
+            Plan::Validate(stored, why) | Plan::Replace(stored, why) => self.fetch(&arrival, errand(Some(stored)), why).await,
+            Plan::Complete(stored) => self.fetch(&arrival, errand(Some(stored)), Forward::Partial).await,
+            Plan::Fetch(why) => self.fetch(&arrival, errand(None), why).await,
+            Plan::Select(others) => self.fetch(&arrival, Errand { others, ..errand(None) }, Forward::VaryMiss).await,
+            Plan::FetchPart(why) => self.fetch(&arrival, Errand { wants_part: true, ..errand(None) }, why).await,
             Plan::Head(stored, why) => self.ask_head(arrival, errand(Some(stored.clone())), &stored, why).await,
             Plan::Pass(why, detail) => self.pass(arrival, why, detail).await,
             Plan::Refuse => respond::only_if_cached(),
@@ -322,7 +320,7 @@ impl Proxy {
             admitted,
             body_bytes_max: self.options.body_bytes_max,
         };
-        plan::plan(&wanted, found, &Remembered { proxy: self, key: &admitted.key, now }, now)
+        plan::plan(&wanted, found, &Remembered { proxy: self, key: &admitted.key }, now)
     }
 
     fn admit(&self, arrival: &Arrival) -> Admission<'_> {
@@ -341,16 +339,15 @@ impl Proxy {
 struct Remembered<'a> {
     proxy: &'a Proxy,
     key: &'a CacheKey,
-    now: SystemTime,
 }
 
 impl plan::Memory for Remembered<'_> {
     fn is_unstorable(&self) -> bool {
-        self.proxy.collapser.is_unstorable(self.key, self.now)
+        self.proxy.collapser.is_unstorable(self.key)
     }
 
     fn trouble(&self) -> Option<(Trouble, bool)> {
-        self.proxy.collapser.trouble(self.key, self.now)
+        self.proxy.collapser.trouble(self.key)
     }
 
     fn chance(&self) -> f64 {

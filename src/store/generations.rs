@@ -13,6 +13,7 @@
 //! A cell's *stamp* counts the changes that this process has seen. What depends on a generation holds the cell and the stamp that
 //! it had (`held`); to check it on a hit is to compare two numbers.
 
+use crate::clock::Clock;
 use crate::rules::ScopeName;
 use ahash::RandomState;
 use quick_cache::sync::Cache;
@@ -23,7 +24,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
 #[cfg(not(feature = "shuttle"))]
 use std::sync::{Mutex, MutexGuard, atomic::AtomicU64};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The generation of a scope. Random, so that no value ever comes back, whatever Redis forgets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,7 @@ pub(super) struct Generations {
     gaps: AtomicU64,
     /// The values lie in Redis; otherwise what is here is all there is.
     are_shared: bool,
+    clock: Clock,
 }
 
 /// What this process knows of one generation.
@@ -119,14 +121,20 @@ impl Generation {
 }
 
 impl Generations {
-    pub(super) fn new(are_shared: bool) -> Generations {
+    pub(super) fn new(are_shared: bool, clock: Clock) -> Generations {
         Generations {
             cells: Default::default(),
             often: Cache::new(if are_shared { OFTEN_MAX } else { 0 }),
             epoch: AtomicU64::new(UNREAD + 1),
             gaps: AtomicU64::new(0),
             are_shared,
+            clock,
         }
+    }
+
+    /// How much time has passed, by the clock.
+    pub(super) fn passed(&self) -> Duration {
+        self.clock.passed()
     }
 
     /// What is known of a scope's generation.
@@ -343,7 +351,7 @@ mod interleavings {
     #[test]
     fn a_purge_between_reading_and_holding_is_never_missed() {
         let scenario = || {
-            let generations = Arc::new(Generations::new(true));
+            let generations = Arc::new(Generations::new(true, Clock::movable()));
             let redis = Arc::new(Mutex::new(Generation::new()));
             let name = ScopeName(1);
             let fetching = {
@@ -378,7 +386,7 @@ mod interleavings {
     #[test]
     fn what_is_replaced_here_holds_for_nobody_who_comes_after() {
         let scenario = || {
-            let generations = Arc::new(Generations::new(false));
+            let generations = Arc::new(Generations::new(false, Clock::movable()));
             let name = ScopeName(1);
             let held = generations.hold([generations.cell(name)]);
             let is_done = Arc::new(shuttle::sync::atomic::AtomicBool::new(false));
@@ -451,7 +459,7 @@ mod tests {
     impl World {
         fn new() -> World {
             let replica = || Replica {
-                generations: Generations::new(true),
+                generations: Generations::new(true, Clock::movable()),
                 news: VecDeque::new(),
                 heard: 0,
                 responses: Vec::new(),
@@ -644,7 +652,7 @@ mod tests {
 
     #[test]
     fn cells_that_nothing_depends_on_are_forgotten() {
-        let generations = Generations::new(false);
+        let generations = Generations::new(false, Clock::movable());
         let kept: Vec<Held> = (0..1_000).map(|name| generations.hold(generations.cells(&[ScopeName(name << 64)]))).collect();
         for name in 0..200_000 {
             generations.hold(generations.cells(&[ScopeName((1_000 + name) << 64)]));

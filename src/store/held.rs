@@ -4,7 +4,7 @@ use super::generations::{Cell, DOUBTED, Generation, Generations, HALF_HARD, HARD
 use crate::rules::ScopeName;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The generations that held at one moment, for the scopes of one response.
 #[derive(Clone)]
@@ -13,7 +13,8 @@ pub struct Held {
     /// What counts until the response is stored.
     until_stored: Option<UntilStored>,
     epoch: u64,
-    at: Instant,
+    /// Just before what depends on them was asked for, by the time that passes.
+    at: Duration,
 }
 
 /// A scope's generation, as it was.
@@ -71,7 +72,7 @@ impl Generations {
     /// The generations that hold now. Where they are shared, those that are not verified make it stand accordingly.
     pub(super) fn hold(&self, cells: impl IntoIterator<Item = Arc<Cell>>) -> Held {
         let dependencies = cells.into_iter().map(|cell| Dependency { stamp: cell.stamp.load(Ordering::Acquire), cell });
-        Held { dependencies: dependencies.collect(), until_stored: None, epoch: self.epoch(), at: Instant::now() }
+        Held { dependencies: dependencies.collect(), until_stored: None, epoch: self.epoch(), at: self.passed() }
     }
 
     /// How what depends on these generations stands, if what was read since this epoch began counts.
@@ -143,12 +144,12 @@ impl Held {
             drop(known);
             Dependency { cell, stamp }
         });
-        Held { dependencies: dependencies.collect(), until_stored: None, epoch: generations.epoch(), at: Instant::now() }
+        Held { dependencies: dependencies.collect(), until_stored: None, epoch: generations.epoch(), at: generations.passed() }
     }
 
     /// Depends on nothing that ever holds.
     pub(super) fn broken() -> Held {
-        Held { dependencies: Arc::default(), until_stored: None, epoch: 0, at: Instant::now() }
+        Held { dependencies: Arc::default(), until_stored: None, epoch: 0, at: Duration::ZERO }
     }
 
     /// Depends on others as well.
@@ -203,6 +204,11 @@ impl Held {
         is_unchanged.then(|| Held { dependencies: dependencies.into(), ..self.clone() })
     }
 
+    /// The same, for what was asked for at another time.
+    pub fn at(&self, passed: Duration) -> Held {
+        Held { at: passed, ..self.clone() }
+    }
+
     /// What a stored response depends on.
     pub(super) fn stored(self) -> Held {
         Held { until_stored: None, ..self }
@@ -223,9 +229,9 @@ impl Held {
         self.epoch
     }
 
-    /// How long ago it was that they held.
-    pub(super) fn age(&self) -> Duration {
-        self.at.elapsed()
+    /// How long ago it was that they held, when so much time has passed.
+    pub(super) fn age(&self, passed: Duration) -> Duration {
+        passed.saturating_sub(self.at)
     }
 
     /// About how many octets of memory it takes, with the cells that nobody else is likely to need.

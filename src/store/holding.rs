@@ -82,7 +82,7 @@ impl Store {
             // While Redis is away, nobody tells of purges. A fetch that began in the same absence, and just now, is shared nevertheless,
             // so that the origin does not meet the whole load at once.
             (Standing::Unverified, Some(redis)) if !redis.is_up() => {
-                return held.epoch() == self.generations.epoch() && held.age() < SHARED_ALONE_MAX;
+                return held.epoch() == self.generations.epoch() && held.age(self.clock.passed()) < SHARED_ALONE_MAX;
             }
             (Standing::Unverified | Standing::Doubted, Some(redis)) => self.verify(redis, held, budget).await,
             (standing, _) => standing,

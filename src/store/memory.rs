@@ -1,8 +1,12 @@
 //! The tier in this process: bounded by octets, evicting by S3-FIFO-like rank (`quick_cache`), variants side by side.
+//!
+//! With each response it is kept when it was born, by the time that passes (see `clock`). If the time of day says at a look-up that it is
+//! younger than that, somebody has put the time back since, and the response is forgotten: it would live for longer than it may.
 
 use super::generations::DOUBTED;
 use super::response::StoredResponse;
 use super::variants::VARIANTS_MAX;
+use crate::clock::{Clock, DIFFERENCE_MAX};
 use crate::rules::CacheKey;
 use crate::semantics::vary::Selection;
 use ahash::RandomState;
@@ -17,11 +21,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 #[cfg(not(feature = "shuttle"))]
 use std::sync::{Mutex, MutexGuard, atomic::AtomicU64};
+use std::time::{Duration, SystemTime};
 
 /// The memory tier.
 pub(super) struct Memory {
     cache: Cache<u128, Arc<Variants>, ByOctets, RandomState, NameEvicted>,
     evictions: IntCounter,
+    clock: Clock,
     /// Held while an entry is replaced by one with a variant more, which is a read and a write.
     inserting: Mutex<()>,
     /// Counts the replacements that were heard of; each key has one of these. Written with `inserting` locked.
@@ -48,6 +54,8 @@ struct Variants {
 
 struct Kept {
     stored: Arc<StoredResponse>,
+    /// When it was asked for, in microseconds of the time that passes; what was read from Redis may be older than this process.
+    born: i64,
     /// The epoch in which nothing newer was in Redis, or `DOUBTED`. Written with `inserting` locked.
     checked: AtomicU64,
     /// The turn in which it was stored or found last.
@@ -66,14 +74,14 @@ impl Variants {
 }
 
 impl Kept {
-    fn new(stored: Arc<StoredResponse>, checked: u64, used: u64) -> Kept {
-        Kept { stored, checked: AtomicU64::new(checked), used: AtomicU64::new(used), found: AtomicU64::new(0) }
+    fn new(stored: Arc<StoredResponse>, born: i64, checked: u64, used: u64) -> Kept {
+        Kept { stored, born, checked: AtomicU64::new(checked), used: AtomicU64::new(used), found: AtomicU64::new(0) }
     }
 
     /// The same, in another set of variants.
     fn again(&self) -> Kept {
         let used = self.used.load(Ordering::Relaxed);
-        let again = Kept::new(self.stored.clone(), self.checked.load(Ordering::Acquire), used);
+        let again = Kept::new(self.stored.clone(), self.born, self.checked.load(Ordering::Acquire), used);
         again.found.store(self.found.load(Ordering::Relaxed), Ordering::Relaxed);
         again
     }
@@ -81,7 +89,7 @@ impl Kept {
 
 impl Memory {
     /// A tier of at most `bytes_max` octets.
-    pub(super) fn new(bytes_max: u64, evictions: IntCounter) -> Memory {
+    pub(super) fn new(bytes_max: u64, evictions: IntCounter, clock: Clock) -> Memory {
         let options = OptionsBuilder::new()
             .shards(SHARDS)
             .estimated_items_capacity((bytes_max / TYPICAL_WEIGHT).clamp(64, 4 << 20) as usize)
@@ -91,17 +99,22 @@ impl Memory {
         Memory {
             cache: Cache::with_options(options, ByOctets, RandomState::new(), NameEvicted),
             evictions,
+            clock,
             inserting: Mutex::new(()),
             news: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 
-    /// Looks for the response that the request selects.
-    pub(super) fn lookup(&self, key: &CacheKey, request: &HeaderMap) -> Found {
+    /// Looks for the response that the request selects, at `now`.
+    pub(super) fn lookup(&self, key: &CacheKey, request: &HeaderMap, now: SystemTime) -> Found {
         let Some(variants) = self.cache.get(&key.hash()).filter(|variants| variants.parts == key.parts()) else {
             return Found::Nothing;
         };
         match variants.responses.iter().find(|kept| kept.stored.head.selection.matches(request)) {
+            Some(kept) if self.was_put_back(kept, now) => {
+                self.forget(&kept.stored);
+                Found::Nothing
+            }
             Some(kept) => {
                 // Not an addition of its own: when two meet, one of them is not counted, which popularity can bear and a hit gains from.
                 kept.found.store(kept.found.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -170,13 +183,14 @@ impl Memory {
     ) -> bool {
         let hash = response.key.hash();
         let parts = response.key.parts().clone();
+        let age = micros(response.asked_ago(&self.clock));
+        let born = micros(self.clock.passed()) - age;
         let earlier = self.cache.peek(&hash).filter(|earlier| earlier.parts == parts);
         let turn = earlier.as_ref().map_or(0, |earlier| earlier.next_turn());
-        let mut responses = vec![Kept::new(response, checked, turn)];
+        let mut responses = vec![Kept::new(response, born, checked, turn)];
         if let Some(earlier) = earlier {
             let new = &responses[0].stored.head.selection;
-            let requested = responses[0].stored.head.times.requested;
-            let is_later = |kept: &Kept| kept.stored.head.selection == *new && kept.stored.head.times.requested > requested;
+            let is_later = |kept: &Kept| kept.stored.head.selection == *new && kept.born > born;
             if earlier.responses.iter().any(|kept| is_later(kept) && may_stay(kept)) {
                 return false;
             }
@@ -254,9 +268,19 @@ impl Memory {
         self.cache.shard_capacity()
     }
 
+    /// Whether the time of day was put back since a response was kept, so that it does not show its age.
+    fn was_put_back(&self, kept: &Kept, now: SystemTime) -> bool {
+        let by_day = now.duration_since(kept.stored.head.times.requested).unwrap_or_default();
+        micros(self.clock.passed()) - kept.born > micros(by_day.saturating_add(DIFFERENCE_MAX))
+    }
+
     fn lock(&self) -> MutexGuard<'_, ()> {
         self.inserting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[derive(Clone)]
@@ -299,7 +323,7 @@ mod interleavings {
     #[test]
     fn a_value_read_before_its_replacement_and_put_in_after_it_does_not_survive() {
         let scenario = || {
-            let memory = Arc::new(Memory::new(1 << 20, IntCounter::new("evictions", "for tests").unwrap()));
+            let memory = Arc::new(Memory::new(1 << 20, IntCounter::new("evictions", "for tests").unwrap(), Clock::movable()));
             let redis = Arc::new(Mutex::new("old"));
             let hash = CacheKey::from_parts("k".into()).hash();
             let reading = {
@@ -321,7 +345,9 @@ mod interleavings {
             };
             reading.join().unwrap();
             replacing.join().unwrap();
-            if let Found::Response(stored, checked) = memory.lookup(&CacheKey::from_parts("k".into()), &HeaderMap::new()) {
+            if let Found::Response(stored, checked) =
+                memory.lookup(&CacheKey::from_parts("k".into()), &HeaderMap::new(), memory.clock.now())
+            {
                 assert!(checked == DOUBTED || stored.body == "new");
             }
         };
@@ -344,7 +370,7 @@ mod tests {
     }
 
     fn body(memory: &Memory, key: &str, request: &[(&'static str, &str)]) -> Option<Bytes> {
-        match memory.lookup(&CacheKey::from_parts(key.to_owned().into()), &fields(request)) {
+        match memory.lookup(&CacheKey::from_parts(key.to_owned().into()), &fields(request), memory.clock.now()) {
             Found::Response(stored, _) => Some(stored.body.clone()),
             Found::OtherVariant(_) | Found::Nothing => None,
         }
@@ -352,7 +378,7 @@ mod tests {
 
     #[test]
     fn variants_lie_side_by_side_and_the_newest_of_each_counts() {
-        let memory = Memory::new(1 << 20, evictions());
+        let memory = Memory::new(1 << 20, evictions(), Clock::movable());
         let insert = |language: &str, text: &str| {
             let request = fields(&[("accept-language", language)]);
             memory.insert(Arc::new(response("k", text, &["accept-language"], &request)), 1);
@@ -364,7 +390,7 @@ mod tests {
         assert_eq!(body(&memory, "k", &[("accept-language", "en")]).as_deref(), Some(&b"hello again"[..]));
         assert_eq!(body(&memory, "k", &[("accept-language", "fr")]), None);
         assert_eq!(body(&memory, "other", &[("accept-language", "en")]), None);
-        let found = memory.lookup(&CacheKey::from_parts("k".into()), &fields(&[]));
+        let found = memory.lookup(&CacheKey::from_parts("k".into()), &fields(&[]), memory.clock.now());
         assert!(matches!(found, Found::OtherVariant(selection) if selection.names().eq([&http::header::ACCEPT_LANGUAGE])));
 
         memory.insert(Arc::new(response("k", "plain", &[], &fields(&[]))), 1);
@@ -373,7 +399,7 @@ mod tests {
 
     #[test]
     fn the_number_of_variants_has_a_bound() {
-        let memory = Memory::new(16 << 20, evictions());
+        let memory = Memory::new(16 << 20, evictions(), Clock::movable());
         let insert = |number: usize| {
             let request = fields(&[("accept", &number.to_string())]);
             memory.insert(Arc::new(response("k", &number.to_string(), &["accept"], &request)), 1);
@@ -389,7 +415,7 @@ mod tests {
     #[test]
     fn memory_stays_within_its_bound_and_counts_what_it_evicts() {
         let evicted = evictions();
-        let memory = Memory::new(1 << 20, evicted.clone());
+        let memory = Memory::new(1 << 20, evicted.clone(), Clock::movable());
         for i in 0..4_000 {
             memory.insert(Arc::new(response(&format!("key {i}"), &"x".repeat(2048), &[], &fields(&[]))), 1);
         }
@@ -400,7 +426,7 @@ mod tests {
 
     #[test]
     fn a_response_heavier_than_the_tier_takes_is_not_kept_and_evicts_nothing() {
-        let memory = Memory::new(1 << 20, evictions());
+        let memory = Memory::new(1 << 20, evictions(), Clock::movable());
         memory.insert(Arc::new(response("small", "x", &[], &fields(&[]))), 1);
         memory.insert(Arc::new(response("large", &"x".repeat(1 << 19), &[], &fields(&[]))), 1);
         assert_eq!(body(&memory, "large", &[]), None);

@@ -193,9 +193,9 @@ impl Store {
     /// Opens the tiers, and begins to connect to Redis in the background.
     pub fn open(options: Options, stats: Arc<Stats>, tasks: Tasks, clock: Clock) -> Arc<Store> {
         let bytes_max = options.memory.bytes_max;
-        let memory = (bytes_max > 0).then(|| Memory::new(bytes_max, stats.memory_evictions.clone()));
+        let memory = (bytes_max > 0).then(|| Memory::new(bytes_max, stats.memory_evictions.clone(), clock.clone()));
         let redis = options.redis.clone().map(|redis| Redis::new(redis, stats.clone(), clock.clone()));
-        let generations = Generations::new(redis.is_some());
+        let generations = Generations::new(redis.is_some(), clock.clone());
         let store = Arc::new(Store {
             memory,
             watched: watch::NAMES.map(|name| generations.cell(name)),
@@ -245,7 +245,7 @@ impl Store {
         let remembered = self.remembered(key, request, now);
         let Some(redis) = &self.redis else {
             return match remembered {
-                Remembered::OtherVariant => Lookup::OtherVariant(self.candidates_in_memory(key, now)),
+                Remembered::OtherVariant => Lookup::OtherVariant(self.candidates_in_memory(key)),
                 remembered => remembered.lookup(),
             };
         };
@@ -275,8 +275,8 @@ impl Store {
     }
 
     /// Whether a response that depends on these generations would be kept, or why not.
-    pub fn would_keep(&self, held: &Held, now: SystemTime) -> Result<(), NotKept> {
-        let has_place = self.memory(now).is_some() || self.redis.as_ref().is_some_and(Redis::is_up);
+    pub fn would_keep(&self, held: &Held) -> Result<(), NotKept> {
+        let has_place = self.memory().is_some() || self.redis.as_ref().is_some_and(Redis::is_up);
         match (&self.redis, self.generations.standing(held, self.generations.epoch())) {
             (_, Standing::Broken) => Err(NotKept::Purged),
             (Some(redis), _) if redis.is_up() && held.values().is_none() => Err(NotKept::NoGeneration),
@@ -290,8 +290,7 @@ impl Store {
     ///
     /// A lease is given back when Redis has the response, or when it is known that it won't.
     pub fn insert(self: &Arc<Store>, response: StoredResponse, lease: Option<ReplicaLease>) -> Arc<StoredResponse> {
-        let now = self.clock.now();
-        let kept = self.would_keep(&response.held, now);
+        let kept = self.would_keep(&response.held);
         let held = response.held.clone().stored();
         let response = Arc::new(StoredResponse { held, ..response });
         self.note_varies(&response.key, &response.head.selection);
@@ -300,11 +299,11 @@ impl Store {
         }
         // A slow body may end after a later fetch of the same was stored; the later one stays.
         let epoch = self.generations.epoch();
-        let is_newest = self.memory(now).is_none_or(|memory| memory.insert(response.clone(), epoch));
+        let is_newest = self.memory().is_none_or(|memory| memory.insert(response.clone(), epoch));
         if is_newest && self.redis.as_ref().is_some_and(Redis::is_up) {
             let (store, response) = (self.clone(), response.clone());
             self.tasks.spawn(async move {
-                store.write_redis(&response, now).await;
+                store.write_redis(&response).await;
                 drop(lease);
             });
         }
@@ -313,18 +312,17 @@ impl Store {
 
     /// Keeps a response that somebody sets, and waits until Redis has it.
     pub async fn put(&self, response: StoredResponse) -> Put {
-        let now = self.clock.now();
-        if let Err(why) = self.would_keep(&response.held, now) {
+        if let Err(why) = self.would_keep(&response.held) {
             return Put::NotStored(why);
         }
         let response = Arc::new(response);
         self.note_varies(&response.key, &response.head.selection);
-        let memory = self.memory(now);
+        let memory = self.memory();
         if let Some(memory) = memory {
             memory.insert(response.clone(), self.generations.epoch());
         }
         match &self.redis {
-            Some(redis) if redis.is_up() => match (self.write_redis(&response, now).await, memory) {
+            Some(redis) if redis.is_up() => match (self.write_redis(&response).await, memory) {
                 (Written::Taken, _) => Put::Stored,
                 (Written::TooLarge, Some(_)) => Put::HereAlone,
                 (Written::TooLarge, None) => Put::NotStored(NotKept::Nowhere),
@@ -347,16 +345,16 @@ impl Store {
     }
 
     /// Memory, where it may be used: while Redis is lost it may miss what other replicas do, which `when_down` decides about.
-    fn memory(&self, now: SystemTime) -> Option<&Memory> {
-        self.memory.as_ref().filter(|_| self.redis.as_ref().is_none_or(|redis| redis.lets_memory_serve(now)))
+    fn memory(&self) -> Option<&Memory> {
+        self.memory.as_ref().filter(|_| self.redis.as_ref().is_none_or(|redis| redis.lets_memory_serve()))
     }
 
     /// What memory has, and how it stands.
     fn remembered(&self, key: &CacheKey, request: &HeaderMap, now: SystemTime) -> Remembered {
-        let Some(memory) = self.memory(now) else {
+        let Some(memory) = self.memory() else {
             return Remembered::Nothing;
         };
-        match memory.lookup(key, request) {
+        match memory.lookup(key, request, now) {
             Found::Response(stored, checked) => {
                 let mut standing = self.generations.standing(&stored.held, self.generations.epoch());
                 if let Some(redis) = &self.redis
@@ -433,7 +431,7 @@ pub(crate) mod tests {
             Terms::plain(Lifetime { duration: Duration::from_secs(60), source: Source::MaxAge }),
             Selection::of(&names, request),
         );
-        let generations = Generations::new(false);
+        let generations = Generations::new(false, Clock::movable());
         let held = generations.hold([generations.cell(Scope::All.name())]);
         let key = CacheKey::from_parts(key.to_owned().into());
         StoredResponse { key, head, body: body.to_owned().into(), tags: Vec::new(), held }

@@ -1,6 +1,7 @@
 //! A stored response: what a tier holds.
 
 use super::held::Held;
+use crate::clock::Clock;
 use crate::rules::CacheKey;
 use crate::semantics::StoredHead;
 use bytes::Bytes;
@@ -29,12 +30,23 @@ impl StoredResponse {
         (self.body.len() + self.key.parts().len() + fields + tags + self.held.weight() + ENTRY_OVERHEAD) as u64
     }
 
+    /// How long ago it was asked for: the larger of what the time of day says, and of the time that has passed in this process since.
+    pub(super) fn asked_ago(&self, clock: &Clock) -> Duration {
+        let by_day = clock.now().duration_since(self.head.times.requested).unwrap_or_default();
+        by_day.max(self.held.age(clock.passed()))
+    }
+
     /// How long it is worth keeping: while it is fresh; after that, as long as it may answer all the same and, if the origin could
     /// confirm it, for `keep_stale`.
     pub(super) fn keep_for(&self, now: SystemTime, keep_stale: Duration) -> Duration {
-        let confirmable = if self.head.has_validator() { keep_stale } else { Duration::ZERO };
-        (self.head.remaining(now) + confirmable.max(self.head.terms.usable_when_stale())).min(KEEP_MAX)
+        (self.head.remaining(now) + kept_when_stale(&self.head, keep_stale)).min(KEEP_MAX)
     }
+}
+
+/// How long a response is kept beyond its lifetime.
+pub(super) fn kept_when_stale(head: &StoredHead, keep_stale: Duration) -> Duration {
+    let confirmable = if head.has_validator() { keep_stale } else { Duration::ZERO };
+    confirmable.max(head.terms.usable_when_stale())
 }
 
 /// A `HeaderMap`'s own cost a field: its bucket and its share of the index.

@@ -1,21 +1,25 @@
 //! The tier that all replicas share: what lies in Redis, and how it is read and written.
 //!
 //! A hit is one round trip: the value, and those of its generations that this process does not know currently.
+//!
+//! Whoever reads a response compares its age with what Redis says: a value is kept for as long as its response is fresh, and for as
+//! long as it may be of use when it is stale. If it is not kept for that long any more, its response is older than the time of day
+//! says: that was put back since, or was never that of the replica that stored it.
 
 use super::generations::{Cell, Keeping, Noted};
 use super::held::{Held, Standing};
 use super::record::{self, Listed, Record, Recorded};
-use super::redis::{Redis, Unavailable};
-use super::{Lookup, Remembered, Store, StoredResponse, Tier};
+use super::redis::{Present, Redis, Unavailable};
+use super::{Lookup, Remembered, Store, StoredResponse, Tier, response};
+use crate::clock::DIFFERENCE_MAX;
 use crate::rules::{CacheKey, Scopes};
 use crate::semantics::candidates::Candidate;
 use crate::semantics::vary::Selection;
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use std::cmp::Reverse;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// What is left of the time that one request may spend on Redis, whatever it does there.
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +82,7 @@ impl Store {
             standing @ (Standing::Holds | Standing::Softened) => Some((stored, standing)),
             _ => None,
         });
-        let memory = self.memory(self.clock.now());
+        let memory = self.memory();
         match (read, remembered) {
             (Ok(Read::Response(stored, standing)), remembered) => {
                 // What another replica has fetched meanwhile goes before what memory has, and so does what it was replaced with.
@@ -162,8 +166,9 @@ impl Store {
 
     /// Writes a response to Redis, unless a purge has come for it. Of one that is too large, the generations are kept all the same, since
     /// memory has it.
-    pub(super) async fn write_redis(&self, response: &StoredResponse, now: SystemTime) -> Written {
+    pub(super) async fn write_redis(&self, response: &StoredResponse) -> Written {
         let Some(redis) = &self.redis else { return Written::Not };
+        let now = response.head.times.requested + response.asked_ago(&self.clock);
         let keep = response.keep_for(now, Duration::from_millis(self.keep_stale_ms.load(Ordering::Relaxed)));
         let Some(generations) = response.held.values().filter(|_| !keep.is_zero()) else { return Written::Not };
         let value = record::encode(response, &generations);
@@ -339,7 +344,7 @@ impl Store {
         names: &[String],
         unknown: Vec<Noted>,
         deadline: Instant,
-    ) -> Result<Vec<Option<Bytes>>, Unavailable> {
+    ) -> Result<Vec<Option<Present>>, Unavailable> {
         let redis = reading.redis;
         let generations: Vec<String> = unknown.iter().map(|noted| redis.names().generation(noted.cell.name())).collect();
         let answer = redis.read(names, &generations, deadline).await?;
@@ -350,8 +355,8 @@ impl Store {
     }
 
     /// Decodes a value, if it is ours, whole, and of this very key.
-    pub(super) fn decode(&self, key: &CacheKey, value: Bytes) -> Option<Record> {
-        let record = record::decode(value);
+    pub(super) fn decode(&self, key: &CacheKey, value: Present) -> Option<Record> {
+        let record = record::decode(value.octets).map(|record| self.aged(record, value.left));
         let is_of_key = |record: &Record| match record {
             Record::Response(recorded) => recorded.key == *key,
             Record::Varies { key: theirs, .. } => theirs == key,
@@ -365,6 +370,21 @@ impl Store {
                 None
             }
         }
+    }
+}
+
+impl Store {
+    /// Makes a response that was read as old as it is by Redis' own clock, if that is older.
+    fn aged(&self, mut record: Record, left: Option<Duration>) -> Record {
+        if let (Record::Response(recorded), Some(left)) = (&mut record, left) {
+            let head = &mut recorded.head;
+            let fresh = left.saturating_sub(response::kept_when_stale(head, self.options.keep_stale));
+            let hidden = head.remaining(self.clock.now()).saturating_sub(fresh);
+            if hidden > DIFFERENCE_MAX {
+                head.initial_age = head.initial_age.saturating_add(hidden);
+            }
+        }
+        record
     }
 }
 

@@ -17,7 +17,7 @@ use crate::rules::{CacheKey, Scopes};
 use crate::semantics::candidates::Candidate;
 use http::HeaderName;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// The list of a key's variants, as it is to be written.
 pub(super) struct NewList {
@@ -30,8 +30,8 @@ pub(super) struct NewList {
 
 impl Store {
     /// The variants in memory that the origin can be asked about: no purge has come for them.
-    pub(super) fn candidates_in_memory(&self, key: &CacheKey, now: SystemTime) -> Vec<Candidate> {
-        let variants = self.memory(now).map_or_else(Vec::new, |memory| memory.variants(key));
+    pub(super) fn candidates_in_memory(&self, key: &CacheKey) -> Vec<Candidate> {
+        let variants = self.memory().map_or_else(Vec::new, |memory| memory.variants(key));
         let unbroken = variants.iter().filter(|stored| self.is_unbroken(&stored.held));
         unbroken.filter_map(|stored| Candidate::of(&stored.head)).collect()
     }
@@ -49,7 +49,7 @@ impl Store {
         budget: &mut Budget,
     ) -> Option<Arc<StoredResponse>> {
         let is_wanted = |candidate: Option<&Candidate>| candidate.is_some_and(&is_wanted);
-        let mut in_memory = self.memory(self.clock.now()).map_or_else(Vec::new, |memory| memory.variants(key)).into_iter();
+        let mut in_memory = self.memory().map_or_else(Vec::new, |memory| memory.variants(key)).into_iter();
         if let Some(stored) = in_memory.find(|stored| is_wanted(Candidate::of(&stored.head).as_ref()))
             && self.still_hold(&stored.held, budget).await
         {

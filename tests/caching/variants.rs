@@ -228,6 +228,7 @@ async fn what_has_gone_from_redis_is_fetched() {
     tier.origin.has("/a", confirming("\"1\""));
     tier.origin.reply("/a", varying("salut", "\"3\""));
     in_language(&tier, "fr").await.is("salut").says("stored");
+    is_kept(|| in_language(&tier, "fr"), "salut").await;
     // Nor is it asked whether the one still holds that the request itself selects, and that is not there.
     tier.origin.has("/a", varying("hallo", "\"1\""));
     in_language(&tier, "de").await.is("hallo").forwarded("vary-miss");

@@ -1,8 +1,10 @@
-//! What clients can do to the sidecar: leave at any moment, read slowly, send slowly, come in great numbers; and what it costs.
+//! What clients can do to the sidecar: leave at any moment, read slowly, send slowly, come in great numbers; and what it
+//! costs. And what the machine can do: have its clock jump.
 //!
 //! | file | what |
 //! |---|---|
 //! | `aborts` | clients that leave, ten thousand of them, at random moments |
+//! | `clocks` | clocks that jump |
 //! | `slow` | clients that read slowly, or not at all |
 //! | `program` | the program as a process of its own, to measure it |
 
@@ -10,6 +12,7 @@
 mod world;
 
 mod aborts;
+mod clocks;
 mod program;
 mod slow;
 

@@ -13,9 +13,16 @@ use std::time::{Duration, Instant};
 /// What one reading brings.
 pub(in crate::store) struct Answer {
     /// The values, in the order of their names.
-    pub(in crate::store) values: Vec<Option<Bytes>>,
+    pub(in crate::store) values: Vec<Option<Present>>,
     /// The generations, in the order of their names.
     pub(in crate::store) generations: Vec<Option<Generation>>,
+}
+
+/// A value that is there.
+pub(in crate::store) struct Present {
+    pub(in crate::store) octets: Bytes,
+    /// For how long it is kept yet; `None` if it is for ever, which is not how we keep anything.
+    pub(in crate::store) left: Option<Duration>,
 }
 
 impl Redis {
@@ -28,19 +35,28 @@ impl Redis {
         deadline: Instant,
     ) -> Result<Answer, Unavailable> {
         let limit = self.options().value_bytes_max;
-        let mut pipeline = Pipeline::with_capacity(values.len() + 1);
+        let mut pipeline = Pipeline::with_capacity(2 * values.len() + 1);
         for name in values {
             // GETRANGE with an end, so that whoever planted a huge value does not fill this process' memory.
             pipeline.cmd("GETRANGE").arg(name).arg(0).arg(limit);
+            pipeline.cmd("PTTL").arg(name);
         }
         if !generations.is_empty() {
             pipeline.cmd("MGET").arg(generations);
         }
         self.shared.stats.redis.reads.inc();
         let mut answers = self.asked(pipeline, deadline).await?.into_iter();
-        let values = answers.by_ref().take(values.len()).map(|value| match value {
-            Value::BulkString(octets) if (1..=limit).contains(&octets.len()) => Some(octets.into()),
-            _ => None,
+        let values = values.iter().map(|_| {
+            let (value, left) = (answers.next(), answers.next());
+            let octets = match value {
+                Some(Value::BulkString(octets)) if (1..=limit).contains(&octets.len()) => octets.into(),
+                _ => return None,
+            };
+            let left = match left {
+                Some(Value::Int(left)) => u64::try_from(left).ok().map(Duration::from_millis),
+                _ => None,
+            };
+            Some(Present { octets, left })
         });
         let values = values.collect();
         let generations = match answers.next() {
@@ -79,7 +95,7 @@ impl Redis {
     }
 
     /// Reads a value that is about to be replaced, and for how long it would be kept yet; a value over the limit counts as absent.
-    pub(in crate::store) async fn present(&self, name: &str) -> Option<(Option<Bytes>, Duration)> {
+    pub(in crate::store) async fn present(&self, name: &str) -> Option<(Option<Present>, Duration)> {
         if self.writes_are_paused() {
             return None;
         }
@@ -90,14 +106,15 @@ impl Redis {
         // Under the name may lie what is no string.
         let answers: Vec<RedisResult<Value>> = self.run(pipeline.ignore_errors().clone()).await?;
         let mut answers = answers.into_iter();
-        let value = match answers.next() {
+        let octets = match answers.next() {
             Some(Ok(Value::BulkString(octets))) if (1..=limit).contains(&octets.len()) => Some(octets.into()),
             _ => None,
         };
-        match answers.next() {
-            Some(Ok(Value::Int(left))) => Some((value, Duration::from_millis(left.try_into().unwrap_or_default()))),
-            _ => Some((value, Duration::ZERO)),
-        }
+        let left = match answers.next() {
+            Some(Ok(Value::Int(left))) => u64::try_from(left).ok().map(Duration::from_millis),
+            _ => None,
+        };
+        Some((octets.map(|octets| Present { octets, left }), left.unwrap_or_default()))
     }
 
     /// Writes a variant and, where the key has no list of variants yet, a first one; each with its time to live. Says whether Redis took it.

@@ -81,7 +81,7 @@ async fn handshake(redis: &Redis, info: redis::ConnectionInfo, listener: &Listen
     // A server that is slower than the budget, or does not permit to read, is of no use to any request, so it is not used.
     let mut reading = Pipeline::new();
     let name = redis.names().generation(Scope::All.name());
-    reading.cmd("GETRANGE").arg(&name).arg(0).arg(0).ignore().cmd("MGET").arg(&name).ignore();
+    reading.cmd("GETRANGE").arg(&name).arg(0).arg(0).ignore().cmd("PTTL").arg(&name).ignore().cmd("MGET").arg(&name).ignore();
     match tokio::time::timeout(options.budget, reading.query_async::<()>(&mut link)).await {
         Ok(read) => read?,
         Err(_) => return Err((redis::ErrorKind::Io, TOO_SLOW).into()),

@@ -12,6 +12,7 @@ mod news;
 mod purges;
 mod supervise;
 
+pub(super) use commands::Present;
 pub(super) use names::{Named, Names};
 pub use news::Hearing;
 pub(super) use news::{Listener, News};
@@ -95,6 +96,8 @@ pub struct State {
     pub is_up: bool,
     /// Since when that is so.
     pub since: SystemTime,
+    /// The same by the time that passes, which nobody sets.
+    passed: Duration,
     /// What went wrong last.
     pub last_error: Option<String>,
     /// Whether writes are paused, since Redis refused several in a row.
@@ -139,6 +142,7 @@ impl Redis {
             state: Mutex::new(State {
                 is_up: false,
                 since: clock.now(),
+                passed: clock.passed(),
                 last_error: None,
                 writes_paused: false,
                 hearing: None,
@@ -185,14 +189,14 @@ impl Redis {
         self.shared.link.load().is_some()
     }
 
-    /// Whether memory may be used without it, at `now`.
-    pub(super) fn lets_memory_serve(&self, now: SystemTime) -> bool {
+    /// Whether memory may be used without it.
+    pub(super) fn lets_memory_serve(&self) -> bool {
         if self.is_up() {
             return true;
         }
         let options = self.options();
         options.when_down == WhenDown::Memory && {
-            let down_for = now.duration_since(lock(&self.shared.state).since).unwrap_or_default();
+            let down_for = self.shared.clock.passed().saturating_sub(lock(&self.shared.state).passed);
             down_for <= options.memory_ttl_when_down
         }
     }
@@ -306,10 +310,11 @@ impl Redis {
     fn note(&self, is_up: bool, error: Option<&str>) {
         self.shared.stats.redis.breaker_open.set(i64::from(!is_up));
         let mut state = lock(&self.shared.state);
-        let since = if state.is_up == is_up { state.since } else { self.shared.clock.now() };
+        let clock = &self.shared.clock;
+        let (since, passed) = if state.is_up == is_up { (state.since, state.passed) } else { (clock.now(), clock.passed()) };
         let last_error = error.map(str::to_owned).or_else(|| state.last_error.take());
         let hearing = state.hearing.filter(|_| is_up);
-        *state = State { is_up, since, last_error, hearing, ..state.clone() };
+        *state = State { is_up, since, passed, last_error, hearing, ..state.clone() };
     }
 
     /// A moment, as `hears_until` counts.
