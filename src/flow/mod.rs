@@ -51,6 +51,7 @@ mod underway;
 pub use arrival::Client;
 pub use body::{Body, ClientBodyError};
 pub use interim::{Interim, Outbox, Turn};
+pub use respond::internal;
 
 use crate::clock::Clock;
 use crate::origin::Origin;

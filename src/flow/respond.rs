@@ -173,7 +173,7 @@ fn set_age(fields: &mut HeaderMap, head: &StoredHead, now: Option<SystemTime>) {
 }
 
 /// The answer when we ourselves have failed.
-pub(super) fn internal() -> Response<Body> {
+pub fn internal() -> Response<Body> {
     own(StatusCode::INTERNAL_SERVER_ERROR, "internal")
 }
 

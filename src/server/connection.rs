@@ -3,7 +3,7 @@
 use super::Terms;
 use super::interim::WithInterim;
 use super::stream::{ClientStream, HeadTimer, Protocol};
-use crate::flow::{Answer, Body, Client, Outbox, Turn};
+use crate::flow::{self, Answer, Body, Client, Outbox, Turn};
 use crate::tasks::Tasks;
 use futures_util::FutureExt;
 use http::header::CONNECTION;
@@ -14,11 +14,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::SockRef;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -68,7 +70,7 @@ pub(super) async fn serve<A: Answer>(
             // RFC 9110 §15.2: HTTP/1.0 knows no interim responses. hyper writes HTTP/2 in frames that only it can make.
             let turn = (request.version() == Version::HTTP_11).then(|| outbox.begin());
             let client = Client { address, interim: turn.as_ref().map(Turn::interim) };
-            let answered = pin!(answer.answer(request, client));
+            let answered = pin!(contained(async { answer.answer(request, client).await }));
             let mut response = match turn {
                 Some(turn) => turn.answer(answered).await,
                 None => answered.await,
@@ -117,6 +119,17 @@ pub(super) async fn serve<A: Answer>(
     if let Err(error) = ended {
         debug!(%error, client = %peer, "client_connection_broken");
     }
+}
+
+/// Has a panic cost the request in which it happens, and nothing else of its connection. The log says where it was.
+async fn contained(answering: impl Future<Output = Response<Body>>) -> Response<Body> {
+    let mut answering = pin!(answering);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))) {
+        Ok(polled) => polled,
+        // It is not polled again, only dropped; what requests share is whole after each step, or behind a lock that is left so.
+        Err(_) => Poll::Ready(flow::internal()),
+    })
+    .await
 }
 
 /// Drives a connection to its end; from `ending` on, it takes no new requests.

@@ -105,6 +105,11 @@ impl RedisOptions {
 }
 
 impl Store {
+    /// How long a stale response is kept that has a validator.
+    pub(super) fn keep_stale(&self) -> Duration {
+        Duration::from_millis(self.keep_stale_ms.load(Ordering::Relaxed))
+    }
+
     /// Takes over what can change while it is open: how much memory there is, and how long stale responses are kept.
     pub fn adopt(&self, options: &Options) {
         self.keep_stale_ms.store(options.keep_stale.as_millis() as u64, Ordering::Relaxed);

@@ -17,7 +17,6 @@ use crate::semantics::candidates::Candidate;
 use crate::semantics::vary::Selection;
 use http::{HeaderMap, HeaderName};
 use std::cmp::Reverse;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -169,7 +168,7 @@ impl Store {
     pub(super) async fn write_redis(&self, response: &StoredResponse) -> Written {
         let Some(redis) = &self.redis else { return Written::Not };
         let now = response.head.times.requested + response.asked_ago(&self.clock);
-        let keep = response.keep_for(now, Duration::from_millis(self.keep_stale_ms.load(Ordering::Relaxed)));
+        let keep = response.keep_for(now, self.keep_stale());
         let Some(generations) = response.held.values().filter(|_| !keep.is_zero()) else { return Written::Not };
         let value = record::encode(response, &generations);
         let selection = &response.head.selection;
@@ -378,7 +377,7 @@ impl Store {
     fn aged(&self, mut record: Record, left: Option<Duration>) -> Record {
         if let (Record::Response(recorded), Some(left)) = (&mut record, left) {
             let head = &mut recorded.head;
-            let fresh = left.saturating_sub(response::kept_when_stale(head, self.options.keep_stale));
+            let fresh = left.saturating_sub(response::kept_when_stale(head, self.keep_stale()));
             let hidden = head.remaining(self.clock.now()).saturating_sub(fresh);
             if hidden > DIFFERENCE_MAX {
                 head.initial_age = head.initial_age.saturating_add(hidden);

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `aborts` | clients that leave, ten thousand of them, at random moments |
 //! | `clocks` | clocks that jump |
+//! | `panics` | panics of our own |
 //! | `slow` | clients that read slowly, or not at all |
 //! | `program` | the program as a process of its own, to measure it |
 
@@ -13,6 +14,7 @@ mod world;
 
 mod aborts;
 mod clocks;
+mod panics;
 mod program;
 mod slow;
 
