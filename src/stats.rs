@@ -95,6 +95,8 @@ pub struct OriginStats {
     pub failed: IntCounter,
     /// Requests that were sent again because a pooled connection turned out dead.
     pub retried: IntCounter,
+    /// Requests that were sent to another address because the first could not be connected to.
+    pub rerouted: IntCounter,
     /// Requests that found no free place and no time to wait.
     pub refused: IntCounter,
     /// Requests under way.
@@ -145,6 +147,25 @@ pub struct Gauges {
     pub memory_keys: IntGauge,
     /// Percent of the look-ups that hit, a tier and a route.
     hit_rate: GaugeVec,
+    /// One for each address of the origin, and the addresses that it has now.
+    origin_up: IntGaugeVec,
+    origins: Mutex<Vec<String>>,
+}
+
+impl Gauges {
+    /// Says of each address of the origin whether it is well.
+    pub fn set_origin_up(&self, addresses: impl Iterator<Item = (String, bool)>) {
+        let (present, are_well): (Vec<String>, Vec<bool>) = addresses.unzip();
+        let mut origins = self.origins.lock().expect("no panic while it is held");
+        if *origins != present {
+            // Another configuration has others, and of those that are gone nothing is to be said.
+            self.origin_up.reset();
+        }
+        for (address, is_well) in present.iter().zip(are_well) {
+            self.origin_up.with_label_values(&[address]).set(is_well.into());
+        }
+        *origins = present;
+    }
 }
 
 impl Ending {
@@ -256,6 +277,9 @@ impl Stats {
         let memory = registered(&registry, memory.expect("a valid name"));
         let rate = Opts::new("cache_hit_rate", "Percent of a tier's look-ups that hit.");
         let hit_rate = registered(&registry, GaugeVec::new(rate, &["cache_type", "route"]).expect("a valid name"));
+        let origin_up =
+            Opts::new("sidecache_origin_up", "1 for an address of the origin that is well, 0 for one that is left alone.");
+        let origin_up = registered(&registry, IntGaugeVec::new(origin_up, &["address"]).expect("a valid name"));
         Stats {
             by_route,
             routes: Mutex::default(),
@@ -263,6 +287,7 @@ impl Stats {
                 answered: origin.with_label_values(&["answered"]),
                 failed: origin.with_label_values(&["failed"]),
                 retried: origin.with_label_values(&["retried"]),
+                rerouted: origin.with_label_values(&["rerouted"]),
                 refused: origin.with_label_values(&["refused"]),
                 in_flight: gauge(&registry, "sidecache_origin_requests_in_flight", "Requests to the origin under way."),
             },
@@ -289,6 +314,8 @@ impl Stats {
                 memory_bytes_max: memory.with_label_values(&["max"]),
                 memory_keys: gauge(&registry, "sidecache_memory_keys", "Keys in memory."),
                 hit_rate,
+                origin_up,
+                origins: Mutex::default(),
             },
             reloads_done: reloads.with_label_values(&["done"]),
             reloads_refused: reloads.with_label_values(&["refused"]),

@@ -268,7 +268,7 @@ fn the_cache_says_what_holds_for_all_routes() {
 #[test]
 fn the_command_line_beats_the_environment_which_beats_the_file() {
     let sources = || Sources::new().text("proxy.toml", "[origin]\nurl = \"http://file\"");
-    let origin = |sources: &Sources| config::load(sources).unwrap().origin.address.to_string();
+    let origin = |sources: &Sources| config::load(sources).unwrap().origin.addresses.to_string();
     assert_eq!(origin(&sources()), "http://file");
     let environment = sources().environment([("ORIGIN_URL", "http://env")]);
     assert_eq!(origin(&environment), "http://env");
@@ -293,7 +293,10 @@ fn each_variable_sets_its_key() {
     assert_eq!(with("REDIS_URL", "").store.redis, None);
     assert_eq!(with("CACHE_TTL", "60").routes[0].caching, Caching::Rule { ttl: secs(60), overrides: false });
     assert_eq!(with("CACHE_TTL", "2m").routes[0].caching, Caching::Rule { ttl: secs(120), overrides: false });
-    assert_eq!(with("ORIGIN_URL", "unix:/run/app.sock").origin.address.to_string(), "unix:/run/app.sock");
+    assert_eq!(with("ORIGIN_URL", "unix:/run/app.sock").origin.addresses.to_string(), "unix:/run/app.sock");
+    for written in ["http://a:1, https://b,unix:/c", "[\"http://a:1\", \"https://b\", \"unix:/c\"]"] {
+        assert_eq!(with("ORIGIN_URL", written).origin.addresses.to_string(), "http://a:1, https://b, unix:/c");
+    }
     assert_eq!(with("PORT", "3000").server.listen.to_string(), "127.0.0.1:3000");
     assert_eq!(with("ADMIN_TOKEN", "abc\n").admin.token.as_deref(), Some("abc"));
     assert_eq!(with("CACHE_SECRET", "abc").cache.secret.as_deref(), Some("abc"));
@@ -476,6 +479,8 @@ fn values_that_cannot_be_meant_are_problems() {
         &["proxy.toml:2:7: [origin] url: only scheme, host and port: requests keep their \
         own path, so `/v1` has no place here"],
     );
+    refused("[origin]\nurl = []", &["proxy.toml:2:7: [origin] url: names no address; requests would have nowhere to go"]);
+    refused("[origin]\nurl = [\"http://a\", \"http://a\"]", &["proxy.toml:2:7: [origin] url: `http://a` stands twice"]);
     refused(
         "[redis]\nwhen_down = \"memroy\"",
         &["proxy.toml:2:13: [redis] when_down: \"memroy\" is none of \"pass-through\", \

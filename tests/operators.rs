@@ -28,7 +28,7 @@ async fn the_statistics_have_the_keys_that_dashboards_read() {
         let stats = world.stats().await;
         let keys: BTreeSet<&str> = stats.as_object().unwrap().keys().map(String::as_str).collect();
         let expected = ["enabled", "total_keys", "hits", "misses", "hit_rate", "memory_used_mb"];
-        let below = ["tiers", "routes", "redis", "fetches_under_way", "followers"];
+        let below = ["tiers", "routes", "origin", "redis", "fetches_under_way", "followers"];
         assert_eq!(keys, expected.into_iter().chain(below).collect());
         assert_eq!(stats["enabled"], true);
         for number in &expected[1..] {

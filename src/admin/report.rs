@@ -1,6 +1,7 @@
 //! The statistics as JSON.
 
 use crate::flow::Proxy;
+use crate::origin::Address;
 use crate::stats::{Ending, RouteStats, percent};
 use crate::store::{Hearing, RedisState};
 use serde_json::{Value, json};
@@ -42,6 +43,7 @@ pub(super) async fn stats(proxy: &Proxy) -> Value {
             })),
         },
         "routes": proxy.counters().all().iter().map(|of_route| route(of_route)).collect::<Vec<_>>(),
+        "origin": proxy.origin().addresses().map(origin).collect::<Vec<_>>(),
         "redis": tiers.redis.as_ref().map(|state| redis(state, replicas)),
         "fetches_under_way": proxy.fetches_under_way(),
         "followers": proxy.followers(),
@@ -54,6 +56,7 @@ pub(super) fn set_gauges(proxy: &Proxy) {
     gauges.memory_bytes.set(tiers.memory_bytes as i64);
     gauges.memory_bytes_max.set(tiers.memory_bytes_max as i64);
     gauges.memory_keys.set(tiers.memory_keys as i64);
+    gauges.set_origin_up(proxy.origin().addresses().map(|(address, is_well)| (address.to_string(), is_well)));
     let pending = tiers.redis.as_ref().map_or(0, |redis| redis.purges_pending);
     proxy.stats().redis.purges_pending.set(pending as i64);
 }
@@ -72,6 +75,10 @@ fn route(route: &RouteStats) -> Value {
         "passed": route.ended_so(Ending::Pass),
         "errors": route.ended_so(Ending::Error),
     })
+}
+
+fn origin((address, is_well): (&Address, bool)) -> Value {
+    json!({ "address": address.to_string(), "status": if is_well { "well" } else { "unwell" } })
 }
 
 fn redis(redis: &RedisState, replicas: Option<usize>) -> Value {

@@ -69,7 +69,7 @@ fn summary(config: &Config) -> String {
     let mut text = String::new();
     let lines = [
         ("listens on", config.server.listen.to_string()),
-        ("forwards to", config.origin.address.to_string()),
+        ("forwards to", config.origin.addresses.to_string()),
         ("admin", admin),
         ("cache", cache.to_owned()),
         ("memory", memory),
@@ -160,7 +160,7 @@ fn warnings(config: &Config) -> Vec<String> {
     warn(is_short(&admin.token), "the admin token is short; `openssl rand -hex 32` makes a good one");
     warn(is_short(&config.cache.secret), "the cache secret is short; `openssl rand -hex 32` makes a good one");
     warn(
-        origin.ca_file.is_some() && !matches!(origin.address, Address::Https(_)),
+        origin.ca_file.is_some() && !origin.addresses.iter().any(|address| matches!(address, Address::Https(_))),
         "[origin] ca_file has no effect without https",
     );
     for route in &config.routes {

@@ -51,7 +51,7 @@ async fn serve(config: Config, sources: &Sources, mut watch: Watch) -> ExitCode 
         error!("signals_unavailable");
         return ExitCode::FAILURE;
     };
-    let origin = config.origin.address.to_string();
+    let origin = config.origin.addresses.to_string();
     let (enabled, routes) = (config.cache.enabled, config.routes.len());
     let memory = config::octets(config.store.memory.bytes_max);
     let sockets = match inherited() {

@@ -3,8 +3,8 @@
 use super::problem::redact_urls;
 use super::raw::{Kind, Value};
 use super::reader::Parsed;
-use super::values::quote;
-use crate::origin::{Address, AddressError};
+use super::values::{list, quote};
+use crate::origin::{Address, AddressError, Addresses};
 use crate::store;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -34,8 +34,19 @@ pub(super) fn listen_or_off(value: &Value) -> Parsed<Option<SocketAddr>> {
     }
 }
 
-/// Where the origin is.
-pub(super) fn origin(value: &Value) -> Parsed<Address> {
+/// Where the origin is: one address, or a list of them.
+pub(super) fn origins(value: &Value) -> Parsed<Addresses> {
+    let addresses = match &value.kind {
+        Kind::Array(_) | Kind::Text(_) => list(origin)(value)?,
+        _ => vec![origin(value)?],
+    };
+    if let Some((_, twice)) = addresses.iter().enumerate().find(|(index, address)| addresses[..*index].contains(address)) {
+        return Err(value.fault(format!("`{twice}` stands twice")));
+    }
+    Addresses::new(addresses).ok_or_else(|| value.fault("names no address; requests would have nowhere to go"))
+}
+
+fn origin(value: &Value) -> Parsed<Address> {
     let Some(written) = value.as_str() else {
         return Err(value.not("a URL in quotes: \"http://host:port\", \"https://host\" or \"unix:/path/to/socket\""));
     };

@@ -1,6 +1,6 @@
 //! The sections of the file, all but the routes.
 
-use super::addresses::{listen, listen_or_off, network, origin, redis_url};
+use super::addresses::{listen, listen_or_off, network, origins, redis_url};
 use super::raw::Value;
 use super::reader::{Parsed, Section};
 use super::routes::ForRoutes;
@@ -34,7 +34,7 @@ pub(super) fn read_server(section: &mut Section<'_>, config: &mut Config) {
 
 pub(super) fn read_origin(section: &mut Section<'_>, config: &mut Config) {
     let options = &mut config.origin;
-    section.read("url", &mut options.address, origin);
+    section.read("url", &mut options.addresses, origins);
     section.read("http2", &mut options.http2, boolean);
     section.read("ca_file", &mut options.ca_file, |value| string(value).map(|path| Some(PathBuf::from(path))));
     section.read("connect_timeout", &mut options.connect_timeout, duration(TIMEOUT));

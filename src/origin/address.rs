@@ -17,6 +17,10 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+/// The addresses at which the one service answers; at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses(Vec<Address>);
+
 /// What is wrong with an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
@@ -44,9 +48,42 @@ impl Address {
     }
 }
 
+impl Addresses {
+    /// `None` if there is none.
+    pub fn new(addresses: Vec<Address>) -> Option<Addresses> {
+        (!addresses.is_empty()).then_some(Addresses(addresses))
+    }
+
+    /// Each of them, in the order in which they were written.
+    pub fn iter(&self) -> impl Iterator<Item = &Address> {
+        self.0.iter()
+    }
+}
+
 impl Default for Address {
     fn default() -> Address {
         Address::Http(Authority::from_static("127.0.0.1:8000"))
+    }
+}
+
+impl Default for Addresses {
+    fn default() -> Addresses {
+        Addresses::from(Address::default())
+    }
+}
+
+impl From<Address> for Addresses {
+    fn from(address: Address) -> Addresses {
+        Addresses(vec![address])
+    }
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, address) in self.iter().enumerate() {
+            write!(f, "{}{address}", if index == 0 { "" } else { ", " })?;
+        }
+        Ok(())
     }
 }
 

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -18,6 +18,7 @@ pub struct RequestBody {
     source: Option<Incoming>,
     idle: IdleTimer,
     upload: Upload,
+    is_begun: bool,
 }
 
 /// A response's body on its way from the origin.
@@ -54,12 +55,14 @@ struct Progress {
     waits_for_client: AtomicBool,
     failure: AtomicU8,
     done: Notify,
+    /// A body that was dropped before anything was taken of it.
+    given_back: Mutex<Option<RequestBody>>,
 }
 
 impl RequestBody {
     /// No body.
     pub fn empty() -> RequestBody {
-        RequestBody { first: None, source: None, idle: IdleTimer::new(Duration::ZERO), upload: Upload(None) }
+        RequestBody { first: None, source: None, idle: IdleTimer::new(Duration::ZERO), upload: Upload(None), is_begun: false }
     }
 
     /// A body that is there already.
@@ -72,9 +75,14 @@ impl RequestBody {
         RequestBody::new(rest, idle).behind(Some(first))
     }
 
+    /// Whether all of it is here, so that it can be sent twice.
+    pub(super) fn is_at_hand(&self) -> bool {
+        self.source.is_none()
+    }
+
     /// The same once more; `None` if it is a client's, which can be read only once.
     pub fn again(&self) -> Option<RequestBody> {
-        self.source.is_none().then(|| RequestBody::empty().behind(self.first.clone()))
+        self.is_at_hand().then(|| RequestBody::empty().behind(self.first.clone()))
     }
 
     fn behind(mut self, first: Option<Bytes>) -> RequestBody {
@@ -91,6 +99,7 @@ impl RequestBody {
                 source: Some(source),
                 idle: IdleTimer::new(idle),
                 upload: Upload(Some(Arc::default())),
+                is_begun: false,
             },
         }
     }
@@ -106,6 +115,7 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        this.is_begun = true;
         if let Some(first) = this.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
@@ -150,10 +160,20 @@ impl Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        // A body that is dropped half-way (the origin answered early) is not being waited for either.
-        if let Some(progress) = &self.upload.0 {
-            progress.end();
+        let Some(progress) = self.upload.0.take() else { return };
+        // Given back to those who wait for the response, if any do.
+        if !self.is_begun && Arc::strong_count(&progress) > 1 {
+            let whole = RequestBody {
+                first: self.first.take(),
+                source: self.source.take(),
+                idle: IdleTimer::new(self.idle.limit),
+                upload: Upload(Some(Arc::default())),
+                is_begun: false,
+            };
+            *progress.given_back.lock().expect("no panic while it is held") = Some(whole);
         }
+        // A body that is dropped half-way (the origin answered early) is not being waited for either.
+        progress.end();
     }
 }
 
@@ -190,6 +210,11 @@ impl Upload {
         if let Some(progress) = &self.0 {
             progress.done.notified().await;
         }
+    }
+
+    /// The body, if it was dropped before anything was taken of it: no connection came about.
+    pub(super) fn given_back(&self) -> Option<RequestBody> {
+        self.0.as_ref()?.given_back.lock().expect("no panic while it is held").take()
     }
 }
 

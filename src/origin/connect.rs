@@ -2,21 +2,24 @@
 
 use super::{Address, Options};
 use http::Uri;
+use http::uri::Authority;
+use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tower_service::Service;
 
-/// Connects to the one address of the configuration, whatever a request's URI says.
+/// Connects to one address of the configuration, whatever a request's URI says.
 #[derive(Clone)]
 pub(super) struct Connector {
     target: Arc<Target>,
@@ -27,18 +30,32 @@ struct Target {
     address: Address,
     #[cfg(feature = "tls")]
     tls: Option<tls::Client>,
+    /// Connections made so far.
+    made: AtomicUsize,
+    /// With which of the IP addresses of a name the next connection begins.
+    turn: AtomicUsize,
 }
 
 /// A connection to the origin.
 pub(super) struct OriginStream {
     io: Box<dyn Io>,
-    uses: Uses,
-    is_h2: bool,
+    past: Past,
 }
 
-/// How many responses came over a connection, so that a failure of its first request is told from one of a pooled one.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Uses(Arc<AtomicUsize>);
+/// What a connection has been through, so that one that died idle is told from one that died of its request.
+#[derive(Clone)]
+pub(super) struct Past(Arc<Events>);
+
+struct Events {
+    /// How many connections had been made before it.
+    number: usize,
+    is_h2: bool,
+    reads: AtomicUsize,
+    /// How many reads there had been at the latest write.
+    reads_at_write: AtomicUsize,
+    /// Nothing that comes over it is believed any more.
+    is_forsaken: AtomicBool,
+}
 
 /// What a connection reads and writes with.
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -46,16 +63,23 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 impl Connector {
-    pub(super) fn new(options: &Options) -> io::Result<Connector> {
+    pub(super) fn new(address: &Address, options: &Options) -> io::Result<Connector> {
         let target = Target {
-            address: options.address.clone(),
+            address: address.clone(),
             #[cfg(feature = "tls")]
-            tls: match &options.address {
+            tls: match address {
                 Address::Https(authority) => Some(tls::Client::new(authority.host(), options)?),
                 _ => None,
             },
+            made: AtomicUsize::new(0),
+            turn: AtomicUsize::new(0),
         };
         Ok(Connector { target: Arc::new(target), limit: options.connect_timeout })
+    }
+
+    /// How many connections were made so far.
+    pub(super) fn made(&self) -> usize {
+        self.target.made.load(Ordering::Relaxed)
     }
 }
 
@@ -71,7 +95,7 @@ impl Service<Uri> for Connector {
     fn call(&mut self, _: Uri) -> Self::Future {
         let (target, limit) = (self.target.clone(), self.limit);
         Box::pin(async move {
-            match tokio::time::timeout(limit, target.connect()).await {
+            match tokio::time::timeout(limit, target.connect(limit)).await {
                 Ok(connected) => connected.map(TokioIo::new),
                 Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
             }
@@ -80,32 +104,69 @@ impl Service<Uri> for Connector {
 }
 
 impl Target {
-    async fn connect(&self) -> io::Result<OriginStream> {
+    async fn connect(&self, limit: Duration) -> io::Result<OriginStream> {
         match &self.address {
-            Address::Http(authority) => {
-                let tcp = tcp(authority.host(), authority.port_u16().unwrap_or(80)).await?;
-                Ok(OriginStream::new(tcp, false))
+            Address::Unix(path) => Ok(self.connected(unix(path).await?, false)),
+            Address::Http(authority) => self.connect_to_name(authority, 80, limit).await,
+            Address::Https(authority) => self.connect_to_name(authority, 443, limit).await,
+        }
+    }
+
+    /// A name may stand for several IP addresses: one after the other is tried, each with its share of the time that is left,
+    /// so that one that swallows packets leaves some for the others.
+    async fn connect_to_name(&self, authority: &Authority, default_port: u16, limit: Duration) -> io::Result<OriginStream> {
+        let until = Instant::now() + limit;
+        // An authority writes an IPv6 address in brackets; the resolver does not.
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let port = authority.port_u16().unwrap_or(default_port);
+        // Asked anew for each connection: what a name stands for changes while the process runs.
+        let mut found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+        if found.len() > 1 {
+            let first = self.turn.fetch_add(1, Ordering::Relaxed) % found.len();
+            found.rotate_left(first);
+        }
+        self.connect_to_any(&found, until).await
+    }
+
+    async fn connect_to_any(&self, found: &[SocketAddr], until: Instant) -> io::Result<OriginStream> {
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name stands for no address");
+        for (index, ip) in found.iter().enumerate() {
+            let share = until.saturating_duration_since(Instant::now()) / (found.len() - index) as u32;
+            match tokio::time::timeout(share, self.connect_to(*ip)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => failure = error,
+                Err(_) => failure = io::Error::from(io::ErrorKind::TimedOut),
             }
-            Address::Unix(path) => Ok(OriginStream::new(unix(path).await?, false)),
+        }
+        Err(failure)
+    }
+
+    async fn connect_to(&self, ip: SocketAddr) -> io::Result<OriginStream> {
+        let tcp = TcpStream::connect(ip).await?;
+        tcp.set_nodelay(true)?;
+        match &self.address {
             #[cfg(feature = "tls")]
-            Address::Https(authority) => {
-                let tcp = tcp(authority.host(), authority.port_u16().unwrap_or(443)).await?;
+            Address::Https(_) => {
                 let client = self.tls.as_ref().expect("made together with the https address");
                 let (stream, is_h2) = client.connect(tcp).await?;
-                Ok(OriginStream::new(stream, is_h2))
+                Ok(self.connected(stream, is_h2))
             }
             #[cfg(not(feature = "tls"))]
             Address::Https(_) => Err(io::Error::other("this build has no TLS")),
+            _ => Ok(self.connected(tcp, false)),
         }
     }
-}
 
-async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    // An authority writes an IPv6 address in brackets; the resolver does not.
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((host, port)).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+    fn connected(&self, io: impl Io + 'static, is_h2: bool) -> OriginStream {
+        let events = Events {
+            number: self.made.fetch_add(1, Ordering::Relaxed),
+            is_h2,
+            reads: AtomicUsize::new(0),
+            reads_at_write: AtomicUsize::new(0),
+            is_forsaken: AtomicBool::new(false),
+        };
+        OriginStream { io: Box::new(io), past: Past(Arc::new(events)) }
+    }
 }
 
 async fn unix(path: &Path) -> io::Result<UnixStream> {
@@ -124,40 +185,61 @@ pub(super) fn is_timeout(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// Whether a response had come over the connection before.
-pub(super) fn was_used(connected: &Connected) -> bool {
-    let mut extras = http::Extensions::new();
-    connected.get_extras(&mut extras);
-    extras.get::<Uses>().is_some_and(|uses| uses.0.load(Ordering::Relaxed) > 0)
-}
-
-impl Uses {
-    pub(super) fn count(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+impl Past {
+    /// The connection on which an error occurred; `None` if there was none.
+    pub(super) fn of(error: &legacy::Error) -> Option<Past> {
+        let mut extras = http::Extensions::new();
+        error.connect_info()?.get_extras(&mut extras);
+        extras.remove()
     }
-}
 
-impl OriginStream {
-    fn new(io: impl Io + 'static, is_h2: bool) -> OriginStream {
-        OriginStream { io: Box::new(io), uses: Uses::default(), is_h2 }
+    /// Whether it was idle when a request was given to it that began after so many connections had been `made`, and then said
+    /// nothing at all: it had died, or was dying.
+    pub(super) fn died_idle(&self, made: usize) -> bool {
+        let Events { number, is_h2, reads, reads_at_write, .. } = &*self.0;
+        let (reads, reads_at_write) = (reads.load(Ordering::Relaxed), reads_at_write.load(Ordering::Relaxed));
+        let is_older = *number < made;
+        // Over HTTP/2, what was read may have been for others.
+        if *is_h2 { is_older } else { reads == reads_at_write && (is_older || reads > 0) }
+    }
+
+    /// Ends it for its reader, so that hyper drops it, at the latest before it sends another request over it.
+    pub(super) fn forsake(&self) {
+        self.0.is_forsaken.store(true, Ordering::Relaxed);
     }
 }
 
 impl Connection for OriginStream {
     fn connected(&self) -> Connected {
-        let connected = Connected::new().extra(self.uses.clone());
-        if self.is_h2 { connected.negotiated_h2() } else { connected }
+        let connected = Connected::new().extra(self.past.clone());
+        if self.past.0.is_h2 { connected.negotiated_h2() } else { connected }
+    }
+}
+
+impl OriginStream {
+    fn note_write(&self) {
+        let Events { reads, reads_at_write, .. } = &*self.past.0;
+        reads_at_write.store(reads.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
 impl AsyncRead for OriginStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        if self.past.0.is_forsaken.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.past.0.reads.fetch_add(1, Ordering::Relaxed);
+        }
+        polled
     }
 }
 
 impl AsyncWrite for OriginStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        self.note_write();
         Pin::new(&mut self.io).poll_write(cx, octets)
     }
 
@@ -174,6 +256,7 @@ impl AsyncWrite for OriginStream {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.note_write();
         Pin::new(&mut self.io).poll_write_vectored(cx, pieces)
     }
 
@@ -237,5 +320,29 @@ mod tls {
             let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             Ok((stream, is_h2))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn where_connecting_to_one_ip_address_fails_the_next_is_tried() {
+        let connector = Connector::new(&"http://name".parse().unwrap(), &Options::default()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let alive = listener.local_addr().unwrap();
+        // Nobody listens on the port of one that is closed again.
+        let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let until = || Instant::now() + Duration::from_secs(5);
+        let check = async |found: &[SocketAddr], connects: bool| {
+            assert_eq!(connector.target.connect_to_any(found, until()).await.is_ok(), connects, "{found:?}");
+        };
+        check(&[alive], true).await;
+        check(&[dead, alive], true).await;
+        check(&[dead, dead, alive], true).await;
+        check(&[dead], false).await;
+        check(&[], false).await;
     }
 }

@@ -2,39 +2,47 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `address` | where it is |
+//! | `address` | where it is: one address, or several of the same service |
+//! | `site` | one of its addresses: the connections to it, and a request sent there once |
+//! | `choice`, `health` | which address a request goes to; which ones are left alone for a while. Pure |
+//! | `retries` | how many requests may be sent once more. Pure, but for an atomic |
 //! | `connect` | TCP, TLS and Unix sockets |
+//! | `head` | response heads that can be read in two ways |
 //! | `body` | bodies in both directions, with their idle times |
 //!
-//! The address comes from the configuration alone: nothing that a client sends decides where a connection goes.
+//! The addresses come from the configuration alone: nothing that a client sends decides where a connection goes.
 
 mod address;
 mod body;
+mod choice;
 mod connect;
+mod head;
+mod health;
+mod retries;
+mod site;
 
-pub use address::{Address, AddressError};
+pub use address::{Address, AddressError, Addresses};
 pub use body::{BodyError, RequestBody, ResponseBody};
 
 use crate::stats::Stats;
-use body::Upload;
-use connect::{Connector, Uses};
-use http::header::HOST;
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Method, Request, Response, Uri, Version};
+use health::Standing;
+use http::{Method, Request, Response, Version};
 use hyper_util::client::legacy;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use retries::Retries;
+use site::{How, Pool, Site, Visit};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The origin.
 pub struct Origin {
-    client: legacy::Client<Connector, RequestBody>,
-    scheme: Scheme,
-    authority: Authority,
+    sites: Vec<Arc<Site>>,
+    /// Whose turn it is among addresses with as many requests under way.
+    turn: AtomicUsize,
+    retries: Retries,
     options: Options,
     places: Arc<Semaphore>,
     queued: AtomicUsize,
@@ -85,7 +93,7 @@ pub enum OriginError {
     Invalid {
         /// What is wrong.
         #[source]
-        source: legacy::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// What was to complete a stored part broke off, or was something else than it said.
     #[error("the rest of a stored part did not come")]
@@ -108,7 +116,7 @@ pub enum OriginError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Where it is.
-    pub address: Address,
+    pub addresses: Addresses,
     /// Prior-knowledge HTTP/2 to an `http:` or `unix:` origin; https negotiates by itself.
     pub http2: bool,
     /// A PEM file of further certificate authorities for https.
@@ -140,7 +148,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
-            address: Address::default(),
+            addresses: Addresses::default(),
             http2: false,
             ca_file: None,
             connect_timeout: Duration::from_secs(2),
@@ -158,39 +166,15 @@ impl Default for Options {
     }
 }
 
-impl Options {
-    /// Whether HTTP/2 is spoken without having been agreed on, as it is with https.
-    fn speaks_http2_unasked(&self) -> bool {
-        self.http2 && !matches!(self.address, Address::Https(_))
-    }
-}
-
 impl Origin {
     /// Prepares to reach the origin; connects when there is a request.
     pub fn new(options: Options, stats: Arc<Stats>) -> io::Result<Origin> {
-        let connector = Connector::new(&options)?;
-        let mut builder = legacy::Client::builder(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(options.idle_timeout)
-            .pool_max_idle_per_host(options.idle_connections_max)
-            .http1_max_headers(options.header_fields_max)
-            .http1_max_buf_size(options.header_bytes_max.max(HTTP1_BUFFER_MIN))
-            .http2_max_header_list_size(u32::try_from(options.header_bytes_max).unwrap_or(u32::MAX))
-            .http2_adaptive_window(true)
-            // A connection that died without a word is found out before a request has to wait for it.
-            .http2_keep_alive_interval(HTTP2_PING_EVERY)
-            .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
-            .http2_keep_alive_while_idle(true)
-            .http2_only(options.speaks_http2_unasked())
-            // The field is set here, from the request that came.
-            .set_host(false);
-        let is_https = matches!(options.address, Address::Https(_));
+        let sites = options.addresses.iter().map(|address| Site::new(address, &options).map(Arc::new));
         Ok(Origin {
-            client: builder.build(connector),
-            scheme: if is_https { Scheme::HTTPS } else { Scheme::HTTP },
-            authority: options.address.authority(),
+            sites: sites.collect::<io::Result<_>>()?,
+            turn: AtomicUsize::new(0),
+            // All that can die at once: what is idle, or what is under way.
+            retries: Retries::new(options.idle_connections_max.max(options.requests_max)),
             places: Arc::new(Semaphore::new(options.requests_max)),
             queued: AtomicUsize::new(0),
             options,
@@ -198,39 +182,59 @@ impl Origin {
         })
     }
 
-    /// Where it is.
-    pub fn address(&self) -> &Address {
-        &self.options.address
-    }
-
     /// How it is reached.
     pub fn options(&self) -> &Options {
         &self.options
     }
 
+    /// Its addresses, and whether each of them is well: one that is not is left alone for a while, if there is another.
+    pub fn addresses(&self) -> impl Iterator<Item = (&Address, bool)> {
+        self.sites.iter().map(|site| (site.address(), site.is_well()))
+    }
+
     /// Sends a request and waits for the response's head.
     ///
     /// The target is in origin form; `Host` is among the fields or becomes the origin's own. A request whose body is at hand
-    /// and whose pooled connection turned out dead is sent once more. Who hears interim responses is said in the request's
-    /// extensions, where hyper looks for it ([`hyper::ext::on_informational`]).
+    /// and whose pooled connection turned out dead is sent once more, on a new connection; one whose connection did not come about
+    /// goes to another address, if there is one. Who hears interim responses is said in the request's extensions, where hyper
+    /// looks for it ([`hyper::ext::on_informational`]).
     pub async fn send(&self, request: Request<RequestBody>) -> Result<Response<ResponseBody>, OriginError> {
         let place = self.place().await.inspect_err(|_| self.stats.origin.refused.inc())?;
         let in_flight = InFlight::new(&self.stats);
-        let (mut parts, body) = request.into_parts();
-        self.address_to_origin(&mut parts);
-        let again = body.again().filter(|_| is_idempotent(&parts.method)).map(|body| (parts.clone(), body));
+        let (parts, body) = request.into_parts();
+        let may_be_repeated = is_idempotent(&parts.method) && body.is_at_hand();
+        let mut retry = if may_be_repeated { self.retries.set_aside() } else { None };
+        let pool = match (may_be_repeated, &retry) {
+            (true, Some(_)) => Pool::All,
+            (true, None) => Pool::None,
+            (false, _) => Pool::Recent,
+        };
+        // What a second attempt needs, if there may be one.
+        let kept = (retry.is_some() || self.sites.len() > 1).then(|| (parts.clone(), body.again(), body.upload()));
 
-        let mut sent = self.send_once(parts, body).await;
-        if let (Err((OriginError::Closed { .. }, true)), Some((parts, body))) = (&sent, again) {
-            self.stats.origin.retried.inc();
-            sent = self.send_once(parts, body).await;
+        let mut visit = self.visit();
+        let mut sent = visit.send(parts, body, pool).await;
+        if let (Err((_, how)), Some((parts, again, upload))) = (&sent, kept) {
+            let next = match (how, retry.take()) {
+                (How::Unsent, _) => self.visit_other(&visit).inspect(|_| self.stats.origin.rerouted.inc()),
+                (How::DiedIdle, Some(retry)) => {
+                    retry.spend();
+                    self.stats.origin.retried.inc();
+                    Some(self.visit_other(&visit).unwrap_or_else(|| visit.again()))
+                }
+                _ => None,
+            };
+            if let (Some(next), Some(body)) = (next, again.or_else(|| upload.given_back())) {
+                visit = next;
+                sent = visit.send(parts, body, Pool::None).await;
+            }
         }
         match sent {
             Ok(response) => {
                 self.stats.origin.answered.inc();
                 let idle = self.options.body_idle_timeout;
                 let is_http2 = response.version() == Version::HTTP_2;
-                Ok(response.map(|body| ResponseBody::new(body, is_http2, idle, (place, in_flight))))
+                Ok(response.map(|body| ResponseBody::new(body, is_http2, idle, (place, in_flight, visit))))
             }
             Err((error, _)) => {
                 self.stats.origin.failed.inc();
@@ -239,76 +243,33 @@ impl Origin {
         }
     }
 
-    /// Sends a request once; an error says also whether the connection had been used before.
-    async fn send_once(
-        &self,
-        parts: http::request::Parts,
-        body: RequestBody,
-    ) -> Result<Response<hyper::body::Incoming>, (OriginError, bool)> {
-        let upload = body.upload();
-        let answer = self.client.request(Request::from_parts(parts, body));
-        let limits = (self.options.body_idle_timeout, self.options.first_byte_timeout);
-        let answered = tokio::select! {
-            biased;
-            answered = answer => answered,
-            is_sent = overdue(&upload, limits) => return Err((match is_sent {
-                true => OriginError::FirstByteTimeout { limit: limits.1 },
-                false => OriginError::UploadTimeout { limit: limits.0 },
-            }, false)),
-        };
-        let mut response = answered.map_err(|error| self.explain(error, &upload))?;
-        if let Some(uses) = response.extensions_mut().remove::<Uses>() {
-            uses.count();
+    /// Chooses the address for a request.
+    fn visit(&self) -> Visit {
+        if let [only] = &self.sites[..] {
+            return Visit::to_the_only(only);
         }
-        Ok(response)
-    }
-
-    /// Makes the target absolute, which tells the client where its connections are, and sees to `Host`.
-    fn address_to_origin(&self, parts: &mut http::request::Parts) {
-        parts.version = if self.options.speaks_http2_unasked() { Version::HTTP_2 } else { Version::HTTP_11 };
-        let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let host = parts.headers.get(HOST).cloned();
-        // In HTTP/2 the authority is the host (RFC 9113 §8.3.1); in HTTP/1.1 it only names the pool.
-        let authority = match (&host, self.options.http2) {
-            (Some(host), true) => {
-                parts.headers.remove(HOST);
-                Authority::from_maybe_shared(host.clone()).unwrap_or_else(|_| self.authority.clone())
-            }
-            _ => self.authority.clone(),
-        };
-        if host.is_none() && !self.options.http2 {
-            let own = HeaderValue::from_str(self.authority.as_str()).expect("an authority is made of visible ASCII");
-            parts.headers.insert(HOST, own);
-        }
-        let mut uri = http::uri::Parts::default();
-        uri.scheme = Some(self.scheme.clone());
-        uri.authority = Some(authority);
-        uri.path_and_query = Some(target);
-        parts.uri = Uri::from_parts(uri).expect("scheme, authority and path make a URI");
-    }
-
-    fn explain(&self, error: legacy::Error, upload: &Upload) -> (OriginError, bool) {
-        if let Some(is_idle) = upload.failure() {
-            return (OriginError::ClientBody { is_idle }, false);
-        }
-        let address = self.options.address.clone();
-        if error.is_connect() {
-            let timed_out = connect::is_timeout(&error);
-            let limit = self.options.connect_timeout;
-            return (
-                match timed_out {
-                    true => OriginError::ConnectTimeout { address, limit },
-                    false => OriginError::Connect { address, source: Box::new(error) },
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        loop {
+            let now = Instant::now();
+            let (chosen, standing) = choice::choose(self.sites.len(), turn, |index| self.sites[index].candidate(now));
+            let site = &self.sites[chosen];
+            match standing {
+                Standing::Well | Standing::Unwell => return Visit::to(site),
+                // Another request may have begun the trial; then this one looks again.
+                Standing::Due => match Visit::as_trial(site, now) {
+                    Some(trial) => return trial,
+                    None => continue,
                 },
-                false,
-            );
+            }
         }
-        let was_used = error.connect_info().is_some_and(connect::was_used);
-        let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<hyper::Error>());
-        match cause.is_some_and(|cause| cause.is_parse() || cause.is_parse_too_large()) {
-            true => (OriginError::Invalid { source: error }, was_used),
-            false => (OriginError::Closed { source: error }, was_used),
-        }
+    }
+
+    /// Chooses another address than the one that was visited, if there is one.
+    fn visit_other(&self, visited: &Visit) -> Option<Visit> {
+        let first = self.sites.iter().position(|site| visited.is_to(site))?;
+        let (turn, now) = (self.turn.fetch_add(1, Ordering::Relaxed), Instant::now());
+        let other = choice::choose_other(self.sites.len(), turn, first, |index| self.sites[index].candidate(now))?;
+        Some(Visit::to(&self.sites[other]))
     }
 
     /// Takes a place among the requests under way, or waits for one in a queue that has an end.
@@ -329,23 +290,6 @@ impl Origin {
             _ => Err(busy),
         }
     }
-}
-
-/// Ends when a response is overdue: `true` after the whole request was sent, `false` while its body is not being taken.
-async fn overdue(upload: &Upload, (body_idle, first_byte): (Duration, Duration)) -> bool {
-    while !upload.is_done() {
-        let seen = upload.frames();
-        tokio::select! {
-            () = upload.done() => {}
-            () = tokio::time::sleep(body_idle) => {
-                if upload.frames() == seen && !upload.waits_for_client() {
-                    return false;
-                }
-            }
-        }
-    }
-    tokio::time::sleep(first_byte).await;
-    true
 }
 
 /// RFC 9110 §9.2.2, RFC 10008 §2: sent twice, these mean the same as sent once.
@@ -378,10 +322,3 @@ impl Drop for InFlight {
         self.0.dec();
     }
 }
-
-/// How often an HTTP/2 origin is asked whether it is still there, and how long it has to say so.
-const HTTP2_PING_EVERY: Duration = Duration::from_secs(10);
-const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// hyper's smallest buffer.
-const HTTP1_BUFFER_MIN: usize = 8192;

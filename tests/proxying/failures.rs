@@ -88,9 +88,10 @@ async fn a_post_is_never_sent_twice() {
     let origin = RawOrigin::start().await;
     let world = World::at(&origin.address, |_| {}).await;
     for body in ["", "body"] {
-        let asked = world.get("/past/first").spawn();
+        let asked = world.ask("POST", "/past/first").body(body).spawn();
         let mut pooled = origin.accept().await;
         pooled.head().await;
+        pooled.octets(body.len()).await;
         pooled.send(ONE).await;
         asked.await.unwrap().is("one");
 
@@ -100,6 +101,24 @@ async fn a_post_is_never_sent_twice() {
         asked.await.unwrap().status(502).says("detail=origin-closed");
     }
     assert_eq!(world.metric("sidecache_origin_requests_total{result=\"retried\"}").await, 0.0);
+}
+
+#[tokio::test]
+async fn a_post_is_not_given_a_connection_that_was_idle_for_long() {
+    let origin = RawOrigin::start().await;
+    let world = World::at(&origin.address, |_| {}).await;
+    let mut connections = Vec::new();
+    for _ in 0..2 {
+        let asked = world.ask("POST", "/past/a").body("body").spawn();
+        let mut connection = origin.accept().await;
+        connection.head().await;
+        connection.octets(4).await;
+        connection.send(ONE).await;
+        asked.await.unwrap().is("one");
+        // What the origin would see is that time passes.
+        tokio::time::sleep(millis(1100)).await;
+        connections.push(connection);
+    }
 }
 
 #[tokio::test]

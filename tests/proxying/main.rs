@@ -3,6 +3,7 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod addresses;
 mod failures;
 mod fields;
 mod interim;

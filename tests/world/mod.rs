@@ -177,7 +177,7 @@ pub async fn sidecar(origin: Address, clock: &Clock, adjust: impl FnOnce(&mut Co
     let mut config = Config::default();
     config.server.listen = any_port;
     config.admin.listen = Some(any_port);
-    config.origin.address = origin;
+    config.origin.addresses = origin.into();
     config.routes = vec![Route::new("r", Pattern::parse("/{id}").unwrap(), Duration::from_secs(60))];
     adjust(&mut config);
     Sidecar::start(config, clock.clone()).await.expect("the sidecar starts")

@@ -25,15 +25,28 @@ pub struct RawConnection {
 
 impl RawOrigin {
     pub async fn start() -> RawOrigin {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        RawOrigin::on(0).await
+    }
+
+    /// Listens on this port.
+    pub async fn on(port: u16) -> RawOrigin {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let address = Address::Http(listener.local_addr().unwrap().to_string().parse().unwrap());
         RawOrigin { address, listener }
     }
 
-    /// The next connection that the sidecar makes.
+    /// The next connection that the sidecar makes. It asks for something at once; who leaves without a word is somebody else's
+    /// client, whose server had this port before.
     pub async fn accept(&self) -> RawConnection {
-        let (stream, _) = soon("a connection of the sidecar", self.listener.accept()).await.unwrap();
-        RawConnection { stream, ahead: Vec::new() }
+        soon("a connection of the sidecar", async {
+            loop {
+                let connection = self.accept_without_limit().await;
+                if matches!(connection.stream.peek(&mut [0]).await, Ok(1)) {
+                    return connection;
+                }
+            }
+        })
+        .await
     }
 
     /// Answers the first request of each connection with the same octets, and closes it.

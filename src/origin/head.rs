@@ -1,0 +1,73 @@
+//! Response heads that hyper lets through, and that can be read in two ways.
+
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+
+/// What is wrong with a response's head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum HeadFault {
+    /// RFC 9112 §6.3: one of the two is a mistake, or an attempt to have two readers see two messages.
+    #[error("both Content-Length and Transfer-Encoding")]
+    TwoFramings,
+    /// hyper looks at the length only where a body follows; to `HEAD`, or with 304, it is passed on, and means as much.
+    #[error("a Content-Length that is no length, or several that differ")]
+    Length,
+}
+
+/// Looks for a fault.
+pub(super) fn fault(fields: &HeaderMap) -> Option<HeadFault> {
+    let mut lengths = fields.get_all(CONTENT_LENGTH).iter().flat_map(|value| value.as_bytes().split(|octet| *octet == b','));
+    let first = lengths.next()?;
+    if fields.contains_key(TRANSFER_ENCODING) {
+        return Some(HeadFault::TwoFramings);
+    }
+    let first = length(first);
+    // RFC 9110 §8.6: the same one several times is one.
+    (first.is_none() || lengths.any(|other| length(other) != first)).then_some(HeadFault::Length)
+}
+
+fn length(written: &[u8]) -> Option<u64> {
+    let written = std::str::from_utf8(written.trim_ascii()).ok()?;
+    // A sign is no digit, whatever Rust makes of it.
+    written.bytes().all(|octet| octet.is_ascii_digit()).then(|| written.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+
+    fn check(fields: &[(HeaderName, &str)], expected: Option<HeadFault>) {
+        let map = fields.iter().map(|(name, value)| (name.clone(), HeaderValue::from_bytes(value.as_bytes()).unwrap()));
+        assert_eq!(fault(&map.collect()), expected, "{fields:?}");
+    }
+
+    #[test]
+    fn a_length_is_one_number() {
+        let check = |values: &[&str], is_one: bool| {
+            let fields: Vec<_> = values.iter().map(|value| (CONTENT_LENGTH, *value)).collect();
+            check(&fields, (!is_one).then_some(HeadFault::Length));
+        };
+        check(&[], true);
+        check(&["0"], true);
+        check(&["18446744073709551615"], true);
+        check(&["3", "3"], true);
+        check(&["3, 3"], true);
+        check(&["3", "4"], false);
+        check(&["3, 4"], false);
+        check(&["3,"], false);
+        check(&[""], false);
+        check(&["-1"], false);
+        check(&["+1"], false);
+        check(&["0x3"], false);
+        check(&["3 3"], false);
+        check(&["18446744073709551616"], false);
+    }
+
+    #[test]
+    fn a_length_beside_a_coding_is_a_fault() {
+        check(&[(TRANSFER_ENCODING, "chunked")], None);
+        check(&[(TRANSFER_ENCODING, "chunked"), (CONTENT_LENGTH, "3")], Some(HeadFault::TwoFramings));
+        check(&[(CONTENT_LENGTH, "x"), (TRANSFER_ENCODING, "identity")], Some(HeadFault::TwoFramings));
+    }
+}
