@@ -9,5 +9,6 @@ mod fields;
 mod interim;
 mod messages;
 mod origins;
+mod races;
 mod targets;
 mod upgrades;

@@ -1,0 +1,140 @@
+//! An origin that closes connections while requests are on their way to it.
+
+use crate::world::{Client, World};
+use sidecache::origin::Address;
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
+
+/// An origin each of whose connections dies after a number of answers, in one of many ways.
+struct Mortal {
+    address: Address,
+    seen: Arc<Mutex<HashMap<String, usize>>>,
+    listening: AbortHandle,
+}
+
+impl Mortal {
+    async fn start(answers: RangeInclusive<usize>) -> Mortal {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::Http(listener.local_addr().unwrap().to_string().parse().unwrap());
+        let seen = Arc::<Mutex<HashMap<String, usize>>>::default();
+        let noted = seen.clone();
+        let listening = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(live_and_die(stream, fastrand::usize(answers.clone()), noted.clone()));
+            }
+        });
+        Mortal { address, seen, listening: listening.abort_handle() }
+    }
+}
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+/// Answers so many requests, promises to go on, and does not.
+async fn live_and_die(mut stream: TcpStream, answers: usize, seen: Arc<Mutex<HashMap<String, usize>>>) {
+    for _ in 0..answers {
+        if !take_request(&mut stream, &seen).await || stream.write_all(ANSWER).await.is_err() {
+            return;
+        }
+    }
+    match fastrand::usize(..6) {
+        // At once: the next request is on its way already, or not yet.
+        0 | 1 => {}
+        // A moment later.
+        2 => {
+            for _ in 0..fastrand::usize(..50) {
+                tokio::task::yield_now().await;
+            }
+        }
+        // When the next request has come, read or unread: what is unread at the end makes a reset of it.
+        3 => drop(stream.readable().await),
+        _ => drop(take_request(&mut stream, &seen).await),
+    }
+    if fastrand::bool() {
+        let _ = stream.set_zero_linger();
+    }
+}
+
+/// Reads a request's head, and says whether one came.
+async fn take_request(stream: &mut TcpStream, seen: &Mutex<HashMap<String, usize>>) -> bool {
+    let (mut head, mut octets) = (Vec::new(), [0; 1024]);
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut octets).await {
+            Ok(0) | Err(_) => return false,
+            Ok(read) => head.extend_from_slice(&octets[..read]),
+        }
+    }
+    let line = head.split(|octet| *octet == b'\r').next().unwrap();
+    *seen.lock().unwrap().entry(String::from_utf8_lossy(line).into_owned()).or_default() += 1;
+    true
+}
+
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none";
+
+/// Sends so many requests, a few at once, each with a target of its own: half of them past the cache. How many were answered
+/// with which status.
+async fn statuses_of(world: &World, method: &'static str, requests: usize) -> HashMap<u16, usize> {
+    let mut clients = JoinSet::new();
+    for client in 0..AT_ONCE {
+        let asking = Client::of(world.sidecar.address);
+        clients.spawn(async move {
+            let mut statuses = HashMap::<u16, usize>::new();
+            for request in (client..requests).step_by(AT_ONCE) {
+                let path = if request % 2 == 0 { format!("/{request}") } else { format!("/past/{request}") };
+                let got = asking.ask(method, &path).await;
+                *statuses.entry(got.status.as_u16()).or_default() += 1;
+            }
+            statuses
+        });
+    }
+    let mut all = HashMap::<u16, usize>::new();
+    for statuses in clients.join_all().await {
+        statuses.into_iter().for_each(|(status, number)| *all.entry(status).or_default() += number);
+    }
+    all
+}
+
+const AT_ONCE: usize = 16;
+
+async fn retried(world: &World) -> usize {
+    world.metric("sidecache_origin_requests_total{result=\"retried\"}").await as usize
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn connections_that_die_while_they_are_used_again_are_no_error_for_those_who_ask() {
+    let origin = Mortal::start(5..=15).await;
+    let world = World::at(&origin.address, |_| {}).await;
+    assert_eq!(statuses_of(&world, "GET", 20_000).await, HashMap::from([(200, 20_000)]));
+    let retried = retried(&world).await;
+    // It happened often, and no request was sent for it beyond the budget.
+    assert!((200..=20_000 / 5 + 256).contains(&retried), "{retried} were sent once more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn an_origin_that_closes_every_connection_costs_a_fifth_more_requests_and_no_error() {
+    let origin = Mortal::start(1..=1).await;
+    let world = World::at(&origin.address, |_| {}).await;
+    assert_eq!(statuses_of(&world, "GET", 4_000).await, HashMap::from([(200, 4_000)]));
+    let retried = retried(&world).await;
+    assert!(retried <= 4_000 / 5 + 256, "{retried} were sent once more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn what_cannot_be_sent_twice_reaches_the_origin_at_most_once() {
+    let origin = Mortal::start(5..=15).await;
+    let world = World::at(&origin.address, |_| {}).await;
+    let statuses = statuses_of(&world, "POST", 4_000).await;
+    assert_eq!(statuses.values().sum::<usize>(), 4_000);
+    assert!(statuses.keys().all(|status| [200, 502].contains(status)), "{statuses:?}");
+    let seen = origin.seen.lock().unwrap();
+    let twice: Vec<_> = seen.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+}
