@@ -1,6 +1,7 @@
 //! An origin that is not there, does not answer, or answers nonsense.
 
-use crate::world::{Gate, RawOrigin, Reply, World, free_port, millis};
+use crate::world::{Gate, RawOrigin, Reply, World, free_port, millis, secs};
+use std::time::Instant;
 
 const ONE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none";
 
@@ -14,6 +15,15 @@ async fn when_nothing_listens_the_answer_is_502() {
         got.has("cache-control", "no-store").has("content-type", "text/plain; charset=utf-8").does_not_say("stored");
     }
     assert_eq!(world.metric("sidecache_origin_requests_total{result=\"failed\"}").await, 2.0);
+
+    // At once, that is: the quickest of some, on a machine that does other things as well.
+    let mut quickest = secs(60);
+    for _ in 0..20 {
+        let begun = Instant::now();
+        world.get("/past/a").await.status(502);
+        quickest = quickest.min(begun.elapsed());
+    }
+    assert!(quickest < millis(50), "{quickest:?}");
 }
 
 #[tokio::test]
@@ -130,27 +140,6 @@ async fn a_new_connection_that_closes_without_an_answer_is_no_reason_to_try_agai
     connection.head().await;
     drop(connection);
     asked.await.unwrap().status(502).says("detail=origin-closed");
-}
-
-#[tokio::test]
-async fn nonsense_is_502() {
-    let many_fields = format!("HTTP/1.1 200 OK\r\n{}Content-Length: 3\r\n\r\none", "X-A: 1\r\n".repeat(300));
-    let long_field = format!("HTTP/1.1 200 OK\r\nX-A: {}\r\nContent-Length: 3\r\n\r\none", "a".repeat(1 << 20));
-    let nonsense = [
-        "SSH-2.0-OpenSSH_9.2\r\n\r\n".to_owned(),
-        "HTTP/1.1 2000 OK\r\n\r\n".to_owned(),
-        "HTTP/1.1 200 OK\r\nX A: 1\r\n\r\n".to_owned(),
-        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na".to_owned(),
-        many_fields,
-        long_field,
-    ];
-    for octets in nonsense {
-        let origin = RawOrigin::start().await;
-        let world = World::at(&origin.address, |_| {}).await;
-        origin.always(octets.clone().leak());
-        let got = world.get("/a").await;
-        got.status(502).says("detail=origin-invalid-response");
-    }
 }
 
 #[tokio::test]

@@ -4,11 +4,14 @@
 mod world;
 
 mod addresses;
+mod broken;
 mod failures;
 mod fields;
+mod heads;
 mod interim;
 mod messages;
 mod origins;
+mod outages;
 mod races;
 mod targets;
 mod upgrades;

@@ -103,6 +103,15 @@ impl RawConnection {
         String::from_utf8(self.ahead.drain(..number).collect()).unwrap()
     }
 
+    /// What has come already and was not read.
+    pub fn unread(&mut self) -> String {
+        let mut octets = [0; 4096];
+        while let Ok(read @ 1..) = self.stream.try_read(&mut octets) {
+            self.ahead.extend_from_slice(&octets[..read]);
+        }
+        String::from_utf8(std::mem::take(&mut self.ahead)).unwrap()
+    }
+
     /// Reads all that comes until the other side closes.
     pub async fn rest(&mut self) -> String {
         let mut rest = std::mem::take(&mut self.ahead);
