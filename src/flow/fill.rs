@@ -302,13 +302,7 @@ fn is_chunked(fields: &HeaderMap) -> bool {
 
 /// Says in the log why the origin gave no response, with all causes.
 pub(super) fn log_failure(error: &OriginError, route: &str) {
-    let mut causes = Vec::new();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        causes.push(error.to_string());
-        cause = error.source();
-    }
-    warn!(route, %error, cause = causes.join(": "), reason = respond::reason_of(error), "origin_request_failed");
+    warn!(route, %error, cause = error.causes(), reason = respond::reason_of(error), "origin_request_failed");
 }
 
 /// How far the slowest reader of a body that is not stored may be behind.

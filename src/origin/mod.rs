@@ -166,6 +166,19 @@ impl Default for Options {
     }
 }
 
+impl OriginError {
+    /// What lies behind it, from the nearest cause to the last.
+    pub fn causes(&self) -> String {
+        let mut causes = Vec::new();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            causes.push(error.to_string());
+            cause = error.source();
+        }
+        causes.join(": ")
+    }
+}
+
 impl Origin {
     /// Prepares to reach the origin; connects when there is a request.
     pub fn new(options: Options, stats: Arc<Stats>) -> io::Result<Origin> {
@@ -220,7 +233,7 @@ impl Origin {
                 (How::DiedIdle, Some(retry)) => {
                     retry.spend();
                     self.stats.origin.retried.inc();
-                    Some(self.visit_other(&visit).unwrap_or_else(|| visit.again()))
+                    Some(self.visit_other(&visit).filter(Visit::is_to_a_well_one).unwrap_or_else(|| visit.again()))
                 }
                 _ => None,
             };

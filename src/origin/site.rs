@@ -161,7 +161,7 @@ impl Site {
         let mut health = self.health();
         self.is_troubled.store(true, Ordering::Relaxed);
         if health.failed(is_trial, Instant::now()) {
-            warn!(address = %self.address, %error, "origin_unwell");
+            warn!(address = %self.address, %error, cause = error.causes(), "origin_unwell");
         }
     }
 
@@ -282,6 +282,10 @@ impl Visit {
 
     pub(super) fn is_to(&self, site: &Arc<Site>) -> bool {
         Arc::ptr_eq(&self.site, site)
+    }
+
+    pub(super) fn is_to_a_well_one(&self) -> bool {
+        self.site.is_well()
     }
 
     /// Sends the request once, and takes note of what that says of the address.

@@ -162,6 +162,8 @@ async fn an_error_of_the_service_is_none_of_the_address() {
         broken += usize::from(world.get("/past/a").await.status == 503);
     }
     assert_eq!(broken, 10);
+    // Nor is it a reason to ask again.
+    assert_eq!(origins.each_ref().map(|origin| origin.count("/past/a")), [10, 10]);
     assert_eq!(standings(&world).await, ["well", "well"]);
 }
 
@@ -216,4 +218,40 @@ async fn a_request_on_a_dead_connection_is_sent_once_more_to_another_address() {
     fresh.send(ONE).await;
     asked.await.unwrap().is("one");
     assert_eq!(world.metric("sidecache_origin_requests_total{result=\"retried\"}").await, 1.0);
+}
+
+#[tokio::test]
+async fn a_response_streams_over_the_connection_of_a_second_attempt_over_each_version_of_http() {
+    for http2 in [false, true] {
+        let origin = if http2 { Origin::http2().await } else { Origin::start().await };
+        let (reply, sending) = Reply::sending();
+        origin.reply("/past/a", reply);
+        let addresses = vec![dead(), origin.address.clone()];
+        let world = world_at(addresses, |config| config.origin.http2 = http2).await;
+        let mut got = world.get("/past/a").streaming().await;
+        for piece in ["one", "two"] {
+            sending.send(piece);
+            assert_eq!(got.next().await, piece);
+        }
+        sending.send("three");
+        drop(sending);
+        got.whole().await.is("three");
+        assert_eq!(rerouted(&world).await, 1.0);
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_goes_to_another_address_too() {
+    let origin = RawOrigin::start().await;
+    let world = world_at(vec![dead(), origin.address.clone()], |_| {}).await;
+    let mut client = world.raw().await;
+    client.send("GET /chat HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").await;
+    let mut behind = origin.accept().await;
+    behind.head().await;
+    behind.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 101 "));
+    client.send("one").await;
+    assert_eq!(behind.octets(3).await, "one");
+    behind.send("two").await;
+    assert_eq!(client.octets(3).await, "two");
 }

@@ -142,3 +142,28 @@ async fn a_head_that_breaks_off_is_no_answer() {
         assert_eq!(world.stats().await["total_keys"], 0, "{octets:?}");
     }
 }
+
+#[tokio::test]
+async fn what_follows_a_response_without_a_body_is_nobodys() {
+    let forged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged";
+    for (method, response) in [
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"),
+        ("GET", "HTTP/1.1 204 No Content\r\n\r\n"),
+        ("GET", "HTTP/1.1 304 Not Modified\r\n\r\n"),
+        ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    ] {
+        let origin = RawOrigin::start().await;
+        let world = World::at(&origin.address, |_| {}).await;
+        let asked = world.ask(method, "/past/a").with("if-none-match", "\"1\"").spawn();
+        let mut lavish = origin.accept().await;
+        lavish.head().await;
+        lavish.send(format!("{response}{forged}")).await;
+        assert!(asked.await.unwrap().status.as_u16() < 400);
+
+        let asked = world.get("/past/a").spawn();
+        let mut fresh = origin.accept().await;
+        fresh.head().await;
+        fresh.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfresh").await;
+        asked.await.unwrap().is("fresh");
+    }
+}
