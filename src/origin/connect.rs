@@ -28,6 +28,8 @@ pub(super) struct Connector {
 
 struct Target {
     address: Address,
+    /// HTTP/2 without having agreed on it.
+    speaks_http2_unasked: bool,
     #[cfg(feature = "tls")]
     tls: Option<tls::Client>,
     /// Connections made so far.
@@ -66,6 +68,7 @@ impl Connector {
     pub(super) fn new(address: &Address, options: &Options) -> io::Result<Connector> {
         let target = Target {
             address: address.clone(),
+            speaks_http2_unasked: options.http2 && !matches!(address, Address::Https(_)),
             #[cfg(feature = "tls")]
             tls: match address {
                 Address::Https(authority) => Some(tls::Client::new(authority.host(), options)?),
@@ -75,6 +78,11 @@ impl Connector {
             turn: AtomicUsize::new(0),
         };
         Ok(Connector { target: Arc::new(target), limit: options.connect_timeout })
+    }
+
+    /// Whether HTTP/2 is spoken without having been agreed on, as it is with https.
+    pub(super) fn speaks_http2_unasked(&self) -> bool {
+        self.target.speaks_http2_unasked
     }
 
     /// How many connections were made so far.
@@ -106,7 +114,7 @@ impl Service<Uri> for Connector {
 impl Target {
     async fn connect(&self, limit: Duration) -> io::Result<OriginStream> {
         match &self.address {
-            Address::Unix(path) => Ok(self.connected(unix(path).await?, false)),
+            Address::Unix(path) => Ok(self.connected(unix(path).await?, self.speaks_http2_unasked)),
             Address::Http(authority) => self.connect_to_name(authority, 80, limit).await,
             Address::Https(authority) => self.connect_to_name(authority, 443, limit).await,
         }
@@ -153,7 +161,7 @@ impl Target {
             }
             #[cfg(not(feature = "tls"))]
             Address::Https(_) => Err(io::Error::other("this build has no TLS")),
-            _ => Ok(self.connected(tcp, false)),
+            _ => Ok(self.connected(tcp, self.speaks_http2_unasked)),
         }
     }
 
@@ -326,7 +334,7 @@ mod tls {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     #[tokio::test]
     async fn where_connecting_to_one_ip_address_fails_the_next_is_tried() {
@@ -344,5 +352,24 @@ mod tests {
         check(&[dead, dead, alive], true).await;
         check(&[dead], false).await;
         check(&[], false).await;
+    }
+
+    #[tokio::test]
+    async fn an_ip_address_that_swallows_packets_leaves_time_for_the_next() {
+        let connector = Connector::new(&"http://name".parse().unwrap(), &Options::default()).unwrap();
+        let full = TcpSocket::new_v4().unwrap();
+        full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let full = full.listen(1).unwrap();
+        let full_address = full.local_addr().unwrap();
+        // Nobody takes these connections, and when its queue is full, the kernel takes no more.
+        let mut queued = Vec::new();
+        while let Ok(connected) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(full_address)).await {
+            queued.push(connected.unwrap());
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let found = [full_address, listener.local_addr().unwrap()];
+        let until = Instant::now() + Duration::from_secs(2);
+        assert!(connector.target.connect_to_any(&found, until).await.is_ok());
+        assert!(Instant::now() < until);
     }
 }

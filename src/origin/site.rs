@@ -25,9 +25,8 @@ pub(super) struct Site {
     scheme: Scheme,
     authority: Authority,
     limits: Limits,
-    /// HTTP/2 may be spoken; it is spoken without having been agreed on, as it is with https.
+    /// HTTP/2 may be spoken.
     http2: bool,
-    speaks_http2_unasked: bool,
     connector: Connector,
     pooled: Client,
     recent: Option<Client>,
@@ -80,7 +79,6 @@ impl Site {
     pub(super) fn new(address: &Address, options: &Options) -> io::Result<Site> {
         let connector = Connector::new(address, options)?;
         let is_https = matches!(address, Address::Https(_));
-        let speaks_http2_unasked = options.http2 && !is_https;
         let mut builder = legacy::Client::builder(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -95,7 +93,7 @@ impl Site {
             .http2_keep_alive_interval(HTTP2_PING_EVERY)
             .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
             .http2_keep_alive_while_idle(true)
-            .http2_only(speaks_http2_unasked)
+            .http2_only(connector.speaks_http2_unasked())
             // The field is set here, from the request that came.
             .set_host(false);
         let pooled = builder.build(connector.clone());
@@ -113,7 +111,6 @@ impl Site {
                 body_idle: options.body_idle_timeout,
             },
             http2: options.http2,
-            speaks_http2_unasked,
             connector,
             pooled,
             recent,
@@ -202,7 +199,7 @@ impl Site {
 
     /// Makes the target absolute, which tells the client where its connections are, and sees to `Host`.
     fn address_to_it(&self, parts: &mut Parts) {
-        parts.version = if self.speaks_http2_unasked { Version::HTTP_2 } else { Version::HTTP_11 };
+        parts.version = if self.connector.speaks_http2_unasked() { Version::HTTP_2 } else { Version::HTTP_11 };
         let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         let host = parts.headers.get(HOST).cloned();
         // In HTTP/2 the authority is the host (RFC 9113 §8.3.1); in HTTP/1.1 it only names the pool.

@@ -3,6 +3,7 @@
 use crate::world::{Gate, Origin, RawOrigin, Reply, World, eventually, free_port, millis};
 use sidecache::config::Config;
 use sidecache::origin::{Address, Addresses};
+use tokio::net::{TcpSocket, TcpStream};
 
 const ONE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\none";
 
@@ -102,6 +103,28 @@ async fn a_request_that_finds_no_connection_goes_to_another_address_whatever_its
         world.get("/past/echo").await.status(200);
     }
     assert_eq!(rerouted(&world).await, 3.0);
+}
+
+#[tokio::test]
+async fn an_address_that_swallows_packets_is_waited_for_no_longer_than_connecting_may_take() {
+    let full = TcpSocket::new_v4().unwrap();
+    full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = full.listen(1).unwrap();
+    let address = full.local_addr().unwrap();
+    // Nobody takes these connections, and when its queue is full, the kernel takes no more.
+    let mut queued = Vec::new();
+    while let Ok(connected) = tokio::time::timeout(millis(200), TcpStream::connect(address)).await {
+        queued.push(connected.unwrap());
+    }
+    let origin = Origin::start().await;
+    origin.reply("/past/a", "one");
+    let addresses = vec![format!("http://{address}").parse().unwrap(), origin.address.clone()];
+    let world = world_at(addresses, |config| config.origin.connect_timeout = millis(300)).await;
+    for _ in 0..3 {
+        world.get("/past/a").await.is("one");
+    }
+    assert_eq!(rerouted(&world).await, 3.0);
+    assert_eq!(standings(&world).await, ["unwell", "well"]);
 }
 
 #[tokio::test]

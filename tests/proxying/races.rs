@@ -1,12 +1,13 @@
 //! An origin that closes connections while requests are on their way to it.
 
-use crate::world::{Client, World};
+use crate::world::{Client, Gate, Origin, Reply, World};
 use sidecache::origin::Address;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 
 /// An origin each of whose connections dies after a number of answers, in one of many ways.
@@ -137,4 +138,41 @@ async fn what_cannot_be_sent_twice_reaches_the_origin_at_most_once() {
     let seen = origin.seen.lock().unwrap();
     let twice: Vec<_> = seen.iter().filter(|(_, times)| **times > 1).collect();
     assert!(twice.is_empty(), "{twice:?}");
+}
+
+#[tokio::test]
+async fn a_request_whose_http_2_connection_dies_is_sent_once_more_if_it_may_be() {
+    let mut origin = Origin::http2().await;
+    let Address::Http(behind) = origin.address.clone() else { panic!("it listens on a port") };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    origin.address = Address::Http(listener.local_addr().unwrap().to_string().parse().unwrap());
+    let cut = Arc::new(Notify::new());
+    let cutting = cut.clone();
+    let relaying = tokio::spawn(async move {
+        loop {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut far = TcpStream::connect(behind.as_str()).await.unwrap();
+            let cut = cutting.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    () = cut.notified() => {}
+                }
+            });
+        }
+    });
+    let world = World::before(origin, |config| config.origin.http2 = true).await;
+    for (method, path, status, times) in [("GET", "/past/a", 200, 2), ("POST", "/past/b", 502, 1)] {
+        world.origin.reply("/past/first", "first");
+        world.get("/past/first").await.is("first");
+        world.origin.reply(path, Reply::new("late").behind(&Gate::closed()));
+        world.origin.reply(path, "one");
+        let asked = world.ask(method, path).spawn();
+        world.origin.arrived(path, 1).await;
+        cut.notify_waiters();
+        asked.await.unwrap().status(status);
+        assert_eq!(world.origin.count(path), times);
+    }
+    assert_eq!(retried(&world).await, 1);
+    relaying.abort();
 }
