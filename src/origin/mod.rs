@@ -145,6 +145,18 @@ pub struct Options {
     pub header_bytes_max: usize,
 }
 
+impl Options {
+    /// How many connections there may be at once: those with a request, and idle ones.
+    pub fn connections_max(&self) -> usize {
+        self.requests_max.saturating_add(self.idle_connections_max.saturating_mul(self.pools()))
+    }
+
+    /// How many pools there are of idle connections.
+    pub fn pools(&self) -> usize {
+        self.addresses.iter().count() * site::POOLS
+    }
+}
+
 impl Default for Options {
     fn default() -> Options {
         Options {

@@ -352,6 +352,9 @@ async fn overdue(upload: &Upload, limits: &Limits) -> OriginError {
 /// keep theirs (gunicorn 2 s, uvicorn and Node 5 s).
 const RECENT_MAX: Duration = Duration::from_secs(1);
 
+/// Those of idle connections at an address: for all requests, and for those that cannot be sent twice.
+pub(super) const POOLS: usize = 2;
+
 /// How often an HTTP/2 origin is asked whether it is still there, and how long it has to say so.
 const HTTP2_PING_EVERY: Duration = Duration::from_secs(10);
 const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(5);

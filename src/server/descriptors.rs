@@ -33,13 +33,13 @@ pub fn fit(clients: &mut Options, origin: &mut origin::Options) -> Option<Scarce
 
 fn fit_to(limit: u64, clients: &mut Options, origin: &mut origin::Options) -> Option<Scarce> {
     let room = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(OTHERS + OPERATORS_MAX);
-    if clients.connections_max.saturating_add(origin.requests_max) <= room {
+    if clients.connections_max.saturating_add(origin.connections_max()) <= room {
         return None;
     }
-    // Most of what clients ask for needs no connection to the origin, or shares one.
-    origin.requests_max = origin.requests_max.min(room / 3).max(1);
-    origin.idle_connections_max = origin.idle_connections_max.min(origin.requests_max / 2);
-    clients.connections_max = clients.connections_max.min(room.saturating_sub(origin.requests_max)).max(1);
+    // Most of what clients ask for needs no connection to the origin, or shares one: a third is for that.
+    origin.requests_max = origin.requests_max.min(room / 4).max(1);
+    origin.idle_connections_max = origin.idle_connections_max.min(room / 12 / origin.pools());
+    clients.connections_max = clients.connections_max.min(room.saturating_sub(origin.connections_max())).max(1);
     Some(Scarce { limit, connections_max: clients.connections_max, requests_max: origin.requests_max })
 }
 
@@ -62,15 +62,15 @@ mod tests {
             let scarce = fit_to(limit, &mut clients, &mut origin);
             assert_eq!(scarce.map(|scarce| (scarce.connections_max, scarce.requests_max)), expected, "{limit} for {wanted:?}");
             assert_eq!((clients.connections_max, origin.requests_max), expected.unwrap_or(wanted), "{limit} for {wanted:?}");
-            assert!(origin.idle_connections_max <= origin.requests_max);
+            assert!(scarce.is_none() || limit < 200 || clients.connections_max + origin.connections_max() + 64 <= limit as usize);
         };
         check(1 << 20, (10_000, 256), None);
-        check(10_320, (10_000, 256), None);
-        check(10_319, (10_000, 256), Some((9_999, 256)));
-        check(1024, (10_000, 256), Some((704, 256)));
-        check(256, (10_000, 256), Some((128, 64)));
-        check(256, (50, 300), Some((50, 64)));
-        check(100, (10_000, 256), Some((24, 12)));
+        check(10_448, (10_000, 256), None);
+        check(10_447, (10_000, 256), Some((9_999, 256)));
+        check(1024, (10_000, 256), Some((640, 240)));
+        check(256, (10_000, 256), Some((128, 48)));
+        check(256, (50, 300), Some((50, 48)));
+        check(100, (10_000, 256), Some((25, 9)));
         check(64, (10_000, 256), Some((1, 1)));
         check(0, (10_000, 256), Some((1, 1)));
     }
