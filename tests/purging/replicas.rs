@@ -110,6 +110,20 @@ async fn a_soft_purge_on_one_replica_is_one_on_all() {
 }
 
 #[tokio::test]
+async fn a_soft_purge_that_waits_for_nobody_is_done_too() {
+    let redis = RedisServer::start().await;
+    let worlds = replicas(&redis, 2).await;
+    all_have(&worlds, "/customer/1", "old").await;
+    let answer = worlds[0].purge(json!({ "tags": ["customer:1"], "soft": true })).await;
+    assert_eq!(answer["reach"], "everywhere");
+    assert_eq!(worlds[0].stats().await["redis"]["status"], "connected");
+    worlds[0].origin.has("/customer/1", "new");
+    for world in &worlds {
+        eventually("the new one is there", async || ask(world, "/customer/1").await.text() == "new").await;
+    }
+}
+
+#[tokio::test]
 async fn what_one_replica_replaces_the_others_do_not_keep() {
     let redis = RedisServer::start().await;
     let worlds = replicas(&redis, 2).await;
