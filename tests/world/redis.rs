@@ -86,6 +86,11 @@ impl RedisServer {
         }
     }
 
+    /// Whether it was started, and not killed since.
+    pub fn is_running(&self) -> bool {
+        self.process.lock().unwrap().is_some()
+    }
+
     /// Stops it with SIGSTOP: its connections stay, and nothing is answered.
     pub fn freeze(&self) {
         self.signal("-STOP");
