@@ -76,18 +76,27 @@ impl Store {
         self.generations.standing(held, self.generations.epoch()) < Standing::Doubted
     }
 
-    /// Whether generations that held when a fetch began still do, so that a request that comes later may share in it.
+    /// Whether generations that held when a fetch began still do, so that a request that comes later may share in it. After a soft purge
+    /// they do not: what is fetched is stale then, and not each response may be used so.
     pub async fn still_hold(&self, held: &Held, budget: &mut Budget) -> bool {
-        let standing = match (self.generations.standing(held, self.generations.epoch()), &self.redis) {
+        self.standing_now(held, budget).await == Standing::Holds
+    }
+
+    /// How what depends on these generations stands, after those were read that are not known currently.
+    pub(super) async fn standing_now(&self, held: &Held, budget: &mut Budget) -> Standing {
+        match (self.generations.standing(held, self.generations.epoch()), &self.redis) {
             // While Redis is away, nobody tells of purges. A fetch that began in the same absence, and just now, is shared nevertheless,
             // so that the origin does not meet the whole load at once.
             (Standing::Unverified, Some(redis)) if !redis.is_up() => {
-                return held.epoch() == self.generations.epoch() && held.age(self.clock.passed()) < SHARED_ALONE_MAX;
+                match held.epoch() == self.generations.epoch() && held.age(self.clock.passed()) < SHARED_ALONE_MAX {
+                    true if self.generations.is_softened(held) => Standing::Softened,
+                    true => Standing::Holds,
+                    false => Standing::Unverified,
+                }
             }
             (Standing::Unverified | Standing::Doubted, Some(redis)) => self.verify(redis, held, budget).await,
             (standing, _) => standing,
-        };
-        standing <= Standing::Softened
+        }
     }
 }
 

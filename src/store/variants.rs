@@ -8,6 +8,7 @@
 //! still answers whoever selects it, since its name is made of what selects it. But it does not count, nobody asks the origin about
 //! it, and it goes when its time is over; or it is written again, and then it is on the list.
 
+use super::held::Standing;
 use super::record::{Listed, Record};
 use super::redis::Redis;
 use super::response::StoredResponse;
@@ -51,7 +52,7 @@ impl Store {
         let is_wanted = |candidate: Option<&Candidate>| candidate.is_some_and(&is_wanted);
         let mut in_memory = self.memory().map_or_else(Vec::new, |memory| memory.variants(key)).into_iter();
         if let Some(stored) = in_memory.find(|stored| is_wanted(Candidate::of(&stored.head).as_ref()))
-            && self.still_hold(&stored.held, budget).await
+            && self.standing_now(&stored.held, budget).await <= Standing::Softened
         {
             return Some(stored);
         }

@@ -129,6 +129,23 @@ async fn a_request_that_comes_after_the_purge_does_not_follow_a_fetch_from_befor
 }
 
 #[tokio::test]
+async fn a_request_that_comes_after_a_soft_purge_does_not_follow_a_fetch_from_before_it() {
+    let world = World::with(customers).await;
+    let (reply, sending) = Reply::sending();
+    // It may not be used when it is stale, which the purge has made it.
+    world.origin.reply("/customer/1", reply.cache("max-age=60, must-revalidate"));
+    sending.send("old");
+    let mut asked_before = world.get("/customer/1").streaming().await;
+    assert_eq!(asked_before.next().await, "old");
+    world.purge(json!({ "tags": ["customer:1"], "soft": true })).await;
+    world.origin.reply("/customer/1", "new");
+    world.get("/customer/1").await.is("new").forwarded("uri-miss");
+    drop(sending);
+    asked_before.whole().await.is("");
+    world.get("/customer/1").await.is("new");
+}
+
+#[tokio::test]
 async fn after_a_soft_purge_the_old_response_is_used_while_a_new_one_is_fetched() {
     let world = stored(&["/customer/1", "/customer/2"]).await;
     let gate = Gate::closed();
