@@ -7,7 +7,7 @@ use super::outcome::Outcome;
 use super::plan::Trouble;
 use super::settle::{self, Asked, Got};
 use super::{Proxy, plan};
-use crate::semantics::{Forward, Times, conditional};
+use crate::semantics::{Forward, Times, conditional, tagging};
 use crate::store::StoredResponse;
 use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode};
@@ -54,7 +54,9 @@ impl Proxy {
         let got = Got { status: StatusCode::OK, fields: response.headers(), body_bytes: None, has_certain_end: true, times };
         let route = errand.admitted.route;
         let (head, kept) = settle::settle_confirmed(&asked, route, &stored.head, &got, &self.options, fastrand::f64());
-        if kept.is_ok() {
+        // By a tag that it did not have, it could not be purged: what it depends on is from before.
+        let has_all = |tags: &[String]| tags.iter().all(|tag| stored.tags.contains(tag));
+        if kept.is_ok() && has_all(&tagging::tags(response.headers(), &self.options.tag_fields)) {
             // It depends on what it depended on: a purge that came since it was stored, or will come, ends it.
             self.store.insert(StoredResponse { head, held: stored.held.at(passed), ..stored.clone() }, None);
         }

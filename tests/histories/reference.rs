@@ -128,7 +128,9 @@ impl Reference {
     fn judge_use(&self, answered: &Answered<'_>, books: &Books, record: &Record, is_reused: bool) -> Judged {
         let Answered { ask, got, .. } = *answered;
         let (kind, says) = (books.kind(ask.url), said(record, got));
-        if is_reused && got.is_whole && !is_storable(kind, record, says) {
+        // What is said of a body, or its beginning, may be so before the body breaks off.
+        let is_of_head = matches!(got.status, 206 | 304) && record.asked > answered.quiet;
+        if is_reused && got.is_whole && !is_of_head && !is_storable(kind, record, says) {
             return Err("what must not be stored is given to another request than the one it was for".to_owned());
         }
         judge_selection(answered, kind, record)?;

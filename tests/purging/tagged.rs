@@ -138,3 +138,23 @@ async fn a_304_that_names_no_tags_leaves_the_response_those_that_it_had() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_response_to_head_that_names_another_tag_makes_nothing_fresh_that_cannot_be_purged_by_it() {
+    let world = World::with(customers).await;
+    world.origin.reply(TARGET, Reply::new("old").cache("max-age=60"));
+    ask(&world, TARGET).await.says("stored");
+    world.clock.advance(secs(61));
+    world.origin.reply(TARGET, tagged("old").cache("max-age=60"));
+    ask(&world, TARGET).await.is("old").forwarded("stale").says("stored");
+    world.clock.advance(secs(61));
+    let head = || world.ask("HEAD", TARGET).with("host", "h");
+    world.origin.reply(TARGET, Reply::new("").with("surrogate-key", "sale").cache("max-age=60").with("content-length", "3"));
+    head().await.status(200).forwarded("stale");
+    ask(&world, TARGET).await.is("old").hit("memory");
+    world.clock.advance(secs(61));
+    world.origin.reply(TARGET, Reply::new("").with("surrogate-key", "winter").cache("max-age=60").with("content-length", "3"));
+    head().await.status(200).forwarded("stale");
+    world.origin.reply(TARGET, "new");
+    ask(&world, TARGET).await.is("new").forwarded("stale");
+}
