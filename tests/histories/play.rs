@@ -17,6 +17,8 @@ struct Play<'a> {
     etags: [Option<String>; URLS],
     /// Requests that are under way still, each with the number of its step.
     pending: Vec<(usize, JoinHandle<Asked>)>,
+    /// Redis has lost all it had.
+    has_forgotten: bool,
     /// What has happened, in lines.
     told: Vec<String>,
 }
@@ -44,6 +46,7 @@ pub(crate) async fn play(stage: &Stage, history: &History, number: u64) -> Resul
         reference: Reference::default(),
         etags: Default::default(),
         pending: Vec::new(),
+        has_forgotten: false,
         told: vec![told_routes(history)],
     };
     let ended = play.all(history).await;
@@ -221,7 +224,10 @@ impl Play<'_> {
         if is_in_redis {
             self.reference.has_told_redis(purge.replica);
         }
-        if is_in_redis && purge.waits && status == 200 {
+        // A Redis that has forgotten everything has forgotten, too, who there is; until the others come again, nobody waits for those that
+        // were never seen.
+        let knows_all = !self.has_forgotten || answer["replicas"]["present"] == 2;
+        if is_in_redis && purge.waits && status == 200 && knows_all {
             holds = [Some(at); 2];
             self.reference.all_have_heard(from, at);
         }
@@ -232,6 +238,7 @@ impl Play<'_> {
 
     async fn disturb(&mut self, fault: Fault) -> Result<(), String> {
         let Some(redis) = &self.stage.redis else { return Ok(()) };
+        self.has_forgotten |= matches!(fault, Fault::Dies | Fault::Starts | Fault::ForgetsAll);
         let enter = |replica: usize, phase: Phase| {
             if let Some(relay) = &self.stage.replicas[replica].relay {
                 relay.enter(phase);
