@@ -143,6 +143,8 @@ pub struct Gauges {
     pub memory_bytes: IntGauge,
     /// Octets that memory may hold.
     pub memory_bytes_max: IntGauge,
+    /// Octets of bodies that are held for clients beside it.
+    pub memory_beside_bytes: IntGauge,
     /// Keys that memory holds.
     pub memory_keys: IntGauge,
     /// Percent of the look-ups that hit, a tier and a route.
@@ -273,7 +275,13 @@ impl Stats {
         let errors = counters(&registry, "sidecache_redis_errors_total", "What went wrong with Redis.", &["kind"]);
         let purges = counters(&registry, "sidecache_purges_total", "Purges that this process was asked for.", &["reach"]);
         let reloads = counters(&registry, "sidecache_reloads_total", "Reloads of the configuration.", &["result"]);
-        let memory = IntGaugeVec::new(Opts::new("sidecache_memory_bytes", "Octets in memory, used and at most."), &["kind"]);
+        let memory = IntGaugeVec::new(
+            Opts::new(
+                "sidecache_memory_bytes",
+                "Octets in memory, used and at most, and those of bodies that are held beside it.",
+            ),
+            &["kind"],
+        );
         let memory = registered(&registry, memory.expect("a valid name"));
         let rate = Opts::new("cache_hit_rate", "Percent of a tier's look-ups that hit.");
         let hit_rate = registered(&registry, GaugeVec::new(rate, &["cache_type", "route"]).expect("a valid name"));
@@ -312,6 +320,7 @@ impl Stats {
             gauges: Gauges {
                 memory_bytes: memory.with_label_values(&["used"]),
                 memory_bytes_max: memory.with_label_values(&["max"]),
+                memory_beside_bytes: memory.with_label_values(&["beside"]),
                 memory_keys: gauge(&registry, "sidecache_memory_keys", "Keys in memory."),
                 hit_rate,
                 origin_up,

@@ -55,6 +55,7 @@ pub(super) fn set_gauges(proxy: &Proxy) {
     let (gauges, tiers) = (&proxy.stats().gauges, proxy.store().snapshot());
     gauges.memory_bytes.set(tiers.memory_bytes as i64);
     gauges.memory_bytes_max.set(tiers.memory_bytes_max as i64);
+    gauges.memory_beside_bytes.set(tiers.beside_bytes as i64);
     gauges.memory_keys.set(tiers.memory_keys as i64);
     gauges.set_origin_up(proxy.origin().addresses().map(|(address, is_well)| (address.to_string(), is_well)));
     let pending = tiers.redis.as_ref().map_or(0, |redis| redis.purges_pending);

@@ -187,7 +187,7 @@ impl Proxy {
         };
         let Underway { key, scopes, held, lease, replica_lease, answer, .. } = way;
         self.collapser.note_storable(&key);
-        let spool = Arc::new(Spool::default());
+        let spool = Arc::new(Spool::counted(self.store.ledger().hold()));
         let Some(reader) = spool.reader() else { return };
         let filling = Filling(spool.clone());
         if let Some(lease) = &lease {
@@ -239,9 +239,12 @@ impl Proxy {
             octets += chunk.len();
             pieces += 1;
             let most = self.options.body_bytes_max;
-            if (octets > most || pieces * PIECE_OVERHEAD > most.max(PIECE_OVERHEAD)) && storing.take().is_some() {
+            let is_too_large = octets > most || pieces * PIECE_OVERHEAD > most.max(PIECE_OVERHEAD);
+            if (is_too_large || octets > WINDOW_BYTES && self.store.ledger().is_full()) && storing.take().is_some() {
                 (lease, replica_lease) = (None, None);
-                self.collapser.note_too_large(&key);
+                if is_too_large {
+                    self.collapser.note_too_large(&key);
+                }
                 spool.become_window();
             }
             if storing.is_none() && !spool.has_room(WINDOW_BYTES).await {
@@ -252,10 +255,9 @@ impl Proxy {
                 && let Some(stored) = storing.take()
             {
                 // Stored before its last octets are sent: a client that has them and asks again finds it.
-                let whole = spool.collect(Some(&chunk));
                 self.collapser.note_stored(&key);
-                self.store.insert(stored(whole.clone()), replica_lease.take());
-                spool.replace(whole);
+                let stored = self.store.insert(stored(spool.collect(Some(&chunk))), replica_lease.take());
+                spool.replace(stored.body.clone());
                 continue;
             }
             spool.push(chunk);
@@ -264,10 +266,9 @@ impl Proxy {
             return debug!(announced, octets, "origin_body_short");
         }
         if let Some(stored) = storing {
-            let whole = spool.collect(None);
             self.collapser.note_stored(&key);
-            self.store.insert(stored(whole.clone()), replica_lease.take());
-            spool.replace(whole);
+            let stored = self.store.insert(stored(spool.collect(None)), replica_lease.take());
+            spool.replace(stored.body.clone());
         }
         spool.finish(trailers);
         drop(lease);

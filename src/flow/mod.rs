@@ -193,8 +193,10 @@ impl Proxy {
         let is_http2 = arrival.parts.version == Version::HTTP_2;
         let record = self.options.access_log.then(|| AccessRecord::of(&arrival, started));
         let mut admission = self.admit(&arrival);
+        // What is no hit has its memory when it comes: a connection keeps what its largest request took, also while it is idle.
         if matches!(admission, Admission::WantsContent { .. }) {
-            if let Err(error) = arrival.read_body(self.options.key_body_bytes_max, self.options.client_idle_timeout).await {
+            let reading = arrival.read_body(self.options.key_body_bytes_max, self.options.client_idle_timeout);
+            if let Err(error) = Box::pin(reading).await {
                 return respond::origin_failed(&error);
             }
             admission = self.admit(&arrival);
@@ -207,11 +209,11 @@ impl Proxy {
         };
         let (mut response, mut outcome) = match admission {
             Admission::Past { why, .. } => match self.twin_of_post(&arrival) {
-                Some(twin) => self.post(arrival, twin).await,
-                None => self.pass(arrival, forward_of(&why), why.as_str()).await,
+                Some(twin) => Box::pin(self.post(arrival, twin)).await,
+                None => Box::pin(self.pass(arrival, forward_of(&why), why.as_str())).await,
             },
             // It is too much to read before it is sent on.
-            Admission::WantsContent { .. } => self.pass(arrival, Forward::Bypass, Bypass::RequestBody.as_str()).await,
+            Admission::WantsContent { .. } => Box::pin(self.pass(arrival, Forward::Bypass, Bypass::RequestBody.as_str())).await,
             Admission::Keyed(admitted) => self.look_up(arrival, admitted, now).await,
         };
         if let Some(key) = shown_key {
@@ -249,13 +251,15 @@ impl Proxy {
                 self.refresh(&arrival, errand(Some(stored.clone())));
                 respond::hit(method, fields, tier, &stored, ttl, now)
             }
-            Plan::Validate(stored, why) | Plan::Replace(stored, why) => self.fetch(&arrival, errand(Some(stored)), why).await,
-            Plan::Complete(stored) => self.fetch(&arrival, errand(Some(stored)), Forward::Partial).await,
-            Plan::Fetch(why) => self.fetch(&arrival, errand(None), why).await,
-            Plan::Select(others) => self.fetch(&arrival, Errand { others, ..errand(None) }, Forward::VaryMiss).await,
-            Plan::FetchPart(why) => self.fetch(&arrival, Errand { wants_part: true, ..errand(None) }, why).await,
-            Plan::Head(stored, why) => self.ask_head(arrival, errand(Some(stored.clone())), &stored, why).await,
-            Plan::Pass(why, detail) => self.pass(arrival, why, detail).await,
+            Plan::Validate(stored, why) | Plan::Replace(stored, why) => {
+                Box::pin(self.fetch(&arrival, errand(Some(stored)), why)).await
+            }
+            Plan::Complete(stored) => Box::pin(self.fetch(&arrival, errand(Some(stored)), Forward::Partial)).await,
+            Plan::Fetch(why) => Box::pin(self.fetch(&arrival, errand(None), why)).await,
+            Plan::Select(others) => Box::pin(self.fetch(&arrival, Errand { others, ..errand(None) }, Forward::VaryMiss)).await,
+            Plan::FetchPart(why) => Box::pin(self.fetch(&arrival, Errand { wants_part: true, ..errand(None) }, why)).await,
+            Plan::Head(stored, why) => Box::pin(self.ask_head(arrival, errand(Some(stored.clone())), &stored, why)).await,
+            Plan::Pass(why, detail) => Box::pin(self.pass(arrival, why, detail)).await,
             Plan::Refuse => respond::only_if_cached(),
         };
         (response, outcome.after_look_up(redis_was_asked))

@@ -5,11 +5,12 @@
 //!
 //! Once the body has outgrown what is stored, it becomes a window: nobody can join any more, and what all readers have read is let
 //! go. Who is a whole window behind has the others wait, and neither may last: all of the body cannot be kept for one, nor all be
-//! served at the pace of the slowest. So the readers who wait are held up for a tenth of the fetch's time at most; then those who
+//! served at the pace of the slowest. So the readers who wait are held up for about a tenth of the fetch's time at most; then those who
 //! hold them up are cut off. They can tell, and ask again, and then nobody else is in their way: it is remembered that the key's
 //! responses are too large to be shared. (Varnish shares no response that it does not store, nginx has followers wait for the end;
 //! neither can be had where a body of unknown length is streamed to all from its first octet.)
 
+use crate::store::Holding;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use slab::Slab;
@@ -52,6 +53,7 @@ struct State {
     /// Chunks that were let go from the front.
     gone: usize,
     octets: usize,
+    holding: Option<Holding>,
     is_window: bool,
     /// For how long readers have waited for slower ones.
     held_up: Duration,
@@ -85,6 +87,12 @@ impl Default for Spool {
 }
 
 impl Spool {
+    /// A spool whose octets are counted, while they are neither stored nor a window.
+    pub(super) fn counted(holding: Holding) -> Spool {
+        let state = State { holding: Some(holding), ..State::default() };
+        Spool { state: Mutex::new(state), ..Spool::default() }
+    }
+
     /// A reader that begins at the start, unless the start is gone.
     pub(super) fn reader(self: &Arc<Spool>) -> Option<Reader> {
         let mut state = self.lock();
@@ -99,6 +107,9 @@ impl Spool {
     pub(super) fn push(&self, chunk: Bytes) {
         let mut state = self.lock();
         state.octets += chunk.len();
+        if let Some(holding) = &mut state.holding {
+            holding.add(chunk.len());
+        }
         state.chunks.push_back(chunk);
         state.wake_readers();
     }
@@ -112,6 +123,7 @@ impl Spool {
     pub(super) fn become_window(&self) {
         let mut state = self.lock();
         state.is_window = true;
+        state.holding = None;
         state.let_go();
     }
 
@@ -134,7 +146,7 @@ impl Spool {
                 }
                 let since = *since.get_or_insert_with(Instant::now);
                 if waiting.is_none() {
-                    let patience = ((since - self.began) / HELD_UP_PART).saturating_sub(state.held_up);
+                    let patience = (HELD_UP_MIN + (since - self.began) / HELD_UP_PART).saturating_sub(state.held_up);
                     waiting.set(Some(sleep_until(since + patience)));
                 }
                 if let Some(waiting) = waiting.as_mut().as_pin_mut() {
@@ -168,6 +180,7 @@ impl Spool {
             (place.next, place.offset) = if read < whole.len() { (0, read) } else { (1, 0) };
         }
         state.octets = whole.len();
+        state.holding = None;
         state.chunks = VecDeque::from([whole]);
         state.wake_readers();
     }
@@ -291,8 +304,11 @@ impl Drop for Reader {
     }
 }
 
-/// Of the time that a fetch takes, a tenth may be spent on waiting for those who are slower than others.
+/// Of the time that a fetch takes, a tenth may be spent on waiting for those who are slower than others,
 const HELD_UP_PART: u32 = 10;
+
+/// and so much beside: those who are about as fast as the others may stumble.
+const HELD_UP_MIN: Duration = Duration::from_millis(100);
 
 /// What is stored is taken in pieces of this size, so that it can be seen whether more is taken.
 pub(super) const PIECE_BYTES_MAX: usize = 64 << 10;
@@ -425,7 +441,7 @@ mod tests {
         assert!(spool.lock().held_up > Duration::ZERO);
 
         // All of that time is spent.
-        spool.lock().held_up = Duration::from_secs(101);
+        spool.lock().held_up = Duration::from_secs(102);
         let more = tokio::spawn(async move { next(&mut fast).await });
         let_others_run().await;
         assert!(spool.has_room(3).await);

@@ -4,7 +4,8 @@ use super::range::{self, ContentRange};
 use super::terms::Terms;
 use super::vary::Selection;
 use super::{age, conditional, early};
-use http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use std::time::{Duration, SystemTime};
 
 /// When a response was fetched; both ends, since its age counts from the first (§4.2.3).
@@ -49,6 +50,21 @@ impl StoredHead {
             has_validator: conditional::has_validator(&fields),
             fields,
         }
+    }
+
+    /// The same, with the values of its fields in one buffer of their own. As they came they are parts of what was read from a
+    /// connection, where the heads of many responses lie side by side, and each of them keeps all of it.
+    pub fn compact(self) -> StoredHead {
+        let octets: Vec<u8> = self.fields.values().flat_map(|value| value.as_bytes()).copied().collect();
+        let mut rest = Bytes::from(octets.into_boxed_slice());
+        let mut fields = HeaderMap::with_capacity(self.fields.keys_len());
+        for (name, value) in &self.fields {
+            let is_sensitive = value.is_sensitive();
+            let mut value = HeaderValue::from_maybe_shared(rest.split_to(value.len())).expect("it is a field's value already");
+            value.set_sensitive(is_sensitive);
+            fields.append(name, value);
+        }
+        StoredHead { fields, ..self }
     }
 
     /// Whether it may be reused as it is.
@@ -104,7 +120,7 @@ mod tests {
     use super::super::terms::Staleness;
     use super::super::{Lifetime, Source};
     use super::*;
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderName;
     use std::time::UNIX_EPOCH;
 
     fn at(millis: u64) -> SystemTime {
@@ -160,6 +176,15 @@ mod tests {
         check(60_000, 0);
         check(60_001, 1);
         check(90_000, 30_000);
+    }
+
+    #[test]
+    fn a_compact_head_has_the_same_fields_in_the_same_order() {
+        let lines = [("vary", "accept"), ("etag", "\"a\""), ("vary", "accept-language"), ("x-empty", ""), ("vary", "origin")];
+        let head = head(&lines, 60, Source::Rule);
+        let compact = head.clone().compact();
+        assert_eq!(compact, head);
+        assert!(compact.fields.iter().eq(head.fields.iter()));
     }
 
     #[test]

@@ -12,15 +12,16 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use pin_project_lite::pin_project;
 use socket2::SockRef;
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -70,7 +71,7 @@ pub(super) async fn serve<A: Answer>(
             // RFC 9110 §15.2: HTTP/1.0 knows no interim responses. hyper writes HTTP/2 in frames that only it can make.
             let turn = (request.version() == Version::HTTP_11).then(|| outbox.begin());
             let client = Client { address, interim: turn.as_ref().map(Turn::interim) };
-            let answered = pin!(contained(async { answer.answer(request, client).await }));
+            let answered = pin!(Contained { answering: answer.answer(request, client) });
             let mut response = match turn {
                 Some(turn) => turn.answer(answered).await,
                 None => answered.await,
@@ -113,7 +114,8 @@ pub(super) async fn serve<A: Answer>(
                     () = idle(&requests, options.keep_alive_timeout) => {}
                 }
             };
-            until_closed(pin!(connection), |connection| connection.graceful_shutdown(), ending).await
+            // Larger than what an idle connection of HTTP/1.1 is to take.
+            Box::pin(async { until_closed(pin!(connection), |connection| connection.graceful_shutdown(), ending).await }).await
         }
     };
     if let Err(error) = ended {
@@ -121,15 +123,25 @@ pub(super) async fn serve<A: Answer>(
     }
 }
 
-/// Has a panic cost the request in which it happens, and nothing else of its connection. The log says where it was.
-async fn contained(answering: impl Future<Output = Response<Body>>) -> Response<Body> {
-    let mut answering = pin!(answering);
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))) {
-        Ok(polled) => polled,
-        // It is not polled again, only dropped; what requests share is whole after each step, or behind a lock that is left so.
-        Err(_) => Poll::Ready(flow::internal()),
-    })
-    .await
+pin_project! {
+    /// Has a panic cost the request in which it happens, and nothing else of its connection. The log says where it was.
+    struct Contained<F> {
+        #[pin]
+        answering: F,
+    }
+}
+
+impl<F: Future<Output = Response<Body>>> Future for Contained<F> {
+    type Output = Response<Body>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        let answering = self.project().answering;
+        match catch_unwind(AssertUnwindSafe(|| answering.poll(cx))) {
+            Ok(polled) => polled,
+            // It is not polled again, only dropped; what requests share is whole after each step, or behind a lock that is left so.
+            Err(_) => Poll::Ready(flow::internal()),
+        }
+    }
 }
 
 /// Drives a connection to its end; from `ending` on, it takes no new requests.

@@ -4,6 +4,7 @@
 //! younger than that, somebody has put the time back since, and the response is forgotten: it would live for longer than it may.
 
 use super::generations::DOUBTED;
+use super::ledger::{Holding, Ledger};
 use super::response::StoredResponse;
 use super::variants::VARIANTS_MAX;
 use crate::clock::{Clock, DIFFERENCE_MAX};
@@ -28,6 +29,11 @@ pub(super) struct Memory {
     cache: Cache<u128, Arc<Variants>, ByOctets, RandomState, NameEvicted>,
     evictions: IntCounter,
     clock: Clock,
+    bytes_max: u64,
+    /// What the cache may hold at present.
+    capacity: AtomicU64,
+    /// Of what is held beside it, for which it makes room.
+    ledger: Arc<Ledger>,
     /// Held while an entry is replaced by one with a variant more, which is a read and a write.
     inserting: Mutex<()>,
     /// Counts the replacements that were heard of; each key has one of these. Written with `inserting` locked.
@@ -62,6 +68,8 @@ struct Kept {
     used: AtomicU64,
     /// How often it was found. Responses that follow one another under a key begin anew.
     found: AtomicU64,
+    /// Keeps its body off the account of what is held beside memory.
+    shelved: Option<Holding>,
 }
 
 impl Variants {
@@ -75,21 +83,22 @@ impl Variants {
 
 impl Kept {
     fn new(stored: Arc<StoredResponse>, born: i64, checked: u64, used: u64) -> Kept {
-        Kept { stored, born, checked: AtomicU64::new(checked), used: AtomicU64::new(used), found: AtomicU64::new(0) }
+        let (checked, used) = (AtomicU64::new(checked), AtomicU64::new(used));
+        Kept { stored, born, checked, used, found: AtomicU64::new(0), shelved: None }
     }
 
     /// The same, in another set of variants.
-    fn again(&self) -> Kept {
+    fn again(&self, ledger: &Arc<Ledger>) -> Kept {
         let used = self.used.load(Ordering::Relaxed);
         let again = Kept::new(self.stored.clone(), self.born, self.checked.load(Ordering::Acquire), used);
         again.found.store(self.found.load(Ordering::Relaxed), Ordering::Relaxed);
-        again
+        Kept { shelved: self.shelved.as_ref().and_then(|_| ledger.shelved(&self.stored.body)), ..again }
     }
 }
 
 impl Memory {
     /// A tier of at most `bytes_max` octets.
-    pub(super) fn new(bytes_max: u64, evictions: IntCounter, clock: Clock) -> Memory {
+    pub(super) fn new(bytes_max: u64, evictions: IntCounter, clock: Clock, ledger: Arc<Ledger>) -> Memory {
         let options = OptionsBuilder::new()
             .shards(SHARDS)
             .estimated_items_capacity((bytes_max / TYPICAL_WEIGHT).clamp(64, 4 << 20) as usize)
@@ -100,6 +109,9 @@ impl Memory {
             cache: Cache::with_options(options, ByOctets, RandomState::new(), NameEvicted),
             evictions,
             clock,
+            bytes_max,
+            capacity: AtomicU64::new(bytes_max),
+            ledger,
             inserting: Mutex::new(()),
             news: std::array::from_fn(|_| AtomicU64::new(0)),
         }
@@ -187,7 +199,8 @@ impl Memory {
         let born = micros(self.clock.passed()) - age;
         let earlier = self.cache.peek(&hash).filter(|earlier| earlier.parts == parts);
         let turn = earlier.as_ref().map_or(0, |earlier| earlier.next_turn());
-        let mut responses = vec![Kept::new(response, born, checked, turn)];
+        let shelved = self.ledger.shelved(&response.body);
+        let mut responses = vec![Kept { shelved, ..Kept::new(response, born, checked, turn) }];
         if let Some(earlier) = earlier {
             let new = &responses[0].stored.head.selection;
             let is_later = |kept: &Kept| kept.stored.head.selection == *new && kept.born > born;
@@ -199,7 +212,7 @@ impl Memory {
                 let selection = &kept.stored.head.selection;
                 selection != new && selection.names().eq(new.names())
             });
-            let mut others: Vec<Kept> = others.map(Kept::again).collect();
+            let mut others: Vec<Kept> = others.map(|kept| kept.again(&self.ledger)).collect();
             if others.len() >= VARIANTS_MAX {
                 // The one that was not used for longest.
                 let oldest = others.iter().enumerate().min_by_key(|(_, kept)| kept.used.load(Ordering::Relaxed));
@@ -212,7 +225,19 @@ impl Memory {
         self.cache.insert_with_lifecycle(hash, Arc::new(variants), &mut evicted);
         // What it replaced, or was refused for its weight, was not dropped for room.
         self.evictions.inc_by(evicted.iter().filter(|key| **key != hash).count() as u64);
+        self.make_room();
         true
+    }
+
+    /// Takes as much less as is held beside it, down to half of its size; for what goes beyond that, see `ledger`.
+    fn make_room(&self) {
+        let wanted = (self.bytes_max.saturating_sub(self.ledger.octets())).max(self.bytes_max / 2);
+        if self.capacity.load(Ordering::Relaxed).abs_diff(wanted) > self.bytes_max / ROOM_STEPS {
+            self.capacity.store(wanted, Ordering::Relaxed);
+            let before = self.cache.len();
+            self.cache.set_capacity(wanted);
+            self.evictions.inc_by(before.saturating_sub(self.cache.len()) as u64);
+        }
     }
 
     /// Forgets a response, if it is still there.
@@ -222,7 +247,7 @@ impl Memory {
         let Some(variants) = self.cache.peek(&hash) else { return };
         let is_other = |kept: &&Kept| !Arc::ptr_eq(&kept.stored, stored);
         let others = variants.responses.iter().filter(is_other);
-        let others: Vec<_> = others.map(Kept::again).collect();
+        let others: Vec<_> = others.map(|kept| kept.again(&self.ledger)).collect();
         match others.len() {
             0 => drop(self.cache.remove(&hash)),
             number if number < variants.responses.len() => {
@@ -265,7 +290,7 @@ impl Memory {
 
     /// The heaviest response that it takes.
     pub(super) fn response_bytes_max(&self) -> u64 {
-        self.cache.shard_capacity()
+        self.bytes_max / SHARDS as u64
     }
 
     /// Whether the time of day was put back since a response was kept, so that it does not show its age.
@@ -307,6 +332,9 @@ impl Lifecycle<u128, Arc<Variants>> for NameEvicted {
 /// Few, since a response heavier than a shard is refused: a quarter of the memory is the largest that is kept.
 const SHARDS: usize = 4;
 
+/// Its size changes in steps, each of which looks at all shards.
+const ROOM_STEPS: u64 = 32;
+
 /// What the number of entries is guessed from, which sizes the memory of recently evicted keys.
 const TYPICAL_WEIGHT: u64 = 3072;
 
@@ -323,7 +351,12 @@ mod interleavings {
     #[test]
     fn a_value_read_before_its_replacement_and_put_in_after_it_does_not_survive() {
         let scenario = || {
-            let memory = Arc::new(Memory::new(1 << 20, IntCounter::new("evictions", "for tests").unwrap(), Clock::movable()));
+            let memory = Arc::new(Memory::new(
+                1 << 20,
+                IntCounter::new("evictions", "for tests").unwrap(),
+                Clock::movable(),
+                Ledger::new(0),
+            ));
             let redis = Arc::new(Mutex::new("old"));
             let hash = CacheKey::from_parts("k".into()).hash();
             let reading = {
@@ -378,7 +411,7 @@ mod tests {
 
     #[test]
     fn variants_lie_side_by_side_and_the_newest_of_each_counts() {
-        let memory = Memory::new(1 << 20, evictions(), Clock::movable());
+        let memory = Memory::new(1 << 20, evictions(), Clock::movable(), Ledger::new(0));
         let insert = |language: &str, text: &str| {
             let request = fields(&[("accept-language", language)]);
             memory.insert(Arc::new(response("k", text, &["accept-language"], &request)), 1);
@@ -399,7 +432,7 @@ mod tests {
 
     #[test]
     fn the_number_of_variants_has_a_bound() {
-        let memory = Memory::new(16 << 20, evictions(), Clock::movable());
+        let memory = Memory::new(16 << 20, evictions(), Clock::movable(), Ledger::new(0));
         let insert = |number: usize| {
             let request = fields(&[("accept", &number.to_string())]);
             memory.insert(Arc::new(response("k", &number.to_string(), &["accept"], &request)), 1);
@@ -415,7 +448,7 @@ mod tests {
     #[test]
     fn memory_stays_within_its_bound_and_counts_what_it_evicts() {
         let evicted = evictions();
-        let memory = Memory::new(1 << 20, evicted.clone(), Clock::movable());
+        let memory = Memory::new(1 << 20, evicted.clone(), Clock::movable(), Ledger::new(0));
         for i in 0..4_000 {
             memory.insert(Arc::new(response(&format!("key {i}"), &"x".repeat(2048), &[], &fields(&[]))), 1);
         }
@@ -426,7 +459,7 @@ mod tests {
 
     #[test]
     fn a_response_heavier_than_the_tier_takes_is_not_kept_and_evicts_nothing() {
-        let memory = Memory::new(1 << 20, evictions(), Clock::movable());
+        let memory = Memory::new(1 << 20, evictions(), Clock::movable(), Ledger::new(0));
         memory.insert(Arc::new(response("small", "x", &[], &fields(&[]))), 1);
         memory.insert(Arc::new(response("large", &"x".repeat(1 << 19), &[], &fields(&[]))), 1);
         assert_eq!(body(&memory, "large", &[]), None);

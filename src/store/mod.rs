@@ -7,6 +7,7 @@
 //! | `held` | the generations that a stored response depends on |
 //! | `holding` | what a fetch holds on to before it begins |
 //! | `memory` | the tier in this process |
+//! | `ledger` | the octets that are held for clients beside it |
 //! | `shared` | the tier that all replicas share: what lies in Redis, and how it is read and written |
 //! | `redis` | the connection to Redis, its breaker and supervisor, and what is heard over it |
 //! | `record` | the value of a key in Redis |
@@ -31,6 +32,7 @@ mod jobs;
 mod journal;
 mod learned;
 mod lease;
+mod ledger;
 mod memory;
 mod options;
 mod purge;
@@ -47,12 +49,13 @@ pub use held::{Held, Standing};
 pub use holding::{Watch, WatchMark, watches_of};
 pub use jobs::Job;
 pub use lease::{Competed, ReplicaLease, Waited};
+pub use ledger::{Holding, Ledger};
 pub use options::{MemoryOptions, Options, RedisOptions, WhenDown};
 pub use purge::Reach;
 #[doc(hidden)]
 pub use record::reencode;
 pub use replicas::{Answers, Question};
-pub use response::StoredResponse;
+pub use response::{NotKept, StoredResponse};
 pub use shared::Budget;
 use shared::Written;
 pub use sweep::{Erased, Swept};
@@ -81,6 +84,7 @@ pub struct Store {
     /// How long a stale response that has a validator is kept, in milliseconds.
     keep_stale_ms: AtomicU64,
     memory: Option<Memory>,
+    ledger: Arc<Ledger>,
     redis: Option<Redis>,
     generations: Generations,
     /// By which fields the responses of a key in Redis vary, so that one round trip finds the right one.
@@ -129,28 +133,6 @@ pub enum Lookup {
     Unavailable,
 }
 
-/// Why a response that may be stored is not kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotKept {
-    /// There is no tier to keep it in at present.
-    Nowhere,
-    /// A purge has come since its fetch began.
-    Purged,
-    /// Redis could not say or take the generations on which it depends: a purge by another replica would not find it.
-    NoGeneration,
-}
-
-impl NotKept {
-    /// The reason in a word, the same in header and log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            NotKept::Nowhere => "no-tier",
-            NotKept::Purged => "purged",
-            NotKept::NoGeneration => "no-generation",
-        }
-    }
-}
-
 /// What became of a response that somebody set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
@@ -173,6 +155,8 @@ pub struct Snapshot {
     pub memory_bytes: u64,
     /// Octets that memory may take.
     pub memory_bytes_max: u64,
+    /// Octets of bodies that are held for clients beside it.
+    pub beside_bytes: u64,
     /// The largest response that memory takes.
     pub memory_response_bytes_max: u64,
     /// The state of Redis, if there is to be one.
@@ -193,11 +177,14 @@ impl Store {
     /// Opens the tiers, and begins to connect to Redis in the background.
     pub fn open(options: Options, stats: Arc<Stats>, tasks: Tasks, clock: Clock) -> Arc<Store> {
         let bytes_max = options.memory.bytes_max;
-        let memory = (bytes_max > 0).then(|| Memory::new(bytes_max, stats.memory_evictions.clone(), clock.clone()));
+        let ledger = Ledger::new(bytes_max);
+        let evictions = stats.memory_evictions.clone();
+        let memory = (bytes_max > 0).then(|| Memory::new(bytes_max, evictions, clock.clone(), ledger.clone()));
         let redis = options.redis.clone().map(|redis| Redis::new(redis, stats.clone(), clock.clone()));
         let generations = Generations::new(redis.is_some(), clock.clone());
         let store = Arc::new(Store {
             memory,
+            ledger,
             watched: watch::NAMES.map(|name| generations.cell(name)),
             generations,
             redis,
@@ -228,6 +215,11 @@ impl Store {
         store
     }
 
+    /// The account of what is held for clients beside the memory tier.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
     /// What one request may spend on Redis.
     pub fn budget(&self) -> Budget {
         Budget(self.redis.as_ref().map_or(Duration::ZERO, |redis| redis.options().budget))
@@ -253,7 +245,7 @@ impl Store {
             Remembered::Stored(ref stored, Standing::Holds | Standing::Softened) if stored.head.is_fresh(now) => {
                 remembered.lookup()
             }
-            _ if redis.is_up() => self.lookup_redis(redis, key, request, scopes(), remembered, budget).await,
+            _ if redis.is_up() => Box::pin(self.lookup_redis(redis, key, request, scopes(), remembered, budget)).await,
             // While Redis is away, memory goes on with what it had, if it may; but not with what was heard to have changed.
             Remembered::Stored(stored, Standing::Unverified) => match self.generations.is_softened(&stored.held) {
                 true => Lookup::Softened(Tier::Memory, stored),
@@ -292,7 +284,7 @@ impl Store {
     pub fn insert(self: &Arc<Store>, response: StoredResponse, lease: Option<ReplicaLease>) -> Arc<StoredResponse> {
         let kept = self.would_keep(&response.held);
         let held = response.held.clone().stored();
-        let response = Arc::new(StoredResponse { held, ..response });
+        let response = Arc::new(StoredResponse { held, ..response }.alone(&self.ledger));
         self.note_varies(&response.key, &response.head.selection);
         if kept.is_err() {
             return response;
@@ -315,7 +307,7 @@ impl Store {
         if let Err(why) = self.would_keep(&response.held) {
             return Put::NotStored(why);
         }
-        let response = Arc::new(response);
+        let response = Arc::new(response.alone(&self.ledger));
         self.note_varies(&response.key, &response.head.selection);
         let memory = self.memory();
         if let Some(memory) = memory {
@@ -339,6 +331,7 @@ impl Store {
             memory_keys: memory.map_or(0, Memory::len),
             memory_bytes: memory.map_or(0, Memory::weight),
             memory_bytes_max: memory.map_or(0, Memory::bytes_max),
+            beside_bytes: self.ledger.octets(),
             memory_response_bytes_max: memory.map_or(0, Memory::response_bytes_max),
             redis: self.redis.as_ref().map(Redis::state),
         }

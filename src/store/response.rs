@@ -1,10 +1,12 @@
 //! A stored response: what a tier holds.
 
 use super::held::Held;
+use super::ledger::Ledger;
 use crate::clock::Clock;
 use crate::rules::CacheKey;
 use crate::semantics::StoredHead;
 use bytes::Bytes;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// A stored response, whole.
@@ -22,7 +24,35 @@ pub struct StoredResponse {
     pub held: Held,
 }
 
+/// Why a response that may be stored is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotKept {
+    /// There is no tier to keep it in at present.
+    Nowhere,
+    /// A purge has come since its fetch began.
+    Purged,
+    /// Redis could not say or take the generations on which it depends: a purge by another replica would not find it.
+    NoGeneration,
+}
+
+impl NotKept {
+    /// The reason in a word, the same in header and log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NotKept::Nowhere => "no-tier",
+            NotKept::Purged => "purged",
+            NotKept::NoGeneration => "no-generation",
+        }
+    }
+}
+
 impl StoredResponse {
+    /// The same with nothing in it that keeps other octets, and its own counted.
+    pub(super) fn alone(self, ledger: &Arc<Ledger>) -> StoredResponse {
+        let (head, body) = (self.head.compact(), ledger.counted(self.body));
+        StoredResponse { head, body, ..self }
+    }
+
     /// About how many octets of memory it takes.
     pub(super) fn weight(&self) -> u64 {
         let fields: usize = self.head.fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum();

@@ -323,6 +323,7 @@ impl Store {
         }
         match self.generations.standing(&held, reading.since) {
             standing @ (Standing::Holds | Standing::Softened) => {
+                let body = self.ledger.counted(body);
                 Ok(Read::Response(Arc::new(StoredResponse { key, head, body, tags, held }), standing))
             }
             _ => Ok(Read::Nothing),

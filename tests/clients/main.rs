@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `aborts` | clients that leave, ten thousand of them, at random moments |
 //! | `clocks` | clocks that jump |
+//! | `many` | clients in great numbers |
 //! | `panics` | panics of our own |
 //! | `slow` | clients that read slowly, or not at all |
 //! | `program` | the program as a process of its own, to measure it |
@@ -14,6 +15,7 @@ mod world;
 
 mod aborts;
 mod clocks;
+mod many;
 mod panics;
 mod program;
 mod slow;

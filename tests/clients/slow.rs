@@ -19,7 +19,7 @@ const BODY_BYTES: usize = 32 << 20;
 
 /// It comes in pieces of this size, one each so often.
 const PIECE_BYTES: usize = 128 << 10;
-const PIECE_EVERY: Duration = Duration::from_millis(2);
+const PIECE_EVERY: Duration = Duration::from_millis(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_of_what_is_stored_slows_nobody() {
