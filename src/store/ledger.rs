@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Ledger {
     /// Below zero for a moment, while a body moves into memory.
     octets: AtomicI64,
-    octets_max: i64,
+    octets_max: AtomicI64,
     /// Where the bodies begin that are counted.
     counted: Mutex<HashSet<usize, RandomState>>,
 }
@@ -31,13 +31,18 @@ pub struct Holding {
 impl Ledger {
     /// An account beside a memory tier of at most so many octets.
     pub(super) fn new(memory_bytes_max: u64) -> Arc<Ledger> {
-        let octets_max = i64::try_from(memory_bytes_max / 2).unwrap_or(i64::MAX).max(OCTETS_MAX_MIN);
+        let octets_max = AtomicI64::new(octets_max(memory_bytes_max));
         Arc::new(Ledger { octets: AtomicI64::new(0), octets_max, counted: Mutex::default() })
+    }
+
+    /// Takes note that the memory tier is of another size now.
+    pub(super) fn resize(&self, memory_bytes_max: u64) {
+        self.octets_max.store(octets_max(memory_bytes_max), Ordering::Relaxed);
     }
 
     /// Whether so much is held that no more is to be taken in ahead of its readers.
     pub fn is_full(&self) -> bool {
-        self.octets.load(Ordering::Relaxed) >= self.octets_max
+        self.octets.load(Ordering::Relaxed) >= self.octets_max.load(Ordering::Relaxed)
     }
 
     /// How many octets are held.
@@ -91,6 +96,10 @@ impl Drop for Holding {
     fn drop(&mut self) {
         self.ledger.octets.fetch_sub(self.octets, Ordering::Relaxed);
     }
+}
+
+fn octets_max(memory_bytes_max: u64) -> i64 {
+    i64::try_from(memory_bytes_max / 2).unwrap_or(i64::MAX).max(OCTETS_MAX_MIN)
 }
 
 struct Counted {

@@ -29,7 +29,7 @@ pub(super) struct Memory {
     cache: Cache<u128, Arc<Variants>, ByOctets, RandomState, NameEvicted>,
     evictions: IntCounter,
     clock: Clock,
-    bytes_max: u64,
+    bytes_max: AtomicU64,
     /// What the cache may hold at present.
     capacity: AtomicU64,
     /// Of what is held beside it, for which it makes room.
@@ -109,7 +109,7 @@ impl Memory {
             cache: Cache::with_options(options, ByOctets, RandomState::new(), NameEvicted),
             evictions,
             clock,
-            bytes_max,
+            bytes_max: AtomicU64::new(bytes_max),
             capacity: AtomicU64::new(bytes_max),
             ledger,
             inserting: Mutex::new(()),
@@ -231,13 +231,18 @@ impl Memory {
 
     /// Takes as much less as is held beside it, down to half of its size; for what goes beyond that, see `ledger`.
     fn make_room(&self) {
-        let wanted = (self.bytes_max.saturating_sub(self.ledger.octets())).max(self.bytes_max / 2);
-        if self.capacity.load(Ordering::Relaxed).abs_diff(wanted) > self.bytes_max / ROOM_STEPS {
-            self.capacity.store(wanted, Ordering::Relaxed);
-            let before = self.cache.len();
-            self.cache.set_capacity(wanted);
-            self.evictions.inc_by(before.saturating_sub(self.cache.len()) as u64);
+        let bytes_max = self.bytes_max();
+        let wanted = bytes_max.saturating_sub(self.ledger.octets()).max(bytes_max / 2);
+        if self.capacity.load(Ordering::Relaxed).abs_diff(wanted) > bytes_max / ROOM_STEPS {
+            self.take_up(wanted);
         }
+    }
+
+    fn take_up(&self, bytes: u64) {
+        self.capacity.store(bytes, Ordering::Relaxed);
+        let before = self.cache.len();
+        self.cache.set_capacity(bytes);
+        self.evictions.inc_by(before.saturating_sub(self.cache.len()) as u64);
     }
 
     /// Forgets a response, if it is still there.
@@ -272,14 +277,16 @@ impl Memory {
 
     /// How many octets it may hold.
     pub(super) fn bytes_max(&self) -> u64 {
-        self.cache.capacity()
+        self.bytes_max.load(Ordering::Relaxed)
     }
 
     /// Grows or shrinks; what has no room any more is dropped.
     pub(super) fn resize(&self, bytes_max: u64) {
-        if bytes_max != self.bytes_max() {
-            let _inserting = self.lock();
-            self.cache.set_capacity(bytes_max);
+        let _inserting = self.lock();
+        if self.bytes_max.swap(bytes_max, Ordering::Relaxed) != bytes_max {
+            self.ledger.resize(bytes_max);
+            self.take_up(bytes_max);
+            self.make_room();
         }
     }
 
@@ -290,7 +297,7 @@ impl Memory {
 
     /// The heaviest response that it takes.
     pub(super) fn response_bytes_max(&self) -> u64 {
-        self.bytes_max / SHARDS as u64
+        self.bytes_max() / SHARDS as u64
     }
 
     /// Whether the time of day was put back since a response was kept, so that it does not show its age.
@@ -428,6 +435,31 @@ mod tests {
 
         memory.insert(Arc::new(response("k", "plain", &[], &fields(&[]))), 1);
         assert_eq!(body(&memory, "k", &[("accept-language", "de")]).as_deref(), Some(&b"plain"[..]));
+    }
+
+    #[test]
+    fn it_grows_and_shrinks_and_what_is_held_beside_it_counts_all_the_same() {
+        let (evicted, ledger) = (evictions(), Ledger::new(1 << 20));
+        let memory = Memory::new(1 << 20, evicted.clone(), Clock::movable(), ledger.clone());
+        let fill = || {
+            for i in 0..2_000 {
+                let stored = response(&format!("key {i}"), &"x".repeat(2048), &[], &fields(&[]));
+                memory.insert(Arc::new(stored), 1);
+            }
+            memory.weight()
+        };
+        let small = fill();
+        memory.resize(4 << 20);
+        assert_eq!((memory.bytes_max(), memory.response_bytes_max()), (4 << 20, 1 << 20));
+        assert!(fill() > 2 * small, "{}", memory.weight());
+        memory.resize(1 << 20);
+        assert!(memory.weight() <= 1 << 20, "{}", memory.weight());
+        let mut holding = ledger.hold();
+        holding.add(1 << 20);
+        assert!(fill() <= 1 << 19, "{}", memory.weight());
+        // A reload that leaves the size alone leaves that as it is.
+        memory.resize(1 << 20);
+        assert!(fill() <= 1 << 19, "{}", memory.weight());
     }
 
     #[test]

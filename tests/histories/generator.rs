@@ -83,7 +83,11 @@ fn edits(history: &History) -> Vec<History> {
             Step::Do(acts) => {
                 for (place, act) in acts.iter().enumerate() {
                     if acts.len() > 1 {
-                        with(&|steps| change_acts(&mut steps[at], |acts| drop(acts.remove(place))));
+                        with(&|steps| {
+                            change_acts(&mut steps[at], |acts| {
+                                acts.remove(place);
+                            });
+                        });
                     }
                     for smaller in smaller_acts(act) {
                         with(&|steps| change_acts(&mut steps[at], |acts| acts[place] = smaller.clone()));
