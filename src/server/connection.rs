@@ -1,8 +1,9 @@
 //! One connection, from its first octet to its end.
 
-use super::Terms;
 use super::interim::WithInterim;
-use super::stream::{ClientStream, HeadTimer, Protocol};
+use super::loan::{Lent, Loan};
+use super::stream::{ClientStream, HeadTimer, Protocol, QUIET_AFTER};
+use super::{Options, Terms};
 use crate::flow::{self, Answer, Body, Client, Outbox, Turn};
 use crate::tasks::Tasks;
 use futures_util::FutureExt;
@@ -10,7 +11,7 @@ use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pin_project_lite::pin_project;
 use socket2::SockRef;
@@ -24,8 +25,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 use tracing::debug;
+
+/// A connection of a client.
+struct Connection<'a, A> {
+    answer: Arc<A>,
+    peer: SocketAddr,
+    options: Arc<Options>,
+    terms: &'a Terms,
+    tasks: &'a Tasks,
+    /// Requests that it has brought.
+    requests: Arc<AtomicU64>,
+    /// The next response is the last.
+    is_last: Arc<AtomicBool>,
+}
 
 /// Serves a connection until it ends, and gives back what is `held` for it then, or until `tasks` closes and what is under way has ended.
 pub(super) async fn serve<A: Answer>(
@@ -38,89 +51,165 @@ pub(super) async fn serve<A: Answer>(
     let options = terms.options.load_full();
     let _ = tcp.set_nodelay(true);
     let _ = SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
-    let detecting = ClientStream::detect(tcp, options.body_idle_timeout, held);
+    let (requests, is_last) = Default::default();
+    let connection = Connection { answer, peer, options, terms, tasks, requests, is_last };
+    let detecting = ClientStream::detect(tcp, connection.options.body_idle_timeout, held);
     let detected = tokio::select! {
         biased;
-        detected = tokio::time::timeout(options.header_read_timeout, detecting) => detected,
+        detected = tokio::time::timeout(connection.options.header_read_timeout, detecting) => detected,
         // Nothing was asked yet, but that may be on its way.
-        () = tasks.closing().then(|()| tokio::time::sleep(LAST_CALL)) => return,
-        () = terms.crowded.notified().then(|()| tokio::time::sleep(LAST_CALL)) => return,
+        () = connection.last_call() => return,
     };
-    let Ok(Ok((stream, protocol))) = detected else {
-        return;
-    };
-    let reads = stream.reads();
-    let address = peer.ip().to_canonical();
-    let outbox = Arc::new(Outbox::default());
-    let written_from = outbox.clone();
-    let requests = Arc::new(AtomicU64::new(0));
-    let is_last = Arc::new(AtomicBool::new(false));
-    let says_so = is_last.clone();
-    let counted = requests.clone();
-    let fields_max = options.header_fields_max;
-    let service = service_fn(move |request: Request<Incoming>| {
-        counted.fetch_add(1, Ordering::Relaxed);
-        let (answer, outbox, says_so) = (answer.clone(), outbox.clone(), says_so.clone());
-        async move {
-            // hyper counts the fields of HTTP/1.1 alone.
-            if request.headers().len() > fields_max {
-                let mut refused = Response::new(Body::empty());
-                *refused.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-                return Ok(refused);
-            }
-            // RFC 9110 §15.2: HTTP/1.0 knows no interim responses. hyper writes HTTP/2 in frames that only it can make.
-            let turn = (request.version() == Version::HTTP_11).then(|| outbox.begin());
-            let client = Client { address, interim: turn.as_ref().map(Turn::interim) };
-            let answered = pin!(Contained { answering: answer.answer(request, client) });
-            let mut response = match turn {
-                Some(turn) => turn.answer(answered).await,
-                None => answered.await,
-            };
-            // RFC 9112 §9.6: the client then sends no further request that nobody would answer.
-            if says_so.load(Ordering::Relaxed) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let ended = match protocol {
-        Protocol::Http1 => {
-            let timer = HeadTimer { reads, idle: options.keep_alive_timeout, head: options.header_read_timeout };
-            let connection = http1::Builder::new()
-                .timer(timer)
-                .header_read_timeout(options.header_read_timeout)
-                .max_headers(options.header_fields_max)
-                .max_header_size(options.header_bytes_max)
-                .max_buf_size(options.header_bytes_max.max(HTTP1_BUFFER_BYTES))
-                .serve_connection(TokioIo::new(WithInterim::new(stream, written_from)), service)
-                .with_upgrades();
-            let ending = last_call(&is_last, tasks, &terms.crowded);
-            until_closed(pin!(connection), |connection| connection.graceful_shutdown(), ending).await
-        }
-        Protocol::Http2 => {
-            let connection = http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .max_concurrent_streams(HTTP2_STREAMS_MAX)
-                .max_header_list_size(u32::try_from(options.header_bytes_max).unwrap_or(u32::MAX))
-                .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
-                // A client that vanished without a word is found out by a ping that it does not answer.
-                .keep_alive_interval(HTTP2_PING_EVERY)
-                .keep_alive_timeout(options.header_read_timeout)
-                .serve_connection(TokioIo::new(stream), service);
-            let ending = async {
-                tokio::select! {
-                    () = tasks.closing() => {}
-                    () = terms.crowded.notified() => {}
-                    () = idle(&requests, options.keep_alive_timeout) => {}
-                }
-            };
-            // Larger than what an idle connection of HTTP/1.1 is to take.
-            Box::pin(async { until_closed(pin!(connection), |connection| connection.graceful_shutdown(), ending).await }).await
-        }
+    let ended = match detected {
+        Ok(Ok((stream, Protocol::Http1))) => connection.http1(stream).await,
+        // Larger than what an idle connection of HTTP/1.1 is to take.
+        Ok(Ok((stream, Protocol::Http2))) => Box::pin(connection.http2(stream)).await,
+        Ok(Err(_)) | Err(_) => return,
     };
     if let Err(error) = ended {
         debug!(%error, client = %peer, "client_connection_broken");
     }
+}
+
+impl<A: Answer> Connection<'_, A> {
+    async fn http1(&self, mut stream: ClientStream) -> hyper::Result<()> {
+        loop {
+            match self.until_idle(stream).await? {
+                Some(idle) => stream = idle,
+                None => return Ok(()),
+            }
+            let left = self.options.keep_alive_timeout.saturating_sub(QUIET_AFTER);
+            tokio::select! {
+                biased;
+                readable = tokio::time::timeout(left, stream.readable()) => {
+                    if !matches!(readable, Ok(Ok(()))) {
+                        return Ok(());
+                    }
+                }
+                () = self.last_call() => return Ok(()),
+            }
+        }
+    }
+
+    /// Serves what the client asks for, until it does so no more: gives the connection then, if it is not at its end.
+    async fn until_idle(&self, stream: ClientStream) -> hyper::Result<Option<ClientStream>> {
+        let (loan, outbox) = <(Arc<Loan>, Arc<Outbox>)>::default();
+        let Options { keep_alive_timeout: idle, header_read_timeout: head, .. } = *self.options;
+        let timer = HeadTimer { reads: stream.reads(), idle, head, loan: loan.clone() };
+        let io = WithInterim::new(Lent::new(stream, loan.clone()), outbox.clone());
+        {
+            let connection = http1::Builder::new()
+                .timer(timer)
+                .header_read_timeout(self.options.header_read_timeout)
+                .max_headers(self.options.header_fields_max)
+                .max_header_size(self.options.header_bytes_max)
+                .max_buf_size(self.options.header_bytes_max.max(HTTP1_BUFFER_BYTES))
+                .serve_connection(TokioIo::new(io), self.service(outbox))
+                .with_upgrades();
+            let (mut connection, mut last_call) = (pin!(connection), pin!(self.last_call()));
+            loop {
+                tokio::select! {
+                    // The end first: what it says of the responses counts for those that are made from here on.
+                    biased;
+                    () = last_call.as_mut() => {
+                        connection.as_mut().graceful_shutdown();
+                        return connection.await.map(|()| None);
+                    }
+                    () = loan.quiet.notified() => {
+                        if self.is_last.load(Ordering::Relaxed) || !loan.recall() {
+                            continue;
+                        }
+                        // An idle connection ends with this at once.
+                        connection.as_mut().graceful_shutdown();
+                        match connection.as_mut().now_or_never() {
+                            Some(ended) => break ended?,
+                            None => loan.extend(),
+                        }
+                    }
+                    ended = connection.as_mut() => return ended.map(|()| None),
+                }
+            }
+        }
+        Ok(loan.given_back())
+    }
+
+    async fn http2(&self, stream: ClientStream) -> hyper::Result<()> {
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(HTTP2_STREAMS_MAX)
+            .max_header_list_size(u32::try_from(self.options.header_bytes_max).unwrap_or(u32::MAX))
+            .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
+            // A client that vanished without a word is found out by a ping that it does not answer.
+            .keep_alive_interval(HTTP2_PING_EVERY)
+            .keep_alive_timeout(self.options.header_read_timeout)
+            .serve_connection(TokioIo::new(stream), self.service(Arc::default()));
+        let mut connection = pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = self.tasks.closing() => {}
+            () = self.terms.crowded.notified() => {}
+            () = idle(&self.requests, self.options.keep_alive_timeout) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    }
+
+    /// Answers requests.
+    fn service(&self, outbox: Arc<Outbox>) -> impl Answering + use<A> {
+        let (answer, address, fields_max) = (self.answer.clone(), self.peer.ip().to_canonical(), self.options.header_fields_max);
+        let (requests, is_last) = (self.requests.clone(), self.is_last.clone());
+        service_fn(move |request: Request<Incoming>| {
+            requests.fetch_add(1, Ordering::Relaxed);
+            let (answer, outbox, is_last) = (answer.clone(), outbox.clone(), is_last.clone());
+            async move {
+                // hyper counts the fields of HTTP/1.1 alone.
+                if request.headers().len() > fields_max {
+                    let mut refused = Response::new(Body::empty());
+                    *refused.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                    return Ok(refused);
+                }
+                // RFC 9110 §15.2: HTTP/1.0 knows no interim responses. hyper writes HTTP/2 in frames that only it can make.
+                let turn = (request.version() == Version::HTTP_11).then(|| outbox.begin());
+                let client = Client { address, interim: turn.as_ref().map(Turn::interim) };
+                let answered = pin!(Contained { answering: answer.answer(request, client) });
+                let mut response = match turn {
+                    Some(turn) => turn.answer(answered).await,
+                    None => answered.await,
+                };
+                // RFC 9112 §9.6: the client then sends no further request that nobody would answer.
+                if is_last.load(Ordering::Relaxed) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response)
+            }
+        })
+    }
+
+    /// Ends when a connection of HTTP/1 is to be closed. Its responses say before that there will be no further one; and a request that
+    /// is on its way when that is decided is still answered.
+    async fn last_call(&self) {
+        let closing = async {
+            self.tasks.leaving().await;
+            self.is_last.store(true, Ordering::Relaxed);
+            self.tasks.closing().await;
+        };
+        tokio::select! {
+            () = closing => {}
+            () = self.terms.crowded.notified() => self.is_last.store(true, Ordering::Relaxed),
+        }
+        tokio::time::sleep(LAST_CALL).await;
+    }
+}
+
+/// What hyper calls with each request.
+trait Answering:
+    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static> + Send + 'static
+{
+}
+
+impl<S> Answering for S where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static> + Send + 'static
+{
 }
 
 pin_project! {
@@ -142,37 +231,6 @@ impl<F: Future<Output = Response<Body>>> Future for Contained<F> {
             Err(_) => Poll::Ready(flow::internal()),
         }
     }
-}
-
-/// Drives a connection to its end; from `ending` on, it takes no new requests.
-async fn until_closed<C: Future>(
-    mut connection: Pin<&mut C>,
-    shut_down: fn(Pin<&mut C>),
-    ending: impl Future<Output = ()>,
-) -> C::Output {
-    tokio::select! {
-        // The end first: what it says of the responses counts for those that are made from here on.
-        biased;
-        () = ending => {}
-        ended = connection.as_mut() => return ended,
-    }
-    shut_down(connection.as_mut());
-    connection.await
-}
-
-/// Ends when a connection of HTTP/1 is to be closed. Its responses say before that there will be no further one; and a request that
-/// is on its way when that is decided is still answered.
-async fn last_call(is_last: &AtomicBool, tasks: &Tasks, crowded: &Notify) {
-    let closing = async {
-        tasks.leaving().await;
-        is_last.store(true, Ordering::Relaxed);
-        tasks.closing().await;
-    };
-    tokio::select! {
-        () = closing => {}
-        () = crowded.notified() => is_last.store(true, Ordering::Relaxed),
-    }
-    tokio::time::sleep(LAST_CALL).await;
 }
 
 /// Ends when no request has come for so long. The requests that are under way then go on to their end.

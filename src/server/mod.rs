@@ -5,11 +5,13 @@
 //! | `connection` | one connection, HTTP/1.1 or HTTP/2, to its end |
 //! | `descriptors` | how many descriptors there are, and for whom |
 //! | `interim` | interim responses, written between the others |
+//! | `loan` | a connection, taken back from hyper while it is idle |
 //! | `stream` | its octets, with the limits on how long a client may dawdle |
 
 mod connection;
 pub mod descriptors;
 mod interim;
+mod loan;
 mod stream;
 
 use crate::flow::Answer;

@@ -4,6 +4,7 @@
 //! apart: the timer that hyper is given ([`HeadTimer`]) runs for the idle time until the first octet of a head arrives, and
 //! for the head's time from then on.
 
+use super::loan::Loan;
 use hyper::rt::{Sleep, Timer};
 use pin_project_lite::pin_project;
 use std::future::Future;
@@ -72,6 +73,11 @@ impl ClientStream {
         let held = Box::new(held);
         let stream = ClientStream { tcp, ahead, reads, write_idle, stalled: None, is_stalled: false, _held: held };
         Ok((stream, protocol))
+    }
+
+    /// Waits until the client has sent something, or has closed its side.
+    pub(super) fn readable(&self) -> impl Future<Output = io::Result<()>> + Send + '_ {
+        self.tcp.readable()
     }
 
     pub(super) fn reads(&self) -> Reads {
@@ -152,11 +158,13 @@ impl Reads {
 }
 
 /// The timer for requests' heads: see the top of this file.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct HeadTimer {
     pub(super) reads: Reads,
     pub(super) idle: Duration,
     pub(super) head: Duration,
+    /// Of the connection, whose lender is told when it has been idle for a moment.
+    pub(super) loan: Arc<Loan>,
 }
 
 pin_project! {
@@ -164,6 +172,7 @@ pin_project! {
         timer: HeadTimer,
         reads_before: u64,
         has_begun: bool,
+        is_quiet: bool,
         #[pin]
         sleep: tokio::time::Sleep,
     }
@@ -175,7 +184,8 @@ impl Timer for HeadTimer {
             timer: self.clone(),
             reads_before: self.reads.number(),
             has_begun: false,
-            sleep: tokio::time::sleep(self.idle),
+            is_quiet: false,
+            sleep: tokio::time::sleep(self.idle.min(QUIET_AFTER)),
         })
     }
 
@@ -195,9 +205,21 @@ impl Future for HeadSleep {
             *this.has_begun = true;
             this.sleep.as_mut().reset(tokio::time::Instant::now() + this.timer.head);
         }
+        ready!(this.sleep.as_mut().poll(cx));
+        let rest = this.timer.idle.saturating_sub(QUIET_AFTER);
+        if *this.has_begun || *this.is_quiet || rest.is_zero() {
+            return Poll::Ready(());
+        }
+        *this.is_quiet = true;
+        this.timer.loan.quiet.notify_one();
+        this.sleep.as_mut().reset(tokio::time::Instant::now() + rest);
         this.sleep.poll(cx)
     }
 }
+
+/// So long nothing is asked before a connection counts as idle. Who asks one thing after the other waits for less; and to begin anew costs
+/// some allocations, which at this pace nobody notices.
+pub(super) const QUIET_AFTER: Duration = Duration::from_millis(250);
 
 /// What an HTTP/2 client that knows its server sends first (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `aborts` | clients that leave, ten thousand of them, at random moments |
 //! | `clocks` | clocks that jump |
+//! | `idle` | clients that are silent for a while |
 //! | `many` | clients in great numbers |
 //! | `panics` | panics of our own |
 //! | `slow` | clients that read slowly, or not at all |
@@ -15,6 +16,7 @@ mod world;
 
 mod aborts;
 mod clocks;
+mod idle;
 mod many;
 mod panics;
 mod program;

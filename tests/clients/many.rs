@@ -33,8 +33,15 @@ async fn many_slow_and_idle_clients_cost_little_and_hardly_slow_the_others() {
         client.octets(1000).await;
         idle_ones.push(client);
     }
-    let each = program.resident().saturating_sub(resident) / idle;
-    println!("{idle} idle connections: {each} octets each");
+    let each = || program.resident().saturating_sub(resident) / idle;
+    println!("{idle} connections that were in use just now: {} octets each", each());
+    eventually("idle connections are put aside", async || {
+        // The allocator gives back what it has while it is at work.
+        hits(&program, 10).await;
+        each() < EACH_BYTES_MAX
+    })
+    .await;
+    println!("{idle} idle connections: {} octets each", each());
     let beside_idle = hits(&program, HITS).await;
 
     // The first of these begin before the last are there, so their number counts from when all are.
@@ -62,7 +69,6 @@ async fn many_slow_and_idle_clients_cost_little_and_hardly_slow_the_others() {
         assert!(beside < alone * 2 + NOISE, "{beside:?} instead of {alone:?}");
     }
     assert!(took < 200 << 20, "all of them take {took} octets");
-    assert!(each < EACH_BYTES_MAX, "an idle connection takes {each} octets");
 
     // A head has its time, whether or not it goes on.
     while let Some(lived) = soon("the end of a slow head", slow.join_next()).await {

@@ -1,0 +1,127 @@
+//! A client's connection, lent to hyper and taken back while it is idle.
+//!
+//! hyper has buffers for as long as it has a connection, some 20 KiB of them, and ten thousand idle clients have ten thousand times
+//! that. So a connection on which nothing was asked for a moment is taken back from it, and lent to it anew when the client sends
+//! something.
+//!
+//! What hyper has read and not understood yet would be lost. Where what was read last ends in a blank line, as a request without a
+//! body does, that is nothing but further blank lines, which mean nothing there (RFC 9112 §2.2): a head that has only begun does not
+//! end in one. A connection on which something else was read last stays with hyper.
+
+use super::stream::ClientStream;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+
+/// A connection that is lent; dropping it gives it back, if it was recalled, or else closes it.
+pub(super) struct Lent {
+    /// There until it is dropped.
+    stream: Option<ClientStream>,
+    /// What was read last.
+    tail: [u8; BLANK_LINE.len()],
+    loan: Arc<Loan>,
+}
+
+/// What is known of a connection by who has lent it.
+#[derive(Default)]
+pub(super) struct Loan {
+    /// Rings when nothing was asked on it for a moment.
+    pub(super) quiet: Notify,
+    ends_blank: AtomicBool,
+    is_recalled: AtomicBool,
+    given_back: Mutex<Option<ClientStream>>,
+}
+
+impl Loan {
+    /// Says that the connection is to be given back instead of being closed; `false` if it has to stay.
+    pub(super) fn recall(&self) -> bool {
+        let ends_blank = self.ends_blank.load(Ordering::Relaxed);
+        self.is_recalled.store(ends_blank, Ordering::Relaxed);
+        ends_blank
+    }
+
+    /// Takes that back.
+    pub(super) fn extend(&self) {
+        self.is_recalled.store(false, Ordering::Relaxed);
+    }
+
+    /// The connection, if it was given back.
+    pub(super) fn given_back(&self) -> Option<ClientStream> {
+        self.given_back.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Lent {
+    pub(super) fn new(stream: ClientStream, loan: Arc<Loan>) -> Lent {
+        Lent { stream: Some(stream), tail: [0; BLANK_LINE.len()], loan }
+    }
+
+    fn stream(&mut self) -> Pin<&mut ClientStream> {
+        Pin::new(self.stream.as_mut().expect("it is there until it is dropped"))
+    }
+
+    /// Takes note of the end of what was read.
+    fn note(&mut self, read: &[u8]) {
+        let new = read.len().min(self.tail.len());
+        self.tail.rotate_left(new);
+        let kept = self.tail.len() - new;
+        self.tail[kept..].copy_from_slice(&read[read.len() - new..]);
+        self.loan.ends_blank.store(self.tail == *BLANK_LINE, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if self.loan.is_recalled.load(Ordering::Relaxed) {
+            *self.loan.given_back.lock().unwrap_or_else(PoisonError::into_inner) = self.stream.take();
+        }
+    }
+}
+
+impl AsyncRead for Lent {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = self.stream().poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.note(&buffer.filled()[before..]);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Lent {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        self.stream().poll_write(cx, octets)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stream().poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper is done with it; the client is not.
+        match self.loan.is_recalled.load(Ordering::Relaxed) {
+            true => Poll::Ready(Ok(())),
+            false => self.stream().poll_shutdown(cx),
+        }
+    }
+}
+
+/// The end of a head, and with it of a request without a body (RFC 9112 §2.1).
+const BLANK_LINE: &[u8; 4] = b"\r\n\r\n";
