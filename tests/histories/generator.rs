@@ -158,6 +158,7 @@ pub(crate) fn history(setting: &Setting, seed: u64) -> History {
         purges: one(random, &[4, 12]),
         holds: one(random, &[1, 8]),
         faults: if setting.has_faults { 6 } else { 0 },
+        at_once: if setting.threads > 1 { 30 } else { 8 },
         random,
     };
     let mut steps: Vec<Step> = (0..maker.urls).map(|url| Step::Origin { url, behaviour: maker.behaviour() }).collect();
@@ -182,13 +183,15 @@ struct Maker<'a> {
     purges: u8,
     holds: u8,
     faults: u8,
+    /// How often several things happen at once.
+    at_once: u8,
     random: &'a mut Rng,
 }
 
 impl Maker<'_> {
     fn some_steps(&mut self, steps: &mut Vec<Step>) {
         let percent = self.random.u8(..100);
-        let limits = [self.purges, self.holds, self.faults, 10, 5, 12, 8];
+        let limits = [self.purges, self.holds, self.faults, 10, 5, 12, self.at_once];
         let mut sums = limits.iter().scan(0, |sum, limit| {
             *sum += limit;
             Some(*sum)
@@ -203,7 +206,8 @@ impl Maker<'_> {
                 }
                 steps.push(Step::Hold { url, at: Held::Nowhere });
             }
-            Some(2) => steps.push(Step::Redis(self.fault())),
+            Some(2) if self.random.bool() => steps.push(Step::Redis(self.fault())),
+            Some(2) => self.outage(url, steps),
             Some(3) => steps.push(Step::Origin { url, behaviour: self.behaviour() }),
             Some(4) => steps.push(Step::NewVersion { url }),
             Some(5) => {
@@ -222,12 +226,31 @@ impl Maker<'_> {
         }
     }
 
+    /// Something is stored, Redis is away, things happen, and it is back.
+    fn outage(&mut self, url: usize, steps: &mut Vec<Step>) {
+        let replica = self.random.usize(..self.replicas);
+        let ask = Ask { language: None, cache_control: None, method: "GET", ..self.ask(url) };
+        let ask = |replica| Step::Do(vec![Act::Ask(Ask { replica, ..ask })]);
+        let away = [Fault::Refuses(replica), Fault::Refuses(replica), Fault::Swallows(replica), Fault::Dies];
+        let back = [Fault::IsWell, Fault::IsWell, Fault::IsWell, Fault::Free(replica)];
+        steps.extend((0..self.random.usize(1..=self.replicas)).map(ask));
+        steps.push(Step::Redis(one(self.random, &away)));
+        for _ in 0..self.random.usize(1..4) {
+            match self.random.bool() {
+                true => steps.push(Step::Do(vec![Act::Purge(self.purge())])),
+                false => self.some_steps_while_held(url, steps),
+            }
+        }
+        steps.push(Step::Redis(one(self.random, &back)));
+        steps.extend((0..self.replicas).map(ask));
+    }
+
     fn some_steps_while_held(&mut self, url: usize, steps: &mut Vec<Step>) {
         steps.push(match self.random.u8(..12) {
             0 | 1 => Step::Do(vec![Act::Purge(self.purge())]),
             2 => Step::NewVersion { url },
             3 => Step::Wait { ms: one(self.random, &[1_000, 6_000]) },
-            4 if self.faults > 0 => Step::Redis(self.fault()),
+            4 if self.faults > 0 && self.random.bool() => Step::Redis(self.fault()),
             5 => Step::Origin { url, behaviour: self.behaviour() },
             _ => Step::Do(vec![Act::Ask(self.ask(url))]),
         });
@@ -312,7 +335,7 @@ impl Maker<'_> {
             Fault::Free(replica),
             Fault::Dies,
             Fault::Starts,
-            Fault::ForgetsAll,
+            Fault::IsSaved,
             Fault::ForgetsAll,
             Fault::IsCorrupted,
             Fault::IsCorrupted,

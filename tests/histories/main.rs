@@ -25,6 +25,7 @@ mod script;
 mod stage;
 
 use generator::Histories;
+use play::Tally;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestError, TestRunner};
 use script::{History, Kind};
 use sidecache::rules::Collapse;
@@ -42,12 +43,13 @@ struct Player {
     stage: Option<(Runtime, Stage)>,
     played: u64,
     has_failed: bool,
+    tally: Tally,
 }
 
 impl Player {
     fn new(setting: Setting) -> Player {
-        let redis = setting.has_redis.then(|| Arc::new(runtime().block_on(RedisServer::start())));
-        Player { setting, redis, stage: None, played: 0, has_failed: false }
+        let redis = setting.has_redis.then(|| Arc::new(runtime(1).block_on(RedisServer::start())));
+        Player { setting, redis, stage: None, played: 0, has_failed: false, tally: Tally::default() }
     }
 
     fn play(&mut self, history: &History) -> Result<(), String> {
@@ -66,21 +68,39 @@ impl Player {
     fn play_once(&mut self, history: &History) -> Result<(), String> {
         self.played += 1;
         let (runtime, stage) = self.stage.take().unwrap_or_else(|| {
-            let runtime = runtime();
+            let runtime = runtime(self.setting.threads);
             let stage = runtime.block_on(Stage::start(self.setting, self.redis.clone()));
             (runtime, stage)
         });
-        let ended = runtime.block_on(play::play(&stage, history, self.played));
+        let ended = runtime.block_on(play::play(&stage, history, self.played, &mut self.tally));
         // After troubles Redis is connected to after ever longer pauses, but for the first time.
         if ended.is_ok() && !self.setting.has_faults {
             self.stage = Some((runtime, stage));
         }
         ended
     }
+
+    /// After many histories, everything has happened.
+    fn is_about_something(&self) {
+        let (Setting { has_redis, has_memory, .. }, tally) = (self.setting, &self.tally);
+        println!("{} histories: {tally:?}", self.played);
+        if self.played >= 50 {
+            let happened = [tally.collapsed, tally.confirmed, tally.stale];
+            assert!(happened.iter().all(|times| *times > 0), "{tally:?}");
+            assert_eq!((tally.of_memory > 0, tally.of_redis > 0, tally.purges_heard > 0), (has_memory, has_redis, has_redis));
+        }
+    }
 }
 
-fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_all().build().unwrap()
+fn runtime(threads: usize) -> Runtime {
+    match threads {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    }
+    .worker_threads(threads)
+    .enable_all()
+    .build()
+    .unwrap()
 }
 
 /// Plays so many histories on a setting, shared among so many threads, and reports the smallest that shows something wrong.
@@ -104,7 +124,7 @@ fn check(name: &'static str, setting: Setting, cases: u32, threads: u32) {
         match ended {
             Err(TestError::Fail(told, _)) => panic!("{told}"),
             Err(TestError::Abort(why)) => panic!("{why}"),
-            Ok(()) => {}
+            Ok(()) => player.borrow().is_about_something(),
         }
     };
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(run))));
@@ -118,6 +138,7 @@ const PLAIN: Setting = Setting {
     collapse: Collapse::Process,
     when_down: WhenDown::PassThrough,
     has_faults: false,
+    threads: 1,
 };
 
 #[test]
@@ -128,7 +149,13 @@ fn memory_alone() {
 
 #[test]
 fn two_replicas() {
-    check("proptest-regressions/histories/two_replicas.txt", PLAIN, 400, 1);
+    check("proptest-regressions/histories/two_replicas.txt", PLAIN, 300, 1);
+}
+
+#[test]
+fn two_replicas_on_two_threads() {
+    let setting = Setting { threads: 2, ..PLAIN };
+    check("proptest-regressions/histories/two_threads.txt", setting, 200, 1);
 }
 
 #[test]
@@ -140,13 +167,13 @@ fn two_replicas_and_what_is_for_whom() {
 #[test]
 fn two_replicas_without_memory() {
     let setting = Setting { has_memory: false, ..PLAIN };
-    check("proptest-regressions/histories/without_memory.txt", setting, 300, 1);
+    check("proptest-regressions/histories/without_memory.txt", setting, 250, 1);
 }
 
 #[test]
 fn two_replicas_with_one_fetch_for_both() {
     let setting = Setting { collapse: Collapse::Replicas, ..PLAIN };
-    check("proptest-regressions/histories/one_fetch.txt", setting, 300, 1);
+    check("proptest-regressions/histories/one_fetch.txt", setting, 250, 1);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 /// A history that is being played.
 struct Play<'a> {
     stage: &'a Stage,
+    tally: &'a mut Tally,
     history: u64,
     reference: Reference,
     /// The entity-tag that was seen last at each URL.
@@ -21,6 +22,19 @@ struct Play<'a> {
     has_forgotten: bool,
     /// What has happened, in lines.
     told: Vec<String>,
+}
+
+/// How many answers were of which kind, in all histories: a cache that never answers is easily right.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) all: usize,
+    pub(crate) of_memory: usize,
+    pub(crate) of_redis: usize,
+    pub(crate) collapsed: usize,
+    pub(crate) confirmed: usize,
+    pub(crate) stale: usize,
+    /// The replicas have said that they heard of a purge.
+    pub(crate) purges_heard: usize,
 }
 
 /// A request that came to its end.
@@ -38,10 +52,11 @@ struct Asked {
 }
 
 /// Plays a history; an error is the script with what came back, and what is wrong with it.
-pub(crate) async fn play(stage: &Stage, history: &History, number: u64) -> Result<(), String> {
+pub(crate) async fn play(stage: &Stage, history: &History, number: u64, tally: &mut Tally) -> Result<(), String> {
     stage.origin.begin(number, history.routes);
     let mut play = Play {
         stage,
+        tally,
         history: number,
         reference: Reference::default(),
         etags: Default::default(),
@@ -180,6 +195,7 @@ impl Play<'_> {
         };
         self.told.push(format!("{number:>3}. {ask}\n       {}", told(got)));
         let (begun, ended, begun_ms, ended_ms, quiet) = (*begun, *ended, *begun_ms, *ended_ms, *quiet);
+        self.tally.count(got);
         let answered = Answered { ask, condition: condition.as_deref(), got, begun, ended, begun_ms, ended_ms, quiet };
         let books = self.stage.origin.books();
         self.reference.judge(&answered, &books).map_err(|wrong| format!("step {number}: {wrong}"))?;
@@ -229,6 +245,7 @@ impl Play<'_> {
         let knows_all = !self.has_forgotten || answer["replicas"]["present"] == 2;
         if is_in_redis && purge.waits && status == 200 && knows_all {
             holds = [Some(at); 2];
+            self.tally.purges_heard += 1;
             self.reference.all_have_heard(from, at);
         }
         let Purge { of, is_soft, replica, .. } = *purge;
@@ -251,13 +268,14 @@ impl Play<'_> {
             Fault::Free(replica) => enter(replica, Phase::Relay),
             Fault::Dies => redis.kill(),
             Fault::Starts => redis.restart().await,
+            Fault::IsSaved if redis.is_running() => redis.run("SAVE").await,
             Fault::ForgetsAll if redis.is_running() => redis.run("FLUSHALL").await,
             Fault::IsCorrupted if redis.is_running() => {
                 for key in redis.keys().await {
                     redis.plant(&key, b"nonsense").await;
                 }
             }
-            Fault::ForgetsAll | Fault::IsCorrupted => {}
+            Fault::IsSaved | Fault::ForgetsAll | Fault::IsCorrupted => {}
             Fault::IsWell => return self.stage.is_well().await,
         }
         Ok(())
@@ -273,6 +291,18 @@ impl Play<'_> {
             wrong = wrong.and(self.take(number, asking).await);
         }
         wrong.and(self.stage.is_well().await).and(self.stage.rests().await)
+    }
+}
+
+impl Tally {
+    fn count(&mut self, got: &Got) {
+        let says = |what: &str| usize::from(got.cache_status().contains(what));
+        self.all += 1;
+        self.of_memory += says("detail=memory");
+        self.of_redis += says("detail=redis");
+        self.collapsed += says("collapsed");
+        self.confirmed += says("fwd-status=304");
+        self.stale += says("ttl=-") + says("hit; ttl=0");
     }
 }
 

@@ -167,8 +167,9 @@ pub(crate) enum Fault {
     /// The way of a replica is free again.
     Free(usize),
     Dies,
-    /// Empty, if it had died; otherwise it dies and starts.
+    /// It starts, after it has died if need be, as it was when it was saved last: empty, mostly.
     Starts,
+    IsSaved,
     ForgetsAll,
     /// Something that is no value of ours lies under each of our keys.
     IsCorrupted,

@@ -26,6 +26,8 @@ pub(crate) struct Setting {
     pub(crate) when_down: WhenDown,
     /// Redis has troubles.
     pub(crate) has_faults: bool,
+    /// So many threads everything runs on.
+    pub(crate) threads: usize,
 }
 
 pub(crate) struct Stage {
@@ -53,6 +55,9 @@ impl Stage {
             }
             // Who was on an earlier stage does not count as present.
             redis.run::<()>("FLUSHALL").await;
+            if setting.has_faults {
+                redis.run::<()>("SAVE").await;
+            }
         }
         let clock = Clock::movable();
         let origin = Origin::start(&clock).await;
