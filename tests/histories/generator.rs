@@ -156,7 +156,7 @@ pub(crate) fn history(setting: &Setting, seed: u64) -> History {
         plain_percent: one(random, &[30, 60, 90]),
         urls: one(random, &[1, 2, URLS]),
         purges: one(random, &[4, 12]),
-        holds: one(random, &[1, 8]),
+        holds: one(random, &[1, 6]),
         faults: if setting.has_faults { 6 } else { 0 },
         at_once: if setting.threads > 1 { 30 } else { 8 },
         random,
@@ -199,13 +199,7 @@ impl Maker<'_> {
         let url = self.random.usize(..self.urls);
         match sums.position(|sum| percent < sum) {
             Some(0) => steps.push(Step::Do(vec![Act::Purge(self.purge())])),
-            Some(1) => {
-                steps.push(Step::Hold { url, at: one(self.random, &[Held::BeforeHead, Held::BeforeHead, Held::InBody]) });
-                for _ in 0..self.random.usize(1..6) {
-                    self.some_steps_while_held(url, steps);
-                }
-                steps.push(Step::Hold { url, at: Held::Nowhere });
-            }
+            Some(1) => self.held(url, steps),
             Some(2) if self.random.bool() => steps.push(Step::Redis(self.fault())),
             Some(2) => self.outage(url, steps),
             Some(3) => steps.push(Step::Origin { url, behaviour: self.behaviour() }),
@@ -224,6 +218,31 @@ impl Maker<'_> {
             }
             _ => steps.push(Step::Do(vec![Act::Ask(self.ask(url))])),
         }
+    }
+
+    /// A request is under way while things happen, such as purges of what it is about to be given.
+    fn held(&mut self, url: usize, steps: &mut Vec<Step>) {
+        let first = self.ask(url);
+        let ask = |maker: &mut Maker<'_>| {
+            let other = maker.ask(url);
+            let replica = other.replica;
+            Step::Do(vec![Act::Ask(if maker.random.bool() { Ask { replica, ..first } } else { other })])
+        };
+        steps.push(Step::Hold { url, at: one(self.random, &[Held::BeforeHead, Held::BeforeHead, Held::InBody]) });
+        steps.push(Step::Do(vec![Act::Ask(first)]));
+        for _ in 0..self.random.usize(..4) {
+            self.some_steps_while_held(url, steps);
+        }
+        if self.random.bool() {
+            let of = one(self.random, &[Purged::Url(url), Purged::Tag(url), Purged::OriginTag, Purged::Tags, Purged::Route(url)]);
+            let purge = Purge { of, ..self.purge() };
+            steps.push(Step::Do(vec![Act::Purge(purge)]));
+        }
+        if self.random.bool() {
+            steps.push(ask(self));
+        }
+        steps.push(Step::Hold { url, at: Held::Nowhere });
+        steps.extend([ask(self), ask(self)]);
     }
 
     /// Something is stored, Redis is away, things happen, and it is back.
@@ -260,13 +279,28 @@ impl Maker<'_> {
         let random = &mut *self.random;
         let plain = Behaviour::PLAIN;
         Behaviour {
-            status: one(random, &[200, 200, 200, 200, 200, 200, 404, 500, 503]),
-            says: if random.u8(..10) < 4 { plain.says } else { one(random, &EACH_SAYS) },
-            vary: one(random, &["", "", "", "accept-language", "accept-language", "cookie", "accept-language, cookie", "*"]),
+            status: match random.u8(..100) {
+                ..80 => 200,
+                ..88 => 404,
+                ..94 => 500,
+                _ => 503,
+            },
+            says: if random.bool() { plain.says } else { one(random, &EACH_SAYS) },
+            vary: match random.u8(..100) {
+                ..50 => "",
+                ..75 => "accept-language",
+                ..85 => "cookie",
+                ..95 => "accept-language, cookie",
+                _ => "*",
+            },
             etag: one(random, &[Etag::None, Etag::OfVersion, Etag::OfLanguage]),
             sets_cookie: random.u8(..16) == 0,
             is_tagged: random.u8(..3) == 0,
-            framing: one(random, &[Framing::Length, Framing::Length, Framing::Chunked, Framing::Chunked, Framing::UntilClose]),
+            framing: match random.u8(..100) {
+                ..47 => Framing::Length,
+                ..94 => Framing::Chunked,
+                _ => Framing::UntilClose,
+            },
             ending: match random.u8(..20) {
                 0 => Ending::CutShort,
                 1 => Ending::NoAnswer,

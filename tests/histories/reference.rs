@@ -110,7 +110,12 @@ impl Reference {
         if got.status == 304 {
             let etag =
                 got.field("etag").filter(|etag| condition == Some(etag)).ok_or("nobody asked about what has not changed")?;
-            let about = books.records.iter().filter(|record| record.url == ask.url && record.etag.as_deref() == Some(etag));
+            // RFC 9111 §4.3.5: a response to HEAD without an entity-tag freshens what has one.
+            let is_about = |record: &&Record| match &record.etag {
+                Some(theirs) => theirs == etag,
+                None => record.method == "HEAD",
+            };
+            let about = books.records.iter().filter(|record| record.url == ask.url).filter(is_about);
             let judged = about.map(|record| self.judge_use(answered, books, record, record.asked < answered.begun));
             return judged.reduce(Result::or).unwrap_or(Err("the origin never gave this entity-tag".to_owned()));
         }
