@@ -75,7 +75,7 @@ use lease::Waiting;
 use memory::{Found, Memory};
 use quick_cache::sync::Cache;
 use replicas::Asked;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -87,6 +87,8 @@ pub struct Store {
     ledger: Arc<Ledger>,
     redis: Option<Redis>,
     generations: Generations,
+    /// The epoch in which Redis began to be used last.
+    connected_in: AtomicU64,
     /// By which fields the responses of a key in Redis vary, so that one round trip finds the right one.
     varies: Cache<u128, Arc<[HeaderName]>>,
     /// Which scopes a response in Redis lies in beside those that the request tells, so that one round trip reads all generations.
@@ -187,6 +189,7 @@ impl Store {
             ledger,
             watched: watch::NAMES.map(|name| generations.cell(name)),
             generations,
+            connected_in: AtomicU64::new(0),
             redis,
             varies: Cache::new(VARIES_MAX),
             tagged: Cache::new(VARIES_MAX),
@@ -355,6 +358,10 @@ impl Store {
                 {
                     // Nothing is known of a purge, but there may be a newer response, or news that did not reach us.
                     standing = standing.max(Standing::Unverified);
+                }
+                if checked < self.connected_in.load(Ordering::Acquire) {
+                    // It is from before an outage, and was not read against Redis since that; in the next one it is of no use.
+                    standing = standing.max(Standing::Doubted);
                 }
                 if standing == Standing::Broken {
                     memory.forget(&stored);

@@ -12,6 +12,7 @@ use super::{Store, StoredResponse};
 use crate::rules::{Scope, ScopeName};
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -166,6 +167,9 @@ impl Store {
 
     /// Takes note of what has changed in Redis.
     pub(super) fn hear(self: &Arc<Store>, news: News<'_>) {
+        if news == News::Connected {
+            return self.connected_in.store(self.generations.epoch(), Ordering::Release);
+        }
         let (Some(redis), News::Changed(name)) = (&self.redis, news) else {
             self.generations.note_gap();
             self.wake_all();

@@ -251,7 +251,7 @@ impl Maker<'_> {
         let ask = Ask { language: None, cache_control: None, method: "GET", ..self.ask(url) };
         let ask = |replica| Step::Do(vec![Act::Ask(Ask { replica, ..ask })]);
         let away = [Fault::Refuses(replica), Fault::Refuses(replica), Fault::Swallows(replica), Fault::Dies];
-        let back = [Fault::IsWell, Fault::IsWell, Fault::IsWell, Fault::Free(replica)];
+        let back = [Fault::IsWell, Fault::IsWell, Fault::IsTried(replica), Fault::IsTried(replica), Fault::Free(replica)];
         steps.extend((0..self.random.usize(1..=self.replicas)).map(ask));
         steps.push(Step::Redis(one(self.random, &away)));
         for _ in 0..self.random.usize(1..4) {
@@ -261,6 +261,10 @@ impl Maker<'_> {
             }
         }
         steps.push(Step::Redis(one(self.random, &back)));
+        if self.random.bool() {
+            let purge = Purge { replica: self.random.usize(..self.replicas), of: Purged::Tag(url), ..self.purge() };
+            steps.push(Step::Do(vec![Act::Purge(purge)]));
+        }
         steps.extend((0..self.replicas).map(ask));
     }
 
@@ -367,6 +371,7 @@ impl Maker<'_> {
             Fault::Swallows(replica),
             Fault::TalksNonsense(replica),
             Fault::Free(replica),
+            Fault::IsTried(replica),
             Fault::Dies,
             Fault::Starts,
             Fault::IsSaved,

@@ -266,6 +266,10 @@ impl Play<'_> {
             Fault::Swallows(replica) => enter(replica, Phase::BlackHole),
             Fault::TalksNonsense(replica) => enter(replica, Phase::Garbage),
             Fault::Free(replica) => enter(replica, Phase::Relay),
+            Fault::IsTried(replica) => {
+                enter(replica, Phase::Relay);
+                self.stage.replicas[replica].has_begun_to_connect().await?;
+            }
             Fault::Dies => redis.kill(),
             Fault::Starts => redis.restart().await,
             Fault::IsSaved if redis.is_running() => redis.run("SAVE").await,

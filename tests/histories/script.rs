@@ -166,6 +166,8 @@ pub(crate) enum Fault {
     TalksNonsense(usize),
     /// The way of a replica is free again.
     Free(usize),
+    /// The same, and the replica has begun to connect again.
+    IsTried(usize),
     Dies,
     /// It starts, after it has died if need be, as it was when it was saved last: empty, mostly.
     Starts,

@@ -136,6 +136,13 @@ impl Replica {
         redis.is_none_or(|redis| redis.is_up && redis.purges_pending == 0)
     }
 
+    /// Waits until it has begun to connect to Redis, or has done so.
+    pub(crate) async fn has_begun_to_connect(&self) -> Result<(), String> {
+        let Some(relay) = &self.relay else { return Ok(()) };
+        let before = relay.taken();
+        in_time(|| relay.taken() > before || self.uses_redis()).await.map_err(|()| "it does not try to reach Redis".to_owned())
+    }
+
     /// Purges, and gives status and answer.
     pub(crate) async fn purge(&self, purge: &Purge, path: &str, history: u64, wait_ms: u64) -> Option<(StatusCode, Value)> {
         let mut order = match purge.of {

@@ -259,3 +259,28 @@ async fn the_account_of_the_readme_may_do_all_that_is_needed() {
     let refused: redis::Value = redis.run("ACL LOG").await;
     assert_eq!(refused, redis::Value::Array(Vec::new()), "nothing was refused");
 }
+
+#[tokio::test]
+async fn what_was_not_read_since_an_outage_is_not_used_in_the_next_one() {
+    let redis = RedisServer::start().await;
+    let relay = Relay::to(redis.address()).await;
+    let first = replicas(&redis, 1).await.remove(0);
+    let cut_off = behind(&relay, &first, WhenDown::Memory).await;
+    let worlds = [first, cut_off];
+    for target in ["/customer/1", "/customer/2", "/customer/3"] {
+        all_have(&worlds, target, "old").await;
+    }
+    relay.enter(Phase::Refuse);
+    worlds[1].redis_is("degraded").await;
+    worlds[0].purge(json!({ "tags": ["customer:1"] })).await;
+    worlds[0].origin.has("/customer/1", "new");
+    relay.enter(Phase::Relay);
+    worlds[1].redis_is("connected").await;
+    ask(&worlds[1], "/customer/2").await.is("old").says("hit");
+    relay.enter(Phase::Refuse);
+    worlds[1].redis_is("degraded").await;
+    ask(&worlds[1], "/customer/1").await.is("new").forwarded("uri-miss");
+    ask(&worlds[1], "/customer/2").await.is("old").hit("memory");
+    ask(&worlds[1], "/customer/3").await.is("old").forwarded("uri-miss").says("stored");
+    ask(&worlds[1], "/customer/3").await.is("old").hit("memory");
+}

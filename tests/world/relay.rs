@@ -2,6 +2,8 @@
 
 use super::eventually;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -11,6 +13,7 @@ use tokio::task::AbortHandle;
 pub struct Relay {
     pub address: SocketAddr,
     phase: watch::Sender<Phase>,
+    taken: Arc<AtomicUsize>,
     listening: AbortHandle,
 }
 
@@ -33,17 +36,25 @@ impl Relay {
         let address = listener.local_addr().unwrap();
         let phase = watch::Sender::new(Phase::Relay);
         let phases = phase.clone();
+        let taken = Arc::new(AtomicUsize::new(0));
+        let counted = taken.clone();
         let listening = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                counted.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(through(stream, target, phases.subscribe()));
             }
         });
-        Relay { address, phase, listening: listening.abort_handle() }
+        Relay { address, phase, taken, listening: listening.abort_handle() }
     }
 
     pub fn url(&self) -> String {
         format!("redis://{}/0", self.address)
+    }
+
+    /// How many connections were taken until now.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
     }
 
     pub fn enter(&self, phase: Phase) {

@@ -17,6 +17,8 @@ pub(in crate::store) enum News<'a> {
     Changed(&'a [u8]),
     /// Anything may have changed.
     Anything,
+    /// Redis is used from now on.
+    Connected,
 }
 
 /// How news come.
@@ -111,7 +113,7 @@ mod tests {
             Arc::new(move |news| {
                 heard.lock().unwrap().push(match news {
                     News::Changed(name) => String::from_utf8_lossy(name).into_owned(),
-                    News::Anything => "*".to_owned(),
+                    News::Anything | News::Connected => "*".to_owned(),
                 })
             })
         };

@@ -82,6 +82,7 @@ async fn serve(redis: &Redis, ready: Ready, listener: &Listener) -> String {
             return describe(&error);
         }
     }
+    listener(News::Connected);
     shared.stats.redis.connects.inc();
     lock(&shared.state).hearing = Some(hearing);
     redis.note(true, None);
