@@ -92,7 +92,7 @@ async fn handshake(redis: &Redis, info: redis::ConnectionInfo, listener: &Listen
 
     let (hearing, channel) = news::begin(redis, &client, &mut link, is_resp3).await?;
     redis.shared.must_tell.store(hearing == Hearing::Channel, Ordering::Relaxed);
-    begin_presence(redis, &mut link).await;
+    begin_presence(redis);
     make_watches(redis, &mut link).await;
     let server = server(&mut link).await;
     let before = std::mem::replace(&mut *lock(&redis.shared.server), server.clone());
@@ -106,17 +106,19 @@ async fn handshake(redis: &Redis, info: redis::ConnectionInfo, listener: &Listen
     Ok(Ready { link, closed, hearing, channel })
 }
 
-/// Takes a new name among the replicas, and those before it off the list: who was away relies on nothing any more. A Redis that does not
+/// Takes a new name among the replicas. Those before it stay on the list until Redis is used: memory may go on until then.
+fn begin_presence(redis: &Redis) {
+    let mut presence = lock(&redis.shared.presence);
+    let before = std::mem::replace(&mut presence.name, random_id());
+    if std::mem::take(&mut presence.is_signed) && presence.departed.len() < DEPARTED_MAX {
+        presence.departed.push(before);
+    }
+}
+
+/// Takes the names of earlier connections off the list of replicas: who was away relies on nothing any more. A Redis that does not
 /// permit that now is told again with the next connection.
-async fn begin_presence(redis: &Redis, link: &mut MultiplexedConnection) {
-    let departed = {
-        let mut presence = lock(&redis.shared.presence);
-        let before = std::mem::replace(&mut presence.name, random_id());
-        if std::mem::take(&mut presence.is_signed) && presence.departed.len() < DEPARTED_MAX {
-            presence.departed.push(before);
-        }
-        presence.departed.clone()
-    };
+pub(super) async fn end_former_presence(redis: &Redis, link: &mut MultiplexedConnection) {
+    let departed = lock(&redis.shared.presence).departed.clone();
     if departed.is_empty() {
         return;
     }

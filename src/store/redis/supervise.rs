@@ -1,6 +1,6 @@
 //! The one place that connects to Redis, finds out whether it is well, and says so once a change.
 
-use super::handshake::{Ready, connect, replay};
+use super::handshake::{Ready, connect, end_former_presence, replay};
 use super::news::{self, Hearing, Listener, News};
 use super::{Redis, TOO_SLOW, Writing, code, describe, lock};
 use crate::store::WhenDown;
@@ -83,6 +83,8 @@ async fn serve(redis: &Redis, ready: Ready, listener: &Listener) -> String {
         }
     }
     listener(News::Connected);
+    let mut connection = MultiplexedConnection::clone(&link);
+    let _ = tokio::time::timeout(redis.options().budget, end_former_presence(redis, &mut connection)).await;
     shared.stats.redis.connects.inc();
     lock(&shared.state).hearing = Some(hearing);
     redis.note(true, None);
