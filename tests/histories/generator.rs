@@ -83,11 +83,7 @@ fn edits(history: &History) -> Vec<History> {
             Step::Do(acts) => {
                 for (place, act) in acts.iter().enumerate() {
                     if acts.len() > 1 {
-                        with(&|steps| {
-                            change_acts(&mut steps[at], |acts| {
-                                acts.remove(place);
-                            });
-                        });
+                        with(&|steps| change_acts(&mut steps[at], |acts| _ = acts.remove(place)));
                     }
                     for smaller in smaller_acts(act) {
                         with(&|steps| change_acts(&mut steps[at], |acts| acts[place] = smaller.clone()));
@@ -234,7 +230,10 @@ impl Maker<'_> {
             self.some_steps_while_held(url, steps);
         }
         if self.random.bool() {
-            let of = one(self.random, &[Purged::Url(url), Purged::Tag(url), Purged::OriginTag, Purged::Tags, Purged::Route(url)]);
+            let of = one(
+                self.random,
+                &[Purged::Url(url), Purged::Tag(url), Purged::OriginTag, Purged::OriginTag, Purged::Tags, Purged::Route(url)],
+            );
             let purge = Purge { of, ..self.purge() };
             steps.push(Step::Do(vec![Act::Purge(purge)]));
         }
@@ -283,33 +282,17 @@ impl Maker<'_> {
         let random = &mut *self.random;
         let plain = Behaviour::PLAIN;
         Behaviour {
-            status: match random.u8(..100) {
-                ..80 => 200,
-                ..88 => 404,
-                ..94 => 500,
-                _ => 503,
-            },
+            status: weighted(random, &[(200, 80), (404, 8), (500, 6), (503, 6)]),
             says: if random.bool() { plain.says } else { one(random, &EACH_SAYS) },
-            vary: match random.u8(..100) {
-                ..50 => "",
-                ..75 => "accept-language",
-                ..85 => "cookie",
-                ..95 => "accept-language, cookie",
-                _ => "*",
-            },
+            vary: weighted(
+                random,
+                &[("", 50), ("accept-language", 25), ("cookie", 10), ("accept-language, cookie", 10), ("*", 5)],
+            ),
             etag: one(random, &[Etag::None, Etag::OfVersion, Etag::OfLanguage]),
             sets_cookie: random.u8(..16) == 0,
             is_tagged: random.u8(..3) == 0,
-            framing: match random.u8(..100) {
-                ..47 => Framing::Length,
-                ..94 => Framing::Chunked,
-                _ => Framing::UntilClose,
-            },
-            ending: match random.u8(..20) {
-                0 => Ending::CutShort,
-                1 => Ending::NoAnswer,
-                _ => Ending::Whole,
-            },
+            framing: weighted(random, &[(Framing::Length, 47), (Framing::Chunked, 47), (Framing::UntilClose, 6)]),
+            ending: weighted(random, &[(Ending::Whole, 90), (Ending::CutShort, 5), (Ending::NoAnswer, 5)]),
         }
     }
 
@@ -384,6 +367,18 @@ impl Maker<'_> {
         ];
         one(self.random, &faults)
     }
+}
+
+/// One of these, each in so many of a hundred cases.
+fn weighted<T: Copy>(random: &mut Rng, of: &[(T, u8)]) -> T {
+    let mut percent = random.u8(..100);
+    for (one, weight) in of {
+        match percent.checked_sub(*weight) {
+            Some(rest) => percent = rest,
+            None => return *one,
+        }
+    }
+    of[0].0
 }
 
 fn one<T: Copy>(random: &mut Rng, of: &[T]) -> T {

@@ -187,7 +187,7 @@ impl Setting {
             options.lease = secs(1);
             if self.has_faults {
                 // Short, so that silence is noticed soon.
-                (options.budget, options.write_timeout, options.heartbeat) = (millis(100), millis(100), millis(100));
+                (options.budget, options.write_timeout, options.heartbeat) = (millis(200), millis(200), millis(100));
             }
             options
         });

@@ -63,7 +63,7 @@ impl RedisServer {
         eventually("redis-server answers", async || {
             has_ended = self.process.lock().unwrap().as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(Some(_))));
             let info = tokio::time::timeout(millis(500), self.ask::<String>(&::redis::cmd("INFO"))).await;
-            answers = info.is_ok_and(|info| info.is_ok_and(|info| info.contains(&itself)));
+            answers = info.is_ok_and(|info| info.is_ok_and(|info| info.contains(&itself) && info.contains("loading:0")));
             answers || has_ended
         })
         .await;
