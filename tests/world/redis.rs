@@ -1,8 +1,8 @@
 //! A `redis-server` of the test's own.
 
-use super::{eventually, free_port, millis, soon};
+use super::{eventually, free_port, secs, soon};
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{Cmd, FromRedisValue, RedisResult};
+use ::redis::{AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisResult};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -28,7 +28,7 @@ impl RedisServer {
         loop {
             let mut server = RedisServer::absent();
             server.arguments = arguments.clone();
-            if server.try_start().await {
+            if server.try_start(&[]).await {
                 return server;
             }
         }
@@ -42,16 +42,22 @@ impl RedisServer {
 
     /// Starts it, again and empty, on the same port.
     pub async fn restart(&self) {
-        eventually("redis-server has its port again", async || self.try_start().await).await;
+        self.restart_with(&[]).await;
+    }
+
+    /// Starts it again with further arguments; with what it has saved, if it has saved anything.
+    pub async fn restart_with(&self, more: &[&str]) {
+        eventually("redis-server has its port again", async || self.try_start(more).await).await;
     }
 
     /// Starts it and waits until it answers. `false` says that somebody else has taken the port, which was free a moment ago.
-    async fn try_start(&self) -> bool {
+    async fn try_start(&self, more: &[&str]) -> bool {
         self.kill();
         let process = Command::new("redis-server")
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
             .arg(self.directory.path())
             .args(&self.arguments)
+            .args(more)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -62,7 +68,7 @@ impl RedisServer {
         let (mut answers, mut has_ended) = (false, false);
         eventually("redis-server answers", async || {
             has_ended = self.process.lock().unwrap().as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(Some(_))));
-            let info = tokio::time::timeout(millis(500), self.ask::<String>(&::redis::cmd("INFO"))).await;
+            let info = tokio::time::timeout(secs(2), self.ask::<String>(&::redis::cmd("INFO"))).await;
             answers = info.is_ok_and(|info| info.is_ok_and(|info| info.contains(&itself) && info.contains("loading:0")));
             answers || has_ended
         })
@@ -121,9 +127,21 @@ impl RedisServer {
         soon("an answer of Redis", self.ask(command)).await.expect("Redis obeys")
     }
 
+    /// Runs several commands.
+    pub async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> T {
+        let answered = soon("answers of Redis", async { pipeline.query_async(&mut self.connect().await?).await });
+        answered.await.expect("Redis obeys")
+    }
+
+    /// A connection of one's own.
+    pub async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        // The library's own limit is half a second, which Redis on a loaded machine may need for what takes long.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        ::redis::Client::open(self.url())?.get_multiplexed_async_connection_with_config(&config).await
+    }
+
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        let mut connection = ::redis::Client::open(self.url())?.get_multiplexed_async_connection().await?;
-        command.query_async(&mut connection).await
+        command.query_async(&mut self.connect().await?).await
     }
 
     /// The names of all keys.
