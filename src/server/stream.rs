@@ -109,7 +109,11 @@ impl AsyncRead for ClientStream {
             buffer.put_slice(&ahead.octets[ahead.taken..ahead.taken + number]);
             ahead.taken += number;
             this.reads.count();
-            return Poll::Ready(Ok(()));
+            // What has come since belongs to it: hyper, given a part of a head, makes its buffer twice as large for the rest.
+            return match Pin::new(&mut this.tcp).poll_read(cx, buffer) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(())),
+            };
         }
         let polled = Pin::new(&mut this.tcp).poll_read(cx, buffer);
         if polled.is_ready() {

@@ -37,7 +37,7 @@ pub(super) struct Generation {
 
 /// What this process knows of all generations.
 pub(super) struct Generations {
-    cells: [Mutex<HashMap<ScopeName, Weak<Cell>, RandomState>>; SHARDS],
+    cells: [Mutex<Cells>; SHARDS],
     /// Keeps what is asked for often, also while nothing in memory depends on it.
     often: Cache<ScopeName, Arc<Cell>>,
     /// Counts the times in which nothing can have been missed.
@@ -47,6 +47,13 @@ pub(super) struct Generations {
     /// The values lie in Redis; otherwise what is here is all there is.
     are_shared: bool,
     clock: Clock,
+}
+
+#[derive(Default)]
+struct Cells {
+    known: HashMap<ScopeName, Weak<Cell>, RandomState>,
+    /// When there are so many, those go that nothing depends on any more.
+    many: usize,
 }
 
 /// What this process knows of one generation.
@@ -143,27 +150,27 @@ impl Generations {
             return cell;
         }
         let mut cells = self.lock(name);
-        if let Some(cell) = cells.get(&name).and_then(Weak::upgrade) {
+        if let Some(cell) = cells.known.get(&name).and_then(Weak::upgrade) {
             drop(cells);
             if self.are_shared {
                 self.often.insert(name, cell.clone());
             }
             return cell;
         }
-        if cells.len() == cells.capacity() {
-            // Before the map grows, those go that nothing depends on any more; so it stays below twice what is alive.
-            cells.retain(|_, cell| cell.strong_count() > 0);
-            let (alive, wanted) = (cells.len(), (2 * cells.len()).max(CELLS_MIN));
-            match cells.capacity() > 2 * wanted {
-                true => cells.shrink_to(wanted),
-                false => cells.reserve(wanted - alive),
+        if cells.known.len() >= cells.many {
+            // Of those that are left, half as many more may come until the next time, so it costs each of them three looks at most.
+            cells.known.retain(|_, cell| cell.strong_count() > 0);
+            cells.many = (cells.known.len() * 3 / 2).max(CELLS_MIN);
+            if cells.known.capacity() > 4 * cells.many {
+                let wanted = cells.many;
+                cells.known.shrink_to(wanted);
             }
         }
         let verified = if self.are_shared { UNREAD } else { self.epoch() };
         let known = Known { value: Value::Unknown, news: 0, kept_until: None, is_new: false };
         let cell =
             Arc::new(Cell { name, stamp: AtomicU64::new(0), verified: AtomicU64::new(verified), known: Mutex::new(known) });
-        cells.insert(name, Arc::downgrade(&cell));
+        cells.known.insert(name, Arc::downgrade(&cell));
         if self.are_shared {
             drop(cells);
             self.often.insert(name, cell.clone());
@@ -228,7 +235,7 @@ impl Generations {
 
     /// Takes note that a generation in Redis has changed, or ended.
     pub(super) fn doubt(&self, name: ScopeName) {
-        let cell = self.lock(name).get(&name).and_then(Weak::upgrade);
+        let cell = self.lock(name).known.get(&name).and_then(Weak::upgrade);
         if let Some(cell) = cell {
             let mut known = cell.lock();
             known.news += 1;
@@ -238,7 +245,7 @@ impl Generations {
 
     /// Replaces a generation here. Where generations are shared, Redis was told before, or will be before it is used again.
     pub(super) fn replace(&self, name: ScopeName, soft: bool) {
-        let cell = self.lock(name).get(&name).and_then(Weak::upgrade);
+        let cell = self.lock(name).known.get(&name).and_then(Weak::upgrade);
         // Nothing depends on a generation that has no cell.
         let Some(cell) = cell else { return };
         let mut known = cell.lock();
@@ -275,7 +282,7 @@ impl Generations {
         self.epoch.load(Ordering::Acquire)
     }
 
-    fn lock(&self, name: ScopeName) -> MutexGuard<'_, HashMap<ScopeName, Weak<Cell>, RandomState>> {
+    fn lock(&self, name: ScopeName) -> MutexGuard<'_, Cells> {
         self.cells[(name.0 >> 64) as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -657,8 +664,8 @@ mod tests {
         for name in 0..200_000 {
             generations.hold(generations.cells(&[ScopeName((1_000 + name) << 64)]));
         }
-        let known: usize = generations.cells.iter().map(|cells| cells.lock().unwrap().len()).sum();
-        assert!(known < 3 * kept.len() + SHARDS * CELLS_MIN * 2, "{known}");
+        let known: usize = generations.cells.iter().map(|cells| cells.lock().unwrap().known.len()).sum();
+        assert!(known <= kept.len() * 3 / 2 + SHARDS * CELLS_MIN, "{known}");
         assert!(kept.iter().all(|held| generations.standing(held, generations.epoch()) == Standing::Holds));
     }
 }

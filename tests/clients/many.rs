@@ -123,4 +123,4 @@ const DRIP_EVERY: Duration = Duration::from_millis(500);
 const NOISE: Duration = Duration::from_millis(25);
 
 /// What an idle connection may take.
-const EACH_BYTES_MAX: usize = 20 << 10;
+const EACH_BYTES_MAX: usize = 32 << 10;
