@@ -5,6 +5,7 @@ use super::reference::{Answered, Done, Reference};
 use super::script::{Act, Ask, Fault, Held, History, Purge, Purged, Step, URLS};
 use super::stage::Stage;
 use crate::world::{Phase, millis};
+use sidecache::store::WhenDown;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
@@ -43,6 +44,8 @@ struct Asked {
     condition: Option<String>,
     /// The origin held something back when it began.
     was_held: bool,
+    /// Redis was away, from its beginning to its end.
+    was_alone: bool,
     got: Option<Got>,
     begun: u64,
     ended: u64,
@@ -147,7 +150,7 @@ impl Play<'_> {
 
     /// Begins a request.
     fn ask(&self, ask: Ask) -> JoinHandle<Asked> {
-        let (origin, client) = (self.stage.origin.clone(), self.stage.replicas[ask.replica].client.clone());
+        let (origin, replica) = (self.stage.origin.clone(), self.stage.replicas[ask.replica].clone());
         let condition = self.etags[ask.url].clone().filter(|_| ask.is_conditional);
         let (path, was_held) = {
             let books = origin.books();
@@ -156,9 +159,11 @@ impl Play<'_> {
         tokio::spawn(async move {
             let lines = fields(&ask, condition.as_deref());
             let (begun_ms, (quiet, begun)) = (origin.now_ms(), origin.books().begin());
-            let got = client.ask(ask.method, &path, &lines, "").await;
+            let away = replica.is_away_since();
+            let got = replica.client.ask(ask.method, &path, &lines, "").await;
+            let was_alone = away.is_some() && away == replica.is_away_since();
             let (ended, ended_ms) = (origin.moment(), origin.now_ms());
-            Asked { ask, condition, was_held, got, begun, ended, begun_ms, ended_ms, quiet }
+            Asked { ask, condition, was_held, was_alone, got, begun, ended, begun_ms, ended_ms, quiet }
         })
     }
 
@@ -199,6 +204,10 @@ impl Play<'_> {
         let answered = Answered { ask, condition: condition.as_deref(), got, begun, ended, begun_ms, ended_ms, quiet };
         let books = self.stage.origin.books();
         self.reference.judge(&answered, &books).map_err(|wrong| format!("step {number}: {wrong}"))?;
+        let passes_through = self.stage.setting.when_down == WhenDown::PassThrough;
+        if asked.was_alone && passes_through && got.cache_status().starts_with("hit") {
+            return Err(format!("step {number}: Redis is away, and it is answered from what is stored"));
+        }
         if !asked.was_held && got.took > TAKES_AT_MOST {
             return Err(format!("step {number}: it took {:?}", got.took));
         }

@@ -34,7 +34,7 @@ pub(crate) struct Stage {
     pub(crate) setting: Setting,
     pub(crate) clock: Clock,
     pub(crate) origin: Origin,
-    pub(crate) replicas: Vec<Replica>,
+    pub(crate) replicas: Vec<Arc<Replica>>,
     pub(crate) redis: Option<Arc<RedisServer>>,
 }
 
@@ -70,7 +70,7 @@ impl Stage {
             let url = relay.as_ref().map(Relay::url).or(redis.as_ref().map(|redis| redis.url()));
             let sidecar = sidecar(origin.address.clone(), &clock, |config| setting.configure(config, url.as_deref())).await;
             let admin = Client::of(sidecar.admin_address.expect("it has an admin listener"));
-            replicas.push(Replica { client: Client::of(sidecar.address), admin, sidecar, relay });
+            replicas.push(Arc::new(Replica { client: Client::of(sidecar.address), admin, sidecar, relay }));
         }
         let stage = Stage { setting, clock, origin, replicas, redis };
         stage.is_well().await.expect("at the beginning all is well");
@@ -88,7 +88,7 @@ impl Stage {
                 relay.enter(Phase::Relay);
             }
         }
-        in_time(|| self.replicas.iter().all(Replica::uses_redis)).await.map_err(|()| {
+        in_time(|| self.replicas.iter().all(|replica| replica.uses_redis())).await.map_err(|()| {
             let states = self.replicas.iter().map(|replica| format!("{:?}", replica.sidecar.proxy().store().snapshot().redis));
             format!("Redis is not used: {}", states.collect::<Vec<_>>().join("; "))
         })
@@ -114,7 +114,7 @@ impl Stage {
 
     /// Whether nothing is under way but the connections that are kept.
     fn is_at_rest(&self) -> bool {
-        let has_no_work = |replica: &Replica| replica.sidecar.work_under_way() == replica.client.open();
+        let has_no_work = |replica: &Arc<Replica>| replica.sidecar.work_under_way() == replica.client.open();
         self.is_quiet() && self.replicas.iter().all(has_no_work)
     }
 
@@ -134,6 +134,13 @@ impl Replica {
     pub(crate) fn uses_redis(&self) -> bool {
         let redis = self.sidecar.proxy().store().snapshot().redis;
         redis.is_none_or(|redis| redis.is_up && redis.purges_pending == 0)
+    }
+
+    /// Since how many connections Redis is away, if it is.
+    pub(crate) fn is_away_since(&self) -> Option<u64> {
+        let proxy = self.sidecar.proxy();
+        let is_away = proxy.store().snapshot().redis.is_some_and(|redis| !redis.is_up);
+        is_away.then(|| proxy.stats().redis.connects.get())
     }
 
     /// Waits until it has begun to connect to Redis, or has done so.
