@@ -126,7 +126,8 @@ async fn rest((mut streaming, mut octets): (Streaming, usize)) -> usize {
 async fn bodies_that_nobody_reads_do_not_pile_up() {
     let _alone = alone().await;
     let world = World::with(|config| config.store.memory.bytes_max = 32 << 20).await;
-    let ledger = world.sidecar.proxy().store().ledger();
+    let proxy = world.sidecar.proxy();
+    let ledger = proxy.store().ledger();
     let body = Bytes::from(vec![b'x'; 3 << 20]);
     let mut slow = Vec::new();
     for number in 0..40 {

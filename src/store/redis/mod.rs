@@ -338,7 +338,8 @@ fn describe(error: &RedisError) -> String {
     }
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
-        _ => error.to_string(),
+        // The parser's errors are several lines.
+        _ => error.to_string().lines().next().unwrap_or_default().to_owned(),
     }
 }
 

@@ -21,6 +21,7 @@ pub(in crate::store) async fn supervise(redis: Redis, listener: Listener) {
     let mut pause = PAUSE_MIN;
     let mut said = Said::Nothing;
     loop {
+        let mut waited_since = Instant::now();
         let ended = match connect(&redis, &listener).await {
             Ok(ready) => {
                 let connected = Instant::now();
@@ -35,6 +36,7 @@ pub(in crate::store) async fn supervise(redis: Redis, listener: Listener) {
                 if connected.elapsed() >= STEADY_AFTER {
                     pause = PAUSE_MIN;
                 }
+                waited_since = Instant::now();
                 ended
             }
             Err(error) => {
@@ -51,7 +53,8 @@ pub(in crate::store) async fn supervise(redis: Redis, listener: Listener) {
             warn!(error = ended, fallback, "redis_connection_failed");
             said = Said::Lost;
         }
-        tokio::time::sleep(pause).await;
+        // An attempt that took its time was a pause itself.
+        tokio::time::sleep(pause.saturating_sub(waited_since.elapsed()).max(PAUSE_MIN)).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
 }
