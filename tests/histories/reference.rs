@@ -92,8 +92,8 @@ impl Reference {
             if !of_head.is_confirmation() || of_head.url != of_body.url {
                 return Err(format!("the head is of answer {head}, the body of answer {body}"));
             }
-            if of_head.status == 304 && of_head.etag != of_body.etag {
-                return Err(format!("the origin has confirmed {:?}, and not {:?}", of_head.etag, of_body.etag));
+            if of_head.etag.is_some() && of_head.etag != of_body.etag {
+                return Err(format!("the origin has told of {:?}, and not of {:?}", of_head.etag, of_body.etag));
             }
             if !is_storable(books.kind(ask.url), of_body, of_body.behaviour.says) {
                 return Err(format!("answer {body} must not be stored"));

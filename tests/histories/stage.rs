@@ -184,6 +184,8 @@ async fn in_time(holds: impl Fn() -> bool) -> Result<(), ()> {
 impl Setting {
     fn configure(&self, config: &mut Config, redis: Option<&str>) {
         config.routes = Kind::ALL.map(|kind| self.route(kind)).into();
+        // The clients keep their connections for as long as the stage stands.
+        config.server.keep_alive_timeout = secs(3600);
         config.cache.secret = Some("of the histories".to_owned());
         if !self.has_memory {
             config.store.memory.bytes_max = 0;
