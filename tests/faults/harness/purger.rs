@@ -3,7 +3,8 @@
 //! What is asserted is what the README says, and no more:
 //! - After any answer, 200 or 202, the sidecar that was asked answers with nothing older.
 //! - After a 200 to a purge that was to `wait`, no sidecar does: all have confirmed that they heard of it. What the same sidecar was
-//!   told before was carried out before that, so it is binding for all then as well.
+//!   told before was carried out before that, so it is binding for all then as well; but with `when_down = "memory"`, one that is just
+//!   coming back may not have compared yet what it has.
 //! - After a 200 to one that was not to wait, the others follow: within a moment where they hear of changes, and where they were cut off
 //!   without noticing, when three heartbeats were not answered; but with `when_down = "memory"` they may go on with what they have.
 //! - After a 202 the others follow when the sidecar that was asked has Redis back, so nothing is demanded of them until one of the above
@@ -124,7 +125,10 @@ impl Purger {
                 match (status, reach.as_str()) {
                     (200, "everywhere") if waits => {
                         self.confirmed += 1;
-                        self.confirm(sidecar);
+                        match self.followed_after {
+                            Some(_) => self.confirm(sidecar),
+                            None => (0..SIDECARS).for_each(|all| self.ground.truth.purged(all, hot, version)),
+                        }
                     }
                     (200, "everywhere") => {
                         self.followed.extend(self.followed_after.map(|after| (Instant::now() + after, hot, version)));

@@ -194,9 +194,12 @@ async fn settle(fault: &Fault, ground: &Arc<Ground>, purger: &mut Purger) {
             let begun = Instant::now();
             while !purger.settle(sidecar).await {
                 if begun.elapsed() > SETTLED_MAX {
-                    ground.wrong(format!(
-                        "sidecar {sidecar}: after the fault, a purge was not confirmed by all in {SETTLED_MAX:?}"
-                    ));
+                    let mut told = Vec::new();
+                    for (_, admin) in &ground.addresses {
+                        told.push(ground.http.stats(*admin).await["redis"].to_string());
+                    }
+                    let what = format!("after the fault, no purge was confirmed by all in {SETTLED_MAX:?}: {}", told.join(", "));
+                    ground.wrong(format!("sidecar {sidecar}: {what}"));
                     break;
                 }
                 tokio::time::sleep(millis(100)).await;
