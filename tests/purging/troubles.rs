@@ -233,6 +233,44 @@ async fn a_replica_that_redis_did_not_let_say_farewell_is_not_waited_for_afterwa
 }
 
 #[tokio::test]
+async fn a_replica_that_goes_on_with_memory_counts_until_it_has_redis_back() {
+    let redis = RedisServer::start().await;
+    let relay = Relay::to(redis.address()).await;
+    let world = World::with_redis(&redis, customers).await;
+    let url = relay.url();
+    let other = world
+        .neighbour_with(|config| {
+            customers(config);
+            config.store.redis = Some(RedisOptions { when_down: WhenDown::Memory, ..redis_options(&url) });
+            config.store.redis.as_mut().unwrap().connect_timeout = millis(8000);
+        })
+        .await
+        .connected()
+        .await;
+    world.origin.has("/customer/1", "old".to_owned());
+    ask(&world, "/customer/1").await.is("old").says("stored");
+    eventually("it is in memory", async || ask(&other, "/customer/1").await.field("cache-status").contains("detail=memory"))
+        .await;
+    relay.enter(Phase::Refuse);
+    other.redis_is("degraded").await;
+    ask(&other, "/customer/1").await.is("old").hit("memory");
+    world.origin.has("/customer/1", "new".to_owned());
+    // It comes back slowly, takes its old name off the list, and is cut off again before it is ready.
+    relay.enter(Phase::Slow { there: millis(150), back: millis(150) });
+    eventually("it has said farewell, or has Redis back", async || {
+        world.stats().await["redis"]["replicas"] == 1 || other.stats().await["redis"]["status"] == "connected"
+    })
+    .await;
+    relay.enter(Phase::BlackHole);
+    let got =
+        world.ask_admin("POST", "/admin/cache/purge").body(json!({ "tags": ["customer:1"], "wait_ms": 200 }).to_string()).await;
+    // 202 says that not all have confirmed; but what is confirmed holds.
+    if got.status == 200 {
+        ask(&other, "/customer/1").await.is("new");
+    }
+}
+
+#[tokio::test]
 async fn the_account_of_the_readme_may_do_all_that_is_needed() {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let line = readme.lines().find(|line| line.starts_with("ACL SETUSER sidecache ")).expect("the README has the account");

@@ -2,7 +2,7 @@
 
 use super::news::{self, Hearing, Listener};
 use super::supervise::FAREWELL;
-use super::{Redis, TOO_SLOW, code, lock, random_id};
+use super::{Redis, TOO_SLOW, code, describe, lock, random_id};
 use crate::rules::{Scope, watch};
 use crate::store::generations::Generation;
 use redis::aio::{MultiplexedConnection, PubSub};
@@ -50,7 +50,9 @@ pub(super) async fn connect(redis: &Redis, listener: &Listener) -> RedisResult<R
 
 fn knows_no_hello(error: &redis::RedisError) -> bool {
     match code(error).as_deref() {
-        Some("NOPROTO" | "NOPERM") => true,
+        Some("NOPROTO") => true,
+        // Of HELLO itself: what else is refused has nothing to do with the protocol, and over the second one less is heard.
+        Some("NOPERM") => describe(error).to_ascii_lowercase().contains("'hello'"),
         Some("ERR") => error.detail().is_some_and(|detail| detail.to_ascii_lowercase().contains("unknown command")),
         _ => false,
     }

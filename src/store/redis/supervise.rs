@@ -189,7 +189,7 @@ async fn sign(redis: &Redis, link: &mut MultiplexedConnection, beats: u64) -> Re
     pipeline.cmd("SET").arg(names.replica(&id)).arg(kept_ms).arg("PX").arg(kept_ms).ignore();
     pipeline.cmd("SADD").arg(names.replicas()).arg(&id).ignore();
     pipeline.cmd("PEXPIRE").arg(names.replicas()).arg(REPLICAS_KEPT.as_millis() as u64).ignore();
-    pipeline.atomic().query_async(link).await
+    pipeline.query_async(link).await
 }
 
 /// Listens to the channel until its connection ends, which is then the end of the other one too.
