@@ -87,7 +87,7 @@ async fn serve(config: Config, sources: &Sources, mut watch: Watch) -> ExitCode 
             _ = hangup.recv() => {}
             () = watch.changed() => {}
         }
-        reload(&sidecar, sources, &mut watch);
+        reload(&sidecar, sources, &mut watch).await;
     };
     info!("draining");
     let end = async {
@@ -135,9 +135,14 @@ fn files(sources: &Sources, config: &Config) -> Vec<PathBuf> {
 }
 
 /// Reads the sources anew, and goes on under what they say; or says all that is wrong with it, and goes on as before.
-fn reload(sidecar: &Sidecar, sources: &Sources, watch: &mut Watch) {
-    watch.look();
-    let wrong = match config::load(sources) {
+async fn reload(sidecar: &Sidecar, sources: &Sources, watch: &mut Watch) {
+    watch.look().await;
+    let read = {
+        let sources = sources.clone();
+        tokio::task::spawn_blocking(move || config::load(&sources)).await
+    };
+    let Ok(loaded) = read else { return };
+    let wrong = match loaded {
         Ok(config) => {
             let (routes, enabled) = (config.routes.len(), config.cache.enabled);
             watch.follow(files(sources, &config));

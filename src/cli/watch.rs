@@ -31,28 +31,37 @@ impl Watch {
     }
 
     /// Looks again.
-    pub(super) fn look(&mut self) {
-        self.seen = stamps(&self.files);
+    pub(super) async fn look(&mut self) {
+        self.seen = self.present().await;
     }
 
     /// Ends when a file is another than it was, has come or gone, and stayed the same for a moment: who writes it may not have ended.
     pub(super) async fn changed(&mut self) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let now = stamps(&self.files);
+            let now = self.present().await;
             if now == self.seen {
                 continue;
             }
             self.seen = now;
             loop {
                 tokio::time::sleep(SETTLED_AFTER).await;
-                let again = stamps(&self.files);
+                let again = self.present().await;
                 if again == self.seen {
                     return;
                 }
                 self.seen = again;
             }
         }
+    }
+}
+
+impl Watch {
+    /// How the files are now. A file system that hangs must not hold up requests, so this is for a thread of its own.
+    async fn present(&self) -> Vec<Option<Stamp>> {
+        let files = self.files.clone();
+        let looked = tokio::task::spawn_blocking(move || stamps(&files)).await;
+        looked.unwrap_or_else(|_| self.seen.clone())
     }
 }
 

@@ -216,6 +216,10 @@ impl Proxy {
             Admission::WantsContent { .. } => Box::pin(self.pass(arrival, Forward::Bypass, Bypass::RequestBody.as_str())).await,
             Admission::Keyed(admitted) => self.look_up(arrival, admitted, now).await,
         };
+        if self.options.strip_tag_fields {
+            // Also of what was not stored, or not taken from what is.
+            self.options.tag_fields.iter().for_each(|field| drop(response.headers_mut().remove(field.name())));
+        }
         if let Some(key) = shown_key {
             outcome = outcome.with_key(key);
         }

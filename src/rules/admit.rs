@@ -7,6 +7,7 @@ use super::tags::{Source, TagTemplate};
 use super::target;
 use crate::semantics::fields::{self, Kind};
 use crate::semantics::no_vary_search::NoVarySearch;
+use crate::semantics::tagging::TagField;
 use http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, HOST, IF_MATCH, IF_UNMODIFIED_SINCE, PROXY_AUTHORIZATION,
 };
@@ -214,11 +215,16 @@ impl RuleSet {
         }
         match conflicts.is_empty() {
             true => {
-                let marks = routes.iter().map(rule_mark).collect();
+                let marks = routes.iter().map(|route| rule_mark(route, &TagField::ALL)).collect();
                 Ok(RuleSet { routes: routes.into_iter().map(Arc::new).collect(), marks, router, secret: Secret::random() })
             }
             false => Err(conflicts),
         }
+    }
+
+    /// Expects responses to name their tags in these fields.
+    pub fn with_tag_fields(self, fields: &[TagField]) -> RuleSet {
+        RuleSet { marks: self.routes.iter().map(|route| rule_mark(route, fields)).collect(), ..self }
     }
 
     /// Keys the hash of credentials with `secret` instead of a random one.

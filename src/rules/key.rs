@@ -6,6 +6,7 @@
 
 use super::admit::CONTENT_FIELDS;
 use super::route::{Caching, Route, Share, Unkeyed};
+use crate::semantics::tagging::TagField;
 use crate::semantics::vary::Selection;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
@@ -172,16 +173,20 @@ impl Secret {
     }
 }
 
-/// Calculates what sets a route apart from what it was under another configuration: the scopes in which its responses are stored, and who
-/// may be given them. As a part of the key it keeps what was stored under other tags, which a purge of these would not find, from
+/// Calculates what sets a route apart from what it was under another configuration: the scopes in which its responses are stored, those
+/// that the origin's fields name among them, and who may be given them. As a part of the key it keeps what was stored under other tags, which a purge of these would not find, from
 /// being an answer.
-pub(super) fn rule_mark(route: &Route) -> RuleMark {
+pub(super) fn rule_mark(route: &Route, tag_fields: &[TagField]) -> RuleMark {
     let mut said = Vec::new();
     push(&mut said, route.name.as_bytes());
     push(&mut said, route.pattern.as_str().as_bytes());
     said.extend((route.tags.len() as u32).to_be_bytes());
     for tag in &route.tags {
         push(&mut said, tag.as_str().as_bytes());
+    }
+    said.extend((tag_fields.len() as u32).to_be_bytes());
+    for field in tag_fields {
+        push(&mut said, field.name().as_str().as_bytes());
     }
     said.push(route.heeds_no_vary_search.into());
     said.push((route.caching == Caching::Standard).into());
@@ -249,7 +254,7 @@ mod tests {
         fields.insert("cookie", cookie.parse().unwrap());
         let route = route(share);
         let (scheme, forwarded_host, host) = ("http", None, host.as_bytes());
-        let location = Location { rule: &rule_mark(&route), scheme, forwarded_host, host, target, content: None };
+        let location = Location { rule: &rule_mark(&route, &TagField::ALL), scheme, forwarded_host, host, target, content: None };
         CacheKey::new(&location, &route, &fields, &Secret::from_passphrase("s"))
     }
 
@@ -296,7 +301,7 @@ mod tests {
         let mark = |adjust: fn(&mut Route)| {
             let mut route = route(Share::Everyone);
             adjust(&mut route);
-            rule_mark(&route)
+            rule_mark(&route, &TagField::ALL)
         };
         let same = mark(|_| {});
         assert_eq!(mark(|route| route.stale_if_error = Duration::from_secs(9)), same);
@@ -312,6 +317,7 @@ mod tests {
         for other in others {
             assert_ne!(mark(other), same);
         }
+        assert_ne!(rule_mark(&route(Share::Everyone), &TagField::ALL[1..]), same);
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(super) async fn serve<A: Answer>(
         biased;
         detected = tokio::time::timeout(connection.options.header_read_timeout, detecting) => detected,
         // Nothing was asked yet, but that may be on its way.
-        () = connection.last_call() => return,
+        () = connection.last_call(terms.crowd.asks_idlers()) => return,
     };
     let ended = match detected {
         Ok(Ok((stream, Protocol::Http1))) => connection.http1(stream).await,
@@ -86,7 +86,7 @@ impl<A: Answer> Connection<'_, A> {
                         return Ok(());
                     }
                 }
-                () = self.last_call() => return Ok(()),
+                () = self.last_call(self.terms.crowd.asks_idlers()) => return Ok(()),
             }
         }
     }
@@ -106,7 +106,7 @@ impl<A: Answer> Connection<'_, A> {
                 .max_buf_size(self.options.header_bytes_max.max(HTTP1_BUFFER_BYTES))
                 .serve_connection(TokioIo::new(io), self.service(outbox))
                 .with_upgrades();
-            let (mut connection, mut last_call) = (pin!(connection), pin!(self.last_call()));
+            let (mut connection, mut last_call) = (pin!(connection), pin!(self.last_call(self.terms.crowd.asks())));
             loop {
                 tokio::select! {
                     // The end first: what it says of the responses counts for those that are made from here on.
@@ -147,7 +147,7 @@ impl<A: Answer> Connection<'_, A> {
         tokio::select! {
             ended = connection.as_mut() => return ended,
             () = self.tasks.closing() => {}
-            () = self.terms.crowded.notified() => {}
+            () = self.terms.crowd.asks() => {}
             () = idle(&self.requests, self.options.keep_alive_timeout) => {}
         }
         connection.as_mut().graceful_shutdown();
@@ -187,7 +187,7 @@ impl<A: Answer> Connection<'_, A> {
 
     /// Ends when a connection of HTTP/1 is to be closed. Its responses say before that there will be no further one; and a request that
     /// is on its way when that is decided is still answered.
-    async fn last_call(&self) {
+    async fn last_call(&self, crowded: impl Future<Output = ()>) {
         let closing = async {
             self.tasks.leaving().await;
             self.is_last.store(true, Ordering::Relaxed);
@@ -195,7 +195,7 @@ impl<A: Answer> Connection<'_, A> {
         };
         tokio::select! {
             () = closing => {}
-            () = self.terms.crowded.notified() => self.is_last.store(true, Ordering::Relaxed),
+            () = crowded => self.is_last.store(true, Ordering::Relaxed),
         }
         tokio::time::sleep(LAST_CALL).await;
     }

@@ -32,6 +32,8 @@ pub(super) struct Loan {
     /// Rings when nothing was asked on it for a moment.
     pub(super) quiet: Notify,
     ends_blank: AtomicBool,
+    /// The client does not take what is being written.
+    is_stalled: AtomicBool,
     is_recalled: AtomicBool,
     given_back: Mutex<Option<ClientStream>>,
 }
@@ -39,9 +41,9 @@ pub(super) struct Loan {
 impl Loan {
     /// Says that the connection is to be given back instead of being closed; `false` if it has to stay.
     pub(super) fn recall(&self) -> bool {
-        let ends_blank = self.ends_blank.load(Ordering::Relaxed);
-        self.is_recalled.store(ends_blank, Ordering::Relaxed);
-        ends_blank
+        let is_idle = self.ends_blank.load(Ordering::Relaxed) && !self.is_stalled.load(Ordering::Relaxed);
+        self.is_recalled.store(is_idle, Ordering::Relaxed);
+        is_idle
     }
 
     /// Takes that back.
@@ -62,6 +64,12 @@ impl Lent {
 
     fn stream(&mut self) -> Pin<&mut ClientStream> {
         Pin::new(self.stream.as_mut().expect("it is there until it is dropped"))
+    }
+
+    /// Takes note of whether the client takes what is written.
+    fn written(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.loan.is_stalled.store(polled.is_pending(), Ordering::Relaxed);
+        polled
     }
 
     /// Takes note of the end of what was read.
@@ -95,7 +103,8 @@ impl AsyncRead for Lent {
 
 impl AsyncWrite for Lent {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        self.stream().poll_write(cx, octets)
+        let polled = self.stream().poll_write(cx, octets);
+        self.written(polled)
     }
 
     fn poll_write_vectored(
@@ -103,7 +112,8 @@ impl AsyncWrite for Lent {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write_vectored(cx, pieces)
+        let polled = self.stream().poll_write_vectored(cx, pieces);
+        self.written(polled)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -18,13 +18,13 @@ use crate::flow::Answer;
 use crate::stats::Stats;
 use crate::tasks::Tasks;
 use arc_swap::ArcSwap;
-use futures_util::FutureExt;
 use prometheus::IntGauge;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tracing::{info, warn};
 
@@ -92,8 +92,16 @@ pub struct Terms {
     options: Arc<ArcSwap<Options>>,
     /// One a connection.
     places: Arc<Semaphore>,
-    /// Asks a connection to end after what it is doing, since another one waits for its place: the one that has been asked for longest.
-    crowded: Arc<Notify>,
+    crowd: Arc<Crowd>,
+}
+
+/// Asks connections to end, since others wait for their places: those that are idle first, and each after what it is doing.
+#[derive(Default)]
+struct Crowd {
+    idle: Notify,
+    busy: Notify,
+    /// Connections that wait to be asked while they are idle.
+    idlers: AtomicUsize,
 }
 
 impl Listener {
@@ -129,7 +137,7 @@ impl Listener {
             let held = (Open::new(&stats), place);
             tasks.spawn(async move { connection::serve((stream, peer), held, answer, &terms, &closing).await });
         };
-        let mut is_failing = false;
+        let (mut is_failing, mut pressure) = (false, Pressure::default());
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -144,7 +152,7 @@ impl Listener {
                     // One that finds no place waits here, and the others behind it in the system's queue.
                     let place = tokio::select! {
                         biased;
-                        place = self.terms.place() => Some(place),
+                        place = self.terms.place(&mut pressure) => Some(place),
                         () = tasks.closing() => None,
                     };
                     serve(connection, place);
@@ -158,28 +166,60 @@ impl Listener {
                 }
             }
         }
-        // With the socket, the system would reset the connections that it has queued.
-        while let Some(Ok(connection)) = self.listener.accept().now_or_never() {
-            serve(connection, None);
+        // With the socket, the system would reset the connections that it has queued. The system is asked itself: what the runtime knows of
+        // the queue may be a moment old.
+        let Ok(queue) = self.listener.into_std() else { return };
+        loop {
+            match queue.accept() {
+                Ok((stream, peer)) => {
+                    if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                        serve((stream, peer), None);
+                    }
+                }
+                Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+                Err(_) => return,
+            }
         }
+    }
+}
+
+/// How many connections are asked to make room for one, the more the longer others have waited for places without a break.
+struct Pressure {
+    connections: usize,
+    waited: Option<Instant>,
+}
+
+impl Default for Pressure {
+    fn default() -> Pressure {
+        Pressure { connections: 1, waited: None }
     }
 }
 
 impl Terms {
     fn new(options: Options) -> Terms {
         let places = Arc::new(Semaphore::new(options.connections_max));
-        Terms { options: Arc::new(ArcSwap::from_pointee(options)), places, crowded: Arc::default() }
+        Terms { options: Arc::new(ArcSwap::from_pointee(options)), places, crowd: Arc::default() }
     }
 
-    /// Takes a place for a connection. Where there is none, others are asked to make room, one after the other.
-    async fn place(&self) -> OwnedSemaphorePermit {
-        loop {
-            let place = self.places.clone().acquire_owned();
-            match tokio::time::timeout(CROWDED_AGAIN, place).await {
-                Ok(place) => return place.expect("the semaphore is never closed"),
-                Err(_) => self.crowded.notify_one(),
-            }
+    /// Takes a place for a connection. Where there is none, others are asked to make room.
+    async fn place(&self, pressure: &mut Pressure) -> OwnedSemaphorePermit {
+        if let Ok(place) = self.places.clone().try_acquire_owned() {
+            return place;
         }
+        let since_waited = pressure.waited.map(|waited| waited.elapsed());
+        pressure.connections = match since_waited.is_some_and(|since| since < CROWDED_FOR) {
+            true => (pressure.connections * 2).min(ASKED_MAX),
+            false => 1,
+        };
+        let place = loop {
+            (0..pressure.connections).for_each(|_| self.crowd.ask());
+            match tokio::time::timeout(ASKED_AGAIN, self.places.clone().acquire_owned()).await {
+                Ok(place) => break place.expect("the semaphore is never closed"),
+                Err(_) => pressure.connections = (pressure.connections * 2).min(ASKED_MAX),
+            }
+        };
+        pressure.waited = Some(Instant::now());
+        place
     }
 
     /// Treats connections that are accepted from now on otherwise. Where there are more than are allowed now, no further one is
@@ -195,6 +235,42 @@ impl Terms {
                 places.acquire_many(fewer).await.expect("the semaphore is never closed").forget();
             });
         }
+    }
+}
+
+impl Crowd {
+    fn ask(&self) {
+        match self.idlers.load(Ordering::Relaxed) {
+            0 => self.busy.notify_one(),
+            _ => self.idle.notify_one(),
+        }
+    }
+
+    /// Ends when a connection that is being used is asked to make room.
+    async fn asks(&self) {
+        self.busy.notified().await;
+    }
+
+    /// Ends when one that is idle is.
+    async fn asks_idlers(&self) {
+        let _idler = Idler::new(&self.idlers);
+        self.idle.notified().await;
+    }
+}
+
+/// An idle connection among those that are asked first; leaves them when dropped.
+struct Idler<'a>(&'a AtomicUsize);
+
+impl<'a> Idler<'a> {
+    fn new(idlers: &'a AtomicUsize) -> Idler<'a> {
+        idlers.fetch_add(1, Ordering::Relaxed);
+        Idler(idlers)
+    }
+}
+
+impl Drop for Idler<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -217,8 +293,14 @@ impl Drop for Open {
 /// Connections that the system queues for us.
 const BACKLOG: u32 = 1024;
 
-/// How long a connection waits for a place before a further one is asked to make room.
-const CROWDED_AGAIN: Duration = Duration::from_millis(5);
+/// How long a connection waits for a place before further ones are asked to make room: longer than an idle one takes to leave.
+const ASKED_AGAIN: Duration = Duration::from_millis(600);
+
+/// Who has found a place so long after another had to wait is not part of the same crowd.
+const CROWDED_FOR: Duration = Duration::from_secs(1);
+
+/// No more connections than these are asked to leave for one, however great the crowd.
+const ASKED_MAX: usize = 32;
 
 /// How long to leave the listener alone after it failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

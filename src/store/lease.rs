@@ -52,6 +52,8 @@ pub struct WaitingFor {
     name: String,
     hash: u128,
     heard: watch::Receiver<Heard>,
+    /// What of that was answered already.
+    seen: Heard,
     deadline: Instant,
 }
 
@@ -104,7 +106,8 @@ impl Store {
         let mut waiting = self.waiting.lock();
         let heard = waiting.entry(hash).or_insert_with(|| watch::Sender::new(Heard::default())).subscribe();
         drop(waiting);
-        WaitingFor { store: self.clone(), name, hash, heard, deadline: Instant::now() + limit }
+        let seen = *heard.borrow();
+        WaitingFor { store: self.clone(), name, hash, heard, seen, deadline: Instant::now() + limit }
     }
 }
 
@@ -118,12 +121,13 @@ impl WaitingFor {
     /// Waits until there is a reason to look once more.
     pub async fn next(&mut self) -> Waited {
         loop {
-            let before = *self.heard.borrow();
             match tokio::time::timeout_at(self.deadline.into(), self.heard.changed()).await {
                 Ok(Ok(())) => {}
                 _ => return Waited::Expired,
             }
-            if self.heard.borrow_and_update().endings == before.endings {
+            let heard = *self.heard.borrow_and_update();
+            // What came while this was looking elsewhere counts as well.
+            if std::mem::replace(&mut self.seen, heard).endings == heard.endings {
                 return Waited::Stored;
             }
             // That it was taken is told like its end.

@@ -9,6 +9,7 @@
 //! | `memory` | the tier in this process |
 //! | `ledger` | the octets that are held for clients beside it |
 //! | `shared` | the tier that all replicas share: what lies in Redis, and how it is read and written |
+//! | `reading` | what Redis has for a request, and whether it may be used |
 //! | `redis` | the connection to Redis, its breaker and supervisor, and what is heard over it |
 //! | `record` | the value of a key in Redis |
 //! | `purge` | purging, and hearing of purges |
@@ -36,6 +37,7 @@ mod ledger;
 mod memory;
 mod options;
 mod purge;
+mod reading;
 mod record;
 mod redis;
 mod replicas;

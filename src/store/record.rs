@@ -67,6 +67,9 @@ pub(super) struct Recorded {
     pub(super) body: Bytes,
     pub(super) tags: Vec<String>,
     pub(super) generations: Vec<(ScopeName, Generation)>,
+    /// By how many milliseconds it was to be fresh for longer than Redis was to keep it: for how long it is kept yet then tells how long it
+    /// is fresh, by the clock of Redis.
+    pub(super) fresh_beyond_ms: i64,
 }
 
 /// Why a value is none of ours, or no longer.
@@ -82,14 +85,15 @@ pub(super) enum RecordError {
     Malformed,
 }
 
-/// Encodes a response, and the generations that it depends on.
-pub(super) fn encode(response: &StoredResponse, generations: &[(ScopeName, Generation)]) -> Vec<u8> {
+/// Encodes a response, the generations that it depends on, and by how much it is fresh for longer than it is kept.
+pub(super) fn encode(response: &StoredResponse, generations: &[(ScopeName, Generation)], fresh_beyond_ms: i64) -> Vec<u8> {
     let head = &response.head;
     let mut out = Writer::new(KIND_RESPONSE, response.body.len() + 1024);
     out.long(response.key.parts());
     out.0.extend(head.status.as_u16().to_be_bytes());
     out.0.extend(millis(head.times.requested).to_be_bytes());
     out.0.extend(millis(head.times.received).to_be_bytes());
+    out.0.extend(fresh_beyond_ms.to_be_bytes());
     out.terms(&head.terms);
     out.count(head.selection.iter().count());
     for (name, value) in head.selection.iter() {
@@ -165,8 +169,8 @@ pub fn reencode(kind: u8, octets: &[u8]) -> Option<Vec<u8>> {
     value.0.extend_from_slice(octets);
     match decode(value.finish().into()).ok()? {
         Record::Response(recorded) => {
-            let Recorded { key, head, body, tags, generations } = *recorded;
-            Some(encode(&StoredResponse { key, head, body, tags, held: Held::broken() }, &generations))
+            let Recorded { key, head, body, tags, generations, fresh_beyond_ms } = *recorded;
+            Some(encode(&StoredResponse { key, head, body, tags, held: Held::broken() }, &generations, fresh_beyond_ms))
         }
         Record::Varies { key, names, variants } => Some(encode_varies(&key, &names, &variants)),
     }
@@ -188,8 +192,8 @@ pub(super) fn belonging(beginning: Bytes) -> Result<Option<Belonging>, RecordErr
     }
     input.0.advance(CHECKED_FROM.min(input.0.len()));
     input.long()?;
-    // Status, two times, the terms.
-    input.octets(2 + 8 + 8 + TERMS_BYTES)?;
+    // Status, three times, the terms.
+    input.octets(2 + 8 + 8 + 8 + TERMS_BYTES)?;
     for _ in 0..input.u16()? {
         input.short()?;
         input.octet()?;
@@ -201,6 +205,7 @@ pub(super) fn belonging(beginning: Bytes) -> Result<Option<Belonging>, RecordErr
 fn decode_response(key: CacheKey, mut input: Reader) -> Result<Recorded, RecordError> {
     let status = StatusCode::from_u16(input.u16()?).map_err(|_| RecordError::Malformed)?;
     let times = Times { requested: input.time()?, received: input.time()? };
+    let fresh_beyond_ms = input.u64()?.cast_signed();
     let terms = input.terms()?;
     let mut selection = Vec::new();
     for _ in 0..input.u16()? {
@@ -220,7 +225,7 @@ fn decode_response(key: CacheKey, mut input: Reader) -> Result<Recorded, RecordE
         fields.try_append(name, value).map_err(|_| RecordError::Malformed)?;
     }
     let head = StoredHead::new(status, fields, times, terms, Selection::from_parts(selection));
-    Ok(Recorded { key, head, body: input.0, tags, generations })
+    Ok(Recorded { key, head, body: input.0, tags, generations, fresh_beyond_ms })
 }
 
 struct Writer(Vec<u8>);
@@ -361,7 +366,7 @@ fn millis(time: SystemTime) -> u64 {
 const MAGIC: &[u8] = b"SC";
 
 /// Counts up whenever the format changes; a value of another version is a miss.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// What the terms of a response take.
 const TERMS_BYTES: usize = 4 * 8 + 2;
@@ -397,14 +402,17 @@ mod tests {
 
     fn encoded() -> (Vec<u8>, Vec<(ScopeName, Generation)>) {
         let generations = vec![(ScopeName(1), Generation::new()), (ScopeName(u128::MAX), Generation::new())];
-        (encode(&sample(), &generations), generations)
+        (encode(&sample(), &generations, -3_600_000), generations)
     }
 
     #[test]
     fn a_response_survives_the_way_to_redis_and_back() {
         let (value, generations) = encoded();
         let StoredResponse { key, head, body, tags, .. } = sample();
-        assert_eq!(decode(value.into()).unwrap(), Record::Response(Box::new(Recorded { key, head, body, tags, generations })));
+        assert_eq!(
+            decode(value.into()).unwrap(),
+            Record::Response(Box::new(Recorded { key, head, body, tags, generations, fresh_beyond_ms: -3_600_000 }))
+        );
     }
 
     #[test]
@@ -413,7 +421,7 @@ mod tests {
         let german: HeaderMap = [(CONTENT_LANGUAGE, "de".parse().unwrap())].into_iter().collect();
         let mut sample = sample();
         sample.head.selection = Selection::of_exchange(&[ACCEPT_LANGUAGE], &request, &german);
-        let Ok(Record::Response(recorded)) = decode(encode(&sample, &[]).into()) else { panic!("it is a response") };
+        let Ok(Record::Response(recorded)) = decode(encode(&sample, &[], 0).into()) else { panic!("it is a response") };
         assert_eq!(recorded.head.selection, sample.head.selection);
         assert_eq!(sample.key.variant(&recorded.head.selection), sample.key.variant(&sample.head.selection));
     }
@@ -453,9 +461,9 @@ mod tests {
         check(b"S", RecordError::Foreign);
         check(b"{\"json\":true}", RecordError::Foreign);
         check(b"SC", RecordError::Malformed);
-        check(b"SC\x01\x01", RecordError::Version(1));
-        check(b"SC\x03\x01", RecordError::Malformed);
-        check(b"SC\x03\x01\0\0\0\0\0\0\0\0", RecordError::Checksum);
+        check(b"SC\x03\x01", RecordError::Version(3));
+        check(b"SC\x04\x01", RecordError::Malformed);
+        check(b"SC\x04\x01\0\0\0\0\0\0\0\0", RecordError::Checksum);
     }
 
     #[test]

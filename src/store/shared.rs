@@ -1,41 +1,21 @@
 //! The tier that all replicas share: what lies in Redis, and how it is read and written.
 //!
 //! A hit is one round trip: the value, and those of its generations that this process does not know currently.
-//!
-//! Whoever reads a response compares its age with what Redis says: a value is kept for as long as its response is fresh, and for as
-//! long as it may be of use when it is stale. If it is not kept for that long any more, its response is older than the time of day
-//! says: that was put back since, or was never that of the replica that stored it.
 
 use super::generations::{Cell, Keeping, Noted};
 use super::held::{Held, Standing};
-use super::record::{self, Listed, Record, Recorded};
-use super::redis::{Present, Redis, Unavailable};
-use super::{Lookup, Remembered, Store, StoredResponse, Tier, response};
-use crate::clock::DIFFERENCE_MAX;
+use super::reading::{Ours, ROUNDS_MAX, Read, Reading};
+use super::record::{self, Listed};
+use super::redis::{Redis, Unavailable};
+use super::{Lookup, Remembered, Store, StoredResponse, Tier};
 use crate::rules::{CacheKey, Scopes};
-use crate::semantics::candidates::Candidate;
-use crate::semantics::vary::Selection;
 use http::{HeaderMap, HeaderName};
-use std::cmp::Reverse;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What is left of the time that one request may spend on Redis, whatever it does there.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget(pub(super) Duration);
-
-/// Where is read, and since when what was read of generations counts.
-pub(super) struct Reading<'a> {
-    pub(super) redis: &'a Redis,
-    pub(super) since: u64,
-}
-
-/// What Redis has for a request.
-pub(super) enum Read {
-    Response(Arc<StoredResponse>, Standing),
-    OtherVariant(Vec<Candidate>),
-    Nothing,
-}
 
 /// What came of writing a response.
 pub(super) enum Written {
@@ -94,7 +74,7 @@ impl Store {
                 }
                 found(Tier::Redis, stored, standing)
             }
-            (Ok(_), Some((ours, standing))) => {
+            (Ok(Read::OtherVariant(_, Ours::AsBefore) | Read::Nothing(Ours::AsBefore)), Some((ours, standing))) => {
                 // Redis has let go of it, and no purge has come: it is as good as before.
                 if let Some(memory) = memory {
                     memory.confirm(&ours, news, since);
@@ -103,8 +83,15 @@ impl Store {
             }
             (Err(_), Some((ours, standing))) if was_sure => found(Tier::Memory, ours, standing),
             (Err(_), _) => Lookup::Unavailable,
-            (Ok(Read::OtherVariant(candidates)), None) => Lookup::OtherVariant(candidates),
-            (Ok(Read::Nothing), None) => Lookup::Nothing,
+            (Ok(read), replaced) => {
+                if let (Some(memory), Some((ours, _))) = (memory, replaced) {
+                    memory.forget(&ours);
+                }
+                match read {
+                    Read::OtherVariant(candidates, _) => Lookup::OtherVariant(candidates),
+                    _ => Lookup::Nothing,
+                }
+            }
         }
     }
 
@@ -170,7 +157,7 @@ impl Store {
         let now = response.head.times.requested + response.asked_ago(&self.clock);
         let keep = response.keep_for(now, self.keep_stale());
         let Some(generations) = response.held.values().filter(|_| !keep.is_zero()) else { return Written::Not };
-        let value = record::encode(response, &generations);
+        let value = record::encode(response, &generations, fresh_beyond(response.head.remaining(now), keep));
         let selection = &response.head.selection;
         let own = redis.names().response(&response.key, None);
         let (mut values, mut gone) = (Vec::with_capacity(2), Vec::new());
@@ -231,161 +218,18 @@ impl Store {
         Some(number)
     }
 
-    async fn read(
-        &self,
-        reading: &Reading<'_>,
-        key: &CacheKey,
-        request: &HeaderMap,
-        scopes: &Scopes,
-        remembered: Option<&StoredResponse>,
-        deadline: Instant,
-    ) -> Result<Read, Unavailable> {
-        let redis = reading.redis;
-        let known = self.varies(key);
-        let mut names = vec![redis.names().response(key, None)];
-        let variants = |varies: &[HeaderName]| {
-            let candidates = Selection::candidates(varies, request);
-            candidates.iter().map(|selection| redis.names().response(key, Some(selection))).collect::<Vec<_>>()
-        };
-        names.extend(known.iter().flat_map(|known| variants(known)));
-        let tagged = self.tagged.get(&key.hash());
-        let scope_names = scopes.names.iter().chain(tagged.iter().flat_map(|tagged| tagged.iter()));
-        let mut cells: Vec<Arc<Cell>> = scope_names.map(|name| self.generations.cell(*name)).collect();
-        for cell in remembered.iter().flat_map(|stored| stored.held.cells()) {
-            if !cells.iter().any(|known| Arc::ptr_eq(known, &cell)) {
-                cells.push(cell);
-            }
-        }
-        let unknown = self.generations.to_read(cells, reading.since);
-        let mut values = self.ask(reading, &names, unknown, deadline).await?.into_iter();
-        let first = values.next().flatten().and_then(|value| self.decode(key, value));
-        let (varies, listed) = match first {
-            None => return Ok(Read::Nothing),
-            // A variant lies under a name of its own; one under the key's own name was put there by somebody else.
-            Some(Record::Response(recorded)) if !recorded.head.selection.is_empty() => return Ok(Read::Nothing),
-            Some(Record::Response(recorded)) => return self.judge(reading, *recorded, scopes, deadline).await,
-            Some(Record::Varies { names, variants, .. }) => (names, variants),
-        };
-        let values = match known.is_some_and(|known| *known == *varies) {
-            true => values.collect(),
-            false => {
-                self.varies.insert(key.hash(), varies.clone().into());
-                self.ask(reading, &variants(&varies), Vec::new(), deadline).await?
-            }
-        };
-        let matching = values.into_iter().flatten().filter_map(|value| match self.decode(key, value) {
-            Some(Record::Response(recorded)) if recorded.head.selection.matches(request) => Some(*recorded),
-            _ => None,
-        });
-        let mut matching: Vec<Recorded> = matching.collect();
-        // §4.1: the most recent of them. One that ended long ago, and is kept to be validated, must not stand before it.
-        matching.sort_by_key(|recorded| Reverse(recorded.head.times.received));
-        for recorded in matching {
-            match self.judge(reading, recorded, scopes, deadline).await? {
-                Read::Nothing => {}
-                read => return Ok(read),
-            }
-        }
-        // What the request selects itself was read, and is gone or does not hold.
-        let own: Vec<u128> = Selection::candidates(&varies, request).iter().map(|own| key.variant(own)).collect();
-        let others = listed.into_iter().filter(|listed| !own.contains(&listed.variant));
-        Ok(Read::OtherVariant(others.filter_map(|listed| listed.candidate).collect()))
-    }
-
-    /// Judges by its generations whether a response that was read may be used.
-    pub(super) async fn judge(
-        &self,
-        reading: &Reading<'_>,
-        recorded: Recorded,
-        scopes: &Scopes,
-        deadline: Instant,
-    ) -> Result<Read, Unavailable> {
-        let Recorded { key, head, body, tags, generations } = recorded;
-        // It was stored under other rules, or by somebody who does not know them: a purge might not find it.
-        if !scopes.names.iter().all(|name| generations.iter().any(|(named, _)| named == name)) {
-            return Ok(Read::Nothing);
-        }
-        if generations.len() > scopes.names.len() {
-            let own = generations.iter().map(|(name, _)| *name).filter(|name| !scopes.names.contains(name));
-            self.tagged.insert(key.hash(), own.collect());
-        }
-        let mut held = Held::of_record(&self.generations, &generations);
-        // Those that only the response names, and those of which there was news meanwhile.
-        for _ in 0..ROUNDS_MAX {
-            let unknown = self.generations.to_read(held.cells(), reading.since);
-            // Another request may have read them meanwhile.
-            held = Held::of_record(&self.generations, &generations);
-            if unknown.is_empty() {
-                break;
-            }
-            self.ask(reading, &[], unknown, deadline).await?;
-            held = Held::of_record(&self.generations, &generations);
-        }
-        match self.generations.standing(&held, reading.since) {
-            standing @ (Standing::Holds | Standing::Softened) => {
-                let body = self.ledger.counted(body);
-                Ok(Read::Response(Arc::new(StoredResponse { key, head, body, tags, held }), standing))
-            }
-            _ => Ok(Read::Nothing),
-        }
-    }
-
     async fn read_generations(&self, reading: &Reading<'_>, unknown: Vec<Noted>, budget: &mut Budget) -> Result<(), Unavailable> {
         match unknown.is_empty() {
             true => Ok(()),
             false => budget.spend(async |deadline| self.ask(reading, &[], unknown, deadline).await.map(|_| ())).await,
         }
     }
-
-    /// Reads values, and takes in generations by the way.
-    pub(super) async fn ask(
-        &self,
-        reading: &Reading<'_>,
-        names: &[String],
-        unknown: Vec<Noted>,
-        deadline: Instant,
-    ) -> Result<Vec<Option<Present>>, Unavailable> {
-        let redis = reading.redis;
-        let generations: Vec<String> = unknown.iter().map(|noted| redis.names().generation(noted.cell.name())).collect();
-        let answer = redis.read(names, &generations, deadline).await?;
-        for (noted, generation) in unknown.iter().zip(answer.generations) {
-            self.generations.learn(noted, generation);
-        }
-        Ok(answer.values)
-    }
-
-    /// Decodes a value, if it is ours, whole, and of this very key.
-    pub(super) fn decode(&self, key: &CacheKey, value: Present) -> Option<Record> {
-        let record = record::decode(value.octets).map(|record| self.aged(record, value.left));
-        let is_of_key = |record: &Record| match record {
-            Record::Response(recorded) => recorded.key == *key,
-            Record::Varies { key: theirs, .. } => theirs == key,
-        };
-        match record {
-            Ok(record) if is_of_key(&record) => Some(record),
-            refused => {
-                self.stats.redis.errors_value.inc();
-                let error = refused.err().map_or("the value is of another key".to_owned(), |error| error.to_string());
-                tracing::debug!(%key, error, "redis_value_refused");
-                None
-            }
-        }
-    }
 }
 
-impl Store {
-    /// Makes a response that was read as old as it is by Redis' own clock, if that is older.
-    fn aged(&self, mut record: Record, left: Option<Duration>) -> Record {
-        if let (Record::Response(recorded), Some(left)) = (&mut record, left) {
-            let head = &mut recorded.head;
-            let fresh = left.saturating_sub(response::kept_when_stale(head, self.keep_stale()));
-            let hidden = head.remaining(self.clock.now()).saturating_sub(fresh);
-            if hidden > DIFFERENCE_MAX {
-                head.initial_age = head.initial_age.saturating_add(hidden);
-            }
-        }
-        record
-    }
+/// By how much a response is fresh for longer than it is kept, in milliseconds; mostly it is kept for longer.
+fn fresh_beyond(fresh: Duration, kept: Duration) -> i64 {
+    let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    millis(fresh).saturating_sub(millis(kept))
 }
 
 fn found(tier: Tier, stored: Arc<StoredResponse>, standing: Standing) -> Lookup {
@@ -406,9 +250,6 @@ const GENERATION_MARGIN: Duration = Duration::from_secs(5);
 /// It is made for so long: while its first response is fetched. When that is stored, it is kept for longer; but whoever asks for
 /// what does not exist leaves it behind for no longer than this.
 const GENERATION_KEPT_MIN: Duration = Duration::from_secs(120);
-
-/// News that come while generations are read have them read again, so often at most.
-const ROUNDS_MAX: usize = 3;
 
 /// Whoever looks at the statistics often does not have Redis count each time.
 const COUNTED_FOR: Duration = Duration::from_secs(2);

@@ -9,10 +9,10 @@
 //! it, and it goes when its time is over; or it is written again, and then it is on the list.
 
 use super::held::Standing;
+use super::reading::Reading;
 use super::record::{Listed, Record};
 use super::redis::Redis;
 use super::response::StoredResponse;
-use super::shared::{Read, Reading};
 use super::{Budget, Store};
 use crate::rules::{CacheKey, Scopes};
 use crate::semantics::candidates::Candidate;
@@ -82,7 +82,7 @@ impl Store {
             return None;
         }
         match self.judge(reading, *recorded, scopes, deadline).await {
-            Ok(Read::Response(stored, _)) => Some(stored),
+            Ok(Some((stored, _))) => Some(stored),
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
 //! Another configuration for a running program: by SIGHUP, and when the file has changed.
 
 use super::program::Program;
-use super::world::{Client, Origin, RawClient, eventually};
+use super::world::{Client, Gate, Origin, RawClient, Reply, eventually, millis};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -96,20 +96,29 @@ async fn another_token_and_other_limits_count_from_the_reload_on() {
         ask.with("authorization", &format!("Bearer {token}")).body(r#"{"all":true}"#).await.status.as_u16()
     };
     assert_eq!((purge("old").await, purge("new").await), (200, 401));
-    program.configure("[admin]\ntoken = \"new\"\n[server]\nconnections_max = 2\nkeep_alive_timeout = \"1h\"");
+    program.configure("[admin]\ntoken = \"new\"\n[server]\nconnections_max = 2");
     program.signal("-HUP");
     program.says("reloaded", 1).await;
     assert_eq!((purge("old").await, purge("new").await), (401, 200));
 
-    let mut open = [RawClient::connect(program.address).await, RawClient::connect(program.address).await];
-    for client in &mut open {
-        client.ask("GET /a HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    let gate = Gate::closed();
+    origin.reply("/b", Reply::new("late").behind(&gate));
+    let mut served = [RawClient::connect(program.address).await, RawClient::connect(program.address).await];
+    for client in &mut served {
+        client.send("GET /b HTTP/1.1\r\nHost: h\r\n\r\n").await;
     }
-    // A third waits until one of the two has gone, or is asked to go.
-    let waiting = Client::of(program.address).get("/a").spawn();
-    let [first, _second] = open;
-    drop(first);
-    waiting.await.unwrap().status(200);
+    origin.arrived("/b", 1).await;
+    let mut third = RawClient::connect(program.address).await;
+    third.send("GET /a HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    assert!(tokio::time::timeout(millis(200), third.try_head()).await.is_err(), "it was served beside two others");
+    program.configure("[admin]\ntoken = \"new\"\n[server]\nconnections_max = 3");
+    program.signal("-HUP");
+    program.says("reloaded", 2).await;
+    assert!(third.head().await.starts_with("HTTP/1.1 200 "));
+    gate.open();
+    for client in &mut served {
+        assert!(client.head().await.starts_with("HTTP/1.1 200 "));
+    }
 }
 
 #[tokio::test]

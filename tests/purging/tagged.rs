@@ -101,6 +101,10 @@ async fn tags_are_shown_to_clients_unless_they_are_to_be_stripped() {
     }
     world.purge(json!({ "tags": ["sale"] })).await;
     ask(&world, TARGET).await.forwarded("uri-miss");
+    // Past the cache, too.
+    for asked in [world.ask("POST", TARGET), world.get(TARGET).with("x-unknown", "1")] {
+        asked.await.is("one").has("surrogate-key", "").has("cache-tag", "").has("cache-groups", "");
+    }
 
     let world = World::with(customers).await;
     world.origin.reply(TARGET, tagged("one"));

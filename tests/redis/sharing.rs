@@ -1,6 +1,6 @@
 //! What one replica fetched, the others find.
 
-use crate::world::{RedisServer, Reply, World, redis_options, secs};
+use crate::world::{RedisServer, Reply, World, eventually, redis_options, secs};
 use http::header::AUTHORIZATION;
 use sidecache::rules::Share;
 
@@ -19,6 +19,72 @@ async fn the_second_replica_serves_what_the_first_has_fetched() {
     assert!(shared.field("age").parse::<u64>().unwrap() >= 5, "{shared:?}");
     second.get("/a").with("host", "h").await.is("one").hit("memory");
     assert_eq!(first.origin.count("/a"), 1);
+}
+
+#[tokio::test]
+async fn what_a_replica_has_that_another_replaced_is_no_answer_though_the_new_one_is_none_either() {
+    let redis = RedisServer::start().await;
+    let first = World::with_redis(&redis, |_| {}).await;
+    let second = first.neighbour(&redis).await;
+    let ask = |world: &World, path: &str, language: &str| world.get(path).with("host", "h").with("accept-language", language);
+    // One that varies in the place of one that did not; and one that is purged by a tag that only it had.
+    for (path, new) in [
+        ("/a", Reply::new("fr").with("vary", "accept-language").cache("max-age=60")),
+        ("/b", Reply::new("fr").with("cache-tag", "t").cache("max-age=60")),
+    ] {
+        first.origin.has(path, Reply::new("old").cache("max-age=60"));
+        ask(&first, path, "fr").await.is("old").says("stored");
+        eventually("it is shared", async || ask(&second, path, "fr").await.text() == "old").await;
+        ask(&first, path, "fr").await.hit("memory");
+        first.origin.has(path, new);
+        ask(&second, path, "fr").with("cache-control", "no-cache").await.is("fr").says("stored");
+        eventually("it is replaced", async || ask(&first, path, "fr").await.text() == "fr").await;
+    }
+    first.origin.has("/a", Reply::new("de").with("vary", "accept-language").cache("max-age=60"));
+    ask(&first, "/a", "de").await.is("de").forwarded("vary-miss");
+    first.origin.has("/b", Reply::new("newer").cache("max-age=60"));
+    second.purge(serde_json::json!({ "tags": ["t"], "wait": true })).await;
+    ask(&first, "/b", "fr").await.is("newer").forwarded("uri-miss");
+}
+
+#[tokio::test]
+async fn a_memory_that_did_not_look_meanwhile_does_not_go_back_to_what_was_replaced() {
+    let redis = RedisServer::start().await;
+    let first = World::with_redis(&redis, |_| {}).await;
+    let second = first.neighbour(&redis).await;
+    let ask = |world: &World, language: &str| world.get("/a").with("host", "h").with("accept-language", language);
+    first.origin.has("/a", Reply::new("old").cache("max-age=60"));
+    ask(&first, "fr").await.is("old").says("stored");
+    eventually("it is shared", async || ask(&second, "fr").await.text() == "old").await;
+    first.origin.has("/a", Reply::new("fr").with("vary", "accept-language").cache("max-age=60"));
+    ask(&second, "fr").with("cache-control", "no-cache").await.is("fr").says("stored");
+    // The first one has heard that it was replaced, and by what it finds out with a request that selects nothing.
+    first.origin.has("/a", Reply::new("de").with("vary", "accept-language").cache("max-age=60"));
+    eventually("the old one is none for others", async || ask(&first, "de").await.text() == "de").await;
+}
+
+#[tokio::test]
+async fn a_response_that_is_fresh_for_longer_than_it_is_kept_is_as_old_as_it_is() {
+    let redis = RedisServer::start().await;
+    let first = World::with_redis(&redis, |config| config.store.keep_stale = secs(3600)).await;
+    // A replica with another idea of how long is kept what is stale.
+    let second = first
+        .neighbour_with(|config| {
+            config.store.redis = Some(redis_options(&redis.url()));
+            config.store.keep_stale = secs(86_400);
+        })
+        .await
+        .connected()
+        .await;
+    for (path, lifetime) in [("/a", "max-age=31536000"), ("/b", "max-age=2147483648"), ("/c", "max-age=600")] {
+        first.origin.reply(path, Reply::new("one").with("etag", "\"1\"").cache(lifetime));
+        first.get(path).with("host", "h").await.says("stored");
+        eventually("it is shared", async || {
+            let got = second.get(path).with("host", "h").with("cache-control", "only-if-cached").await;
+            got.status == 200 && got.field("age").parse::<u64>().unwrap() <= 1
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

@@ -88,7 +88,9 @@ async fn serve(redis: &Redis, ready: Ready, listener: &Listener) -> String {
     listener(News::Connected);
     shared.stats.redis.connects.inc();
     lock(&shared.state).hearing = Some(hearing);
-    redis.note(true, None);
+    if redis.is_present(&link) {
+        redis.note(true, None);
+    }
     let mut connection = MultiplexedConnection::clone(&link);
     let _ = tokio::time::timeout(redis.options().budget, end_former_presence(redis, &mut connection)).await;
     beat(redis, &link, &closed, hearing, listener).await

@@ -1,0 +1,207 @@
+//! What Redis has for a request: read, decoded, and judged by its generations.
+//!
+//! Whoever reads a response compares its age with what Redis says: a value is kept for as long as its response is fresh, and for as
+//! long as it may be of use when it is stale. If it is not kept for that long any more, its response is older than the time of day
+//! says: that was put back since, or was never that of the replica that stored it.
+
+use super::generations::{Cell, Noted};
+use super::held::{Held, Standing};
+use super::record::{self, Record, Recorded};
+use super::redis::{Present, Redis, Unavailable};
+use super::{Store, StoredResponse};
+use crate::clock::DIFFERENCE_MAX;
+use crate::rules::{CacheKey, Scopes};
+use crate::semantics::candidates::Candidate;
+use crate::semantics::vary::Selection;
+use http::{HeaderMap, HeaderName};
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Where is read, and since when what was read of generations counts.
+pub(super) struct Reading<'a> {
+    pub(super) redis: &'a Redis,
+    pub(super) since: u64,
+}
+
+/// What Redis has for a request.
+pub(super) enum Read {
+    Response(Arc<StoredResponse>, Standing),
+    OtherVariant(Vec<Candidate>, Ours),
+    Nothing(Ours),
+}
+
+/// How what memory has stands by what is in Redis instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ours {
+    /// Redis has let go of it.
+    AsBefore,
+    /// There is a newer one, which a purge has come for, or responses that vary by other fields: it was replaced.
+    Replaced,
+}
+
+impl Store {
+    /// Reads what Redis has for a request, beside what is `remembered` here.
+    pub(super) async fn read(
+        &self,
+        reading: &Reading<'_>,
+        key: &CacheKey,
+        request: &HeaderMap,
+        scopes: &Scopes,
+        remembered: Option<&StoredResponse>,
+        deadline: Instant,
+    ) -> Result<Read, Unavailable> {
+        let redis = reading.redis;
+        let known = self.varies(key);
+        let mut names = vec![redis.names().response(key, None)];
+        let variants = |varies: &[HeaderName]| {
+            let candidates = Selection::candidates(varies, request);
+            candidates.iter().map(|selection| redis.names().response(key, Some(selection))).collect::<Vec<_>>()
+        };
+        names.extend(known.iter().flat_map(|known| variants(known)));
+        let tagged = self.tagged.get(&key.hash());
+        let scope_names = scopes.names.iter().chain(tagged.iter().flat_map(|tagged| tagged.iter()));
+        let mut cells: Vec<Arc<Cell>> = scope_names.map(|name| self.generations.cell(*name)).collect();
+        for cell in remembered.iter().flat_map(|stored| stored.held.cells()) {
+            if !cells.iter().any(|known| Arc::ptr_eq(known, &cell)) {
+                cells.push(cell);
+            }
+        }
+        let unknown = self.generations.to_read(cells, reading.since);
+        let mut values = self.ask(reading, &names, unknown, deadline).await?.into_iter();
+        let is_replaced_by =
+            |recorded: &Recorded| remembered.is_some_and(|ours| ours.head.times.received < recorded.head.times.received);
+        let first = values.next().flatten().and_then(|value| self.decode(key, value));
+        let (varies, listed) = match first {
+            None => return Ok(Read::Nothing(Ours::AsBefore)),
+            // A variant lies under a name of its own; one under the key's own name was put there by somebody else.
+            Some(Record::Response(recorded)) if !recorded.head.selection.is_empty() => {
+                return Ok(Read::Nothing(Ours::AsBefore));
+            }
+            Some(Record::Response(recorded)) => {
+                let ours = if is_replaced_by(&recorded) { Ours::Replaced } else { Ours::AsBefore };
+                return Ok(match self.judge(reading, *recorded, scopes, deadline).await? {
+                    Some((stored, standing)) => Read::Response(stored, standing),
+                    None => Read::Nothing(ours),
+                });
+            }
+            Some(Record::Varies { names, variants, .. }) => (names, variants),
+        };
+        let values = match known.is_some_and(|known| *known == *varies) {
+            true => values.collect(),
+            false => {
+                self.varies.insert(key.hash(), varies.clone().into());
+                self.ask(reading, &variants(&varies), Vec::new(), deadline).await?
+            }
+        };
+        let matching = values.into_iter().flatten().filter_map(|value| match self.decode(key, value) {
+            Some(Record::Response(recorded)) if recorded.head.selection.matches(request) => Some(*recorded),
+            _ => None,
+        });
+        let mut matching: Vec<Recorded> = matching.collect();
+        // §4.1: the most recent of them. One that ended long ago, and is kept to be validated, must not stand before it.
+        matching.sort_by_key(|recorded| Reverse(recorded.head.times.received));
+        let varies_otherwise = remembered.is_some_and(|ours| !ours.head.selection.names().eq(varies.iter()));
+        let is_replaced = varies_otherwise || matching.iter().any(is_replaced_by);
+        for recorded in matching {
+            if let Some((stored, standing)) = self.judge(reading, recorded, scopes, deadline).await? {
+                return Ok(Read::Response(stored, standing));
+            }
+        }
+        // What the request selects itself was read, and is gone or does not hold.
+        let own: Vec<u128> = Selection::candidates(&varies, request).iter().map(|own| key.variant(own)).collect();
+        let others = listed.into_iter().filter(|listed| !own.contains(&listed.variant));
+        let ours = if is_replaced { Ours::Replaced } else { Ours::AsBefore };
+        Ok(Read::OtherVariant(others.filter_map(|listed| listed.candidate).collect(), ours))
+    }
+
+    /// Judges by its generations whether a response that was read may be used; `None` if not.
+    pub(super) async fn judge(
+        &self,
+        reading: &Reading<'_>,
+        recorded: Recorded,
+        scopes: &Scopes,
+        deadline: Instant,
+    ) -> Result<Option<(Arc<StoredResponse>, Standing)>, Unavailable> {
+        let Recorded { key, head, body, tags, generations, .. } = recorded;
+        // It was stored under other rules, or by somebody who does not know them: a purge might not find it.
+        if !scopes.names.iter().all(|name| generations.iter().any(|(named, _)| named == name)) {
+            return Ok(None);
+        }
+        if generations.len() > scopes.names.len() {
+            let own = generations.iter().map(|(name, _)| *name).filter(|name| !scopes.names.contains(name));
+            self.tagged.insert(key.hash(), own.collect());
+        }
+        let mut held = Held::of_record(&self.generations, &generations);
+        // Those that only the response names, and those of which there was news meanwhile.
+        for _ in 0..ROUNDS_MAX {
+            let unknown = self.generations.to_read(held.cells(), reading.since);
+            // Another request may have read them meanwhile.
+            held = Held::of_record(&self.generations, &generations);
+            if unknown.is_empty() {
+                break;
+            }
+            self.ask(reading, &[], unknown, deadline).await?;
+            held = Held::of_record(&self.generations, &generations);
+        }
+        match self.generations.standing(&held, reading.since) {
+            standing @ (Standing::Holds | Standing::Softened) => {
+                let body = self.ledger.counted(body);
+                Ok(Some((Arc::new(StoredResponse { key, head, body, tags, held }), standing)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Reads values, and takes in generations by the way.
+    pub(super) async fn ask(
+        &self,
+        reading: &Reading<'_>,
+        names: &[String],
+        unknown: Vec<Noted>,
+        deadline: Instant,
+    ) -> Result<Vec<Option<Present>>, Unavailable> {
+        let redis = reading.redis;
+        let generations: Vec<String> = unknown.iter().map(|noted| redis.names().generation(noted.cell.name())).collect();
+        let answer = redis.read(names, &generations, deadline).await?;
+        for (noted, generation) in unknown.iter().zip(answer.generations) {
+            self.generations.learn(noted, generation);
+        }
+        Ok(answer.values)
+    }
+
+    /// Decodes a value, if it is ours, whole, and of this very key.
+    pub(super) fn decode(&self, key: &CacheKey, value: Present) -> Option<Record> {
+        let record = record::decode(value.octets).map(|record| self.aged(record, value.left));
+        let is_of_key = |record: &Record| match record {
+            Record::Response(recorded) => recorded.key == *key,
+            Record::Varies { key: theirs, .. } => theirs == key,
+        };
+        match record {
+            Ok(record) if is_of_key(&record) => Some(record),
+            refused => {
+                self.stats.redis.errors_value.inc();
+                let error = refused.err().map_or("the value is of another key".to_owned(), |error| error.to_string());
+                tracing::debug!(%key, error, "redis_value_refused");
+                None
+            }
+        }
+    }
+
+    /// Makes a response that was read as old as it is by Redis' own clock, if that is older.
+    fn aged(&self, mut record: Record, left: Option<Duration>) -> Record {
+        if let (Record::Response(recorded), Some(left)) = (&mut record, left) {
+            let (beyond, head) = (recorded.fresh_beyond_ms, &mut recorded.head);
+            let further = Duration::from_millis(beyond.unsigned_abs());
+            let fresh = if beyond < 0 { left.saturating_sub(further) } else { left.saturating_add(further) };
+            let hidden = head.remaining(self.clock.now()).saturating_sub(fresh);
+            if hidden > DIFFERENCE_MAX {
+                head.initial_age = head.initial_age.saturating_add(hidden);
+            }
+        }
+        record
+    }
+}
+
+/// News that come while generations are read have them read again, so often at most.
+pub(super) const ROUNDS_MAX: usize = 3;
