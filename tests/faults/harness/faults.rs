@@ -178,8 +178,7 @@ pub const FAULTS: &[Fault] = &[
     Fault::new("killed", "Redis is killed, and started again, empty", Kind::Killed, Breaker::Opens).tells("refused"),
     Fault::new("restarted", "Redis is killed, and started again at once, empty", Kind::Restarted, Breaker::Reconnects),
     Fault::new("restored", "Redis is killed, and comes back at once from an older snapshot", Kind::Restored, Breaker::Reconnects),
-    Fault::new("loading", "Redis is killed, and loads its snapshot for a long time", Kind::Loading, Breaker::Opens)
-        .tells("LOADING"),
+    Fault::new("loading", "Redis is killed, and loads its snapshot for a long time", Kind::Loading, Breaker::Opens),
     Fault::new("frozen", "Redis is stopped by SIGSTOP, while clients leave", Kind::Frozen, Breaker::Opens),
     Fault::new("slow-20ms", "each round trip takes 20 ms longer", slow(millis(20)), Breaker::May),
     Fault::new("slow-100ms", "each round trip takes 100 ms longer", slow(millis(100)), Breaker::May),
