@@ -58,7 +58,9 @@ async fn a_memory_that_did_not_look_meanwhile_does_not_go_back_to_what_was_repla
     eventually("it is shared", async || ask(&second, "fr").await.text() == "old").await;
     first.origin.has("/a", Reply::new("fr").with("vary", "accept-language").cache("max-age=60"));
     ask(&second, "fr").with("cache-control", "no-cache").await.is("fr").says("stored");
-    // The first one has heard that it was replaced, and by what it finds out with a request that selects nothing.
+    // The list of variants and the one that there is. The first one has heard that its own was replaced, and finds out by what with a
+    // request that selects nothing.
+    redis.keys_become(2).await;
     first.origin.has("/a", Reply::new("de").with("vary", "accept-language").cache("max-age=60"));
     eventually("the old one is none for others", async || ask(&first, "de").await.text() == "de").await;
 }
