@@ -53,8 +53,13 @@ impl Store {
         };
         match standing {
             Standing::Holds => held.and(&further),
-            // Redis is away; what is purged by others meanwhile is found out when it is back.
-            Standing::Unverified if self.redis.as_ref().is_some_and(|redis| !redis.is_up()) => held.and(&further),
+            // Redis is away; what is purged by others meanwhile is found out when it is back. What is purged here is known, also softly.
+            Standing::Unverified if self.redis.as_ref().is_some_and(|redis| !redis.is_up()) => {
+                match self.generations.is_softened(&watched) {
+                    true => Held::broken(),
+                    false => held.and(&further),
+                }
+            }
             _ => Held::broken(),
         }
     }

@@ -150,6 +150,26 @@ async fn a_soft_purge_counts_also_where_memory_goes_on_without_redis() {
 }
 
 #[tokio::test]
+async fn a_soft_purge_of_a_tag_that_is_not_known_yet_counts_also_without_redis() {
+    let redis = RedisServer::start().await;
+    let relay = Relay::to(redis.address()).await;
+    let first = replicas(&redis, 1).await.remove(0);
+    let cut_off = behind(&relay, &first, WhenDown::Memory).await;
+    relay.enter(Phase::Refuse);
+    cut_off.redis_is("degraded").await;
+    let gate = Gate::closed();
+    let tagged = |body: &'static str| Reply::new(body).with("surrogate-key", "sale");
+    cut_off.origin.has(TARGET, tagged("old").behind(&gate));
+    let asked_before = ask(&cut_off, TARGET).spawn();
+    cut_off.origin.arrived(TARGET, 1).await;
+    assert_eq!(ordered(&cut_off, json!({ "tags": ["sale"], "soft": true })).await.0, 202);
+    cut_off.origin.has(TARGET, tagged("new"));
+    gate.open();
+    asked_before.await.unwrap().is("old").does_not_say("stored");
+    ask(&cut_off, TARGET).await.is("new");
+}
+
+#[tokio::test]
 async fn a_replica_that_goes_on_by_itself_is_not_taken_for_gone() {
     let redis = RedisServer::start().await;
     let relay = Relay::to(redis.address()).await;
