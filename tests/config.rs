@@ -523,6 +523,14 @@ fn values_that_cannot_be_meant_are_problems() {
         &["proxy.toml:2:17: [admin] on_proxy_port: needs [admin] token or ADMIN_TOKEN: \
         everybody who reaches the proxy reaches the admin paths"],
     );
+    refused(
+        "[admin]\nhosts = [\"ops:9090\"]",
+        &["proxy.toml:2:10: [admin] hosts: \"ops:9090\" is not a host; write a name alone, such as \"sidecache.internal\""],
+    );
+    refused(
+        "[admin]\norigins = [\"https://ops/\"]",
+        &["proxy.toml:2:12: [admin] origins: \"https://ops/\" is not the origin of a page, such as \"https://ops.example.com\""],
+    );
 }
 
 #[test]

@@ -192,6 +192,65 @@ async fn on_the_proxys_port_the_token_is_needed_except_for_health() {
 }
 
 #[tokio::test]
+async fn on_the_proxys_port_no_other_spelling_reaches_anything() {
+    let world = World::with(on_proxy_port).await;
+    for path in [
+        "/admin/../admin/cache/stats",
+        "//admin/cache/stats",
+        "/ADMIN/cache/stats",
+        "/%61dmin/cache/stats",
+        "/admin/cache/nothing",
+        "/./metrics",
+    ] {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer secret\r\n\r\n");
+        let answer = world.raw().await.ask(head).await;
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{path}: {answer}");
+        assert_eq!(world.origin.count(path), 0, "{path}");
+    }
+    let absolute = "GET http://h/admin/cache/stats HTTP/1.1\r\nHost: h\r\n\r\n";
+    assert!(world.raw().await.ask(absolute).await.starts_with("HTTP/1.1 401 "));
+    world.origin.reply("/admin/login", "the origin's own");
+    world.get("/admin/login").await.is("the origin's own");
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_has_allowed_is_refused_on_the_admin_listener() {
+    let world = World::with(|config| config.admin.hosts = vec!["sidecache.internal".to_owned()]).await;
+    let ask = |path: &str, host: &str| world.ask_admin("GET", path).with("host", host);
+    for path in ["/admin/cache/stats", "/metrics", "/admin/cache/purges", "/other"] {
+        let got = ask(path, "evil.example:9090").await;
+        got.status(421);
+        assert!(got.text().contains("[admin] hosts"), "{got:?}");
+    }
+    world.ask_admin("POST", "/admin/cache/purge").with("host", "evil.example").body(r#"{"all": true}"#).await.status(421);
+    for host in ["127.0.0.1", "10.1.2.3:9090", "[::1]:9090", "localhost:1", "Sidecache.Internal:9090"] {
+        ask("/metrics", host).await.status(200);
+    }
+    for path in ["/healthz", "/readyz"] {
+        ask(path, "whatever.example").await.status(200);
+    }
+}
+
+#[tokio::test]
+async fn web_pages_may_not_even_read() {
+    let world = World::with(|config| {
+        on_proxy_port(config);
+        config.admin.origins = vec!["https://ops.example".to_owned()];
+    })
+    .await;
+    let shown = |ask: world::Ask| ask.with("authorization", "Bearer secret");
+    for ask in [|world: &World| world.ask_admin("GET", "/admin/cache/stats"), |world: &World| world.get("/admin/cache/stats")] {
+        for (name, value) in [("origin", "http://evil.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")] {
+            shown(ask(&world)).with(name, value).await.status(403);
+        }
+        shown(ask(&world)).with("origin", "https://ops.example").with("sec-fetch-site", "cross-site").await.status(200);
+        shown(ask(&world)).with("sec-fetch-site", "none").await.status(200);
+    }
+    shown(world.ask("PURGE", "/a")).with("origin", "http://evil.example").await.status(403);
+    world.ask_admin("GET", "/healthz").with("origin", "http://evil.example").await.status(200);
+}
+
+#[tokio::test]
 async fn elsewhere_these_paths_are_the_origins() {
     let world = World::start().await;
     for path in ["/metrics", "/healthz", "/readyz"] {

@@ -15,9 +15,11 @@
 //! They are served on a listener of their own and, where the configuration says so, on the proxy's port too; there, all but
 //! the last two need the token. What changes something needs the token everywhere, or, where none is set, to come from this machine.
 //! The same holds for a request of the method `PURGE` on the proxy's port, which purges its own target.
+//! Web pages may ask for none of them but the last two (`guard`).
 
 mod auth;
 mod entries;
+mod guard;
 mod purge;
 mod report;
 
@@ -46,11 +48,21 @@ pub struct Options {
     pub token: Option<String>,
     /// Serves the same paths on the main port, to callers that show the token.
     pub on_proxy_port: bool,
+    /// Names under which the admin listener may be asked, beside IP addresses and `localhost`.
+    pub hosts: Vec<String>,
+    /// Origins of web pages that may ask.
+    pub origins: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { listen: Some(SocketAddr::from(([127, 0, 0, 1], 9090))), token: None, on_proxy_port: false }
+        Options {
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 9090))),
+            token: None,
+            on_proxy_port: false,
+            hosts: Vec::new(),
+            origins: Vec::new(),
+        }
     }
 }
 
@@ -59,6 +71,8 @@ pub struct Admin {
     proxy: Arc<Proxy>,
     tasks: Tasks,
     token: Option<String>,
+    hosts: Vec<String>,
+    origins: Vec<String>,
 }
 
 /// The endpoints on the proxy's own port, before everything else.
@@ -72,7 +86,8 @@ pub struct Front {
 impl Admin {
     /// Endpoints that show the state of `proxy`.
     pub fn new(proxy: Arc<Proxy>, tasks: Tasks, options: &Options) -> Arc<Admin> {
-        Arc::new(Admin { proxy, tasks, token: options.token.clone() })
+        let Options { token, hosts, origins, .. } = options.clone();
+        Arc::new(Admin { proxy, tasks, token, hosts, origins })
     }
 
     async fn respond(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
@@ -112,6 +127,9 @@ impl Admin {
 
     /// Answers a request of the method `PURGE`.
     async fn purge_target(&self, request: &Request<Incoming>, client: Client) -> Response<Body> {
+        if guard::is_of_a_foreign_page(request.headers(), &self.origins) {
+            return refuse(FOREIGN_PAGE);
+        }
         match auth::may_change(request.headers(), client, self.token.as_deref()) {
             Err(refused) => refuse(refused),
             Ok(caller) => self.purge(Purge::of_url(request.uri(), false, self.proxy.rules()), &caller).await,
@@ -195,7 +213,14 @@ impl Admin {
 
 impl Answer for Admin {
     async fn answer(self: Arc<Admin>, request: Request<Incoming>, client: Client) -> Response<Body> {
-        self.respond(request, client).await
+        let (target, fields) = (request.uri(), request.headers());
+        match request.uri().path() {
+            // They say nothing that anybody must not know, and are asked for under names that nobody foresees.
+            HEALTHZ | READYZ => self.respond(request, client).await,
+            _ if !guard::is_for_us(target, fields, &self.hosts) => refuse(WRONG_HOST),
+            _ if guard::is_of_a_foreign_page(fields, &self.origins) => refuse(FOREIGN_PAGE),
+            _ => self.respond(request, client).await,
+        }
     }
 }
 
@@ -213,18 +238,33 @@ impl Front {
 
 impl Answer for Front {
     async fn answer(self: Arc<Front>, request: Request<Incoming>, client: Client) -> Response<Body> {
+        // What is rare has its memory when it comes; an idle connection keeps that of a hit alone.
         if request.method().as_str() == "PURGE" {
             return Box::pin(self.admin.purge_target(&request, client)).await;
         }
         let path = request.uri().path();
-        if !self.has_paths || methods(path).is_none() {
+        if !self.has_paths {
             return self.proxy.serve(request, client).await;
         }
-        let is_open = matches!(path, HEALTHZ | READYZ);
-        match is_open || auth::shows_token(request.headers(), self.admin.token.as_deref()) {
-            // What is rare has its memory when it comes; an idle connection keeps that of a hit alone.
-            true => Box::pin(self.admin.respond(request, client)).await,
-            false => refuse((StatusCode::UNAUTHORIZED, "the token is needed here\n")),
+        match methods(path) {
+            Some(_) => Box::pin(self.admin_answers(request, client)).await,
+            None if guard::is_nearly_ours(path) => text(StatusCode::NOT_FOUND, NOT_FOUND),
+            None => self.proxy.serve(request, client).await,
+        }
+    }
+}
+
+impl Front {
+    /// Answers a request for a path of ours on the proxy's port, where everybody can ask.
+    async fn admin_answers(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
+        let fields = request.headers();
+        match request.uri().path() {
+            HEALTHZ | READYZ => self.admin.respond(request, client).await,
+            _ if guard::is_of_a_foreign_page(fields, &self.admin.origins) => refuse(FOREIGN_PAGE),
+            _ if !auth::shows_token(fields, self.admin.token.as_deref()) => {
+                refuse((StatusCode::UNAUTHORIZED, "the token is needed here\n"))
+            }
+            _ => self.admin.respond(request, client).await,
         }
     }
 }
@@ -301,6 +341,13 @@ const STATS: &str = "/admin/cache/stats";
 const METRICS: &str = "/metrics";
 const HEALTHZ: &str = "/healthz";
 const READYZ: &str = "/readyz";
+
+const WRONG_HOST: (StatusCode, &str) = (
+    StatusCode::MISDIRECTED_REQUEST,
+    "this listener is asked by its IP address, as localhost, or by a name that stands in [admin] hosts\n",
+);
+const FOREIGN_PAGE: (StatusCode, &str) =
+    (StatusCode::FORBIDDEN, "requests from web pages are not accepted here, but for those of [admin] origins\n");
 
 const NOT_FOUND: &str =
     "there are /metrics, /healthz, /readyz, and of /admin/cache: stats, entries, purge, purges, erase and jobs\n";

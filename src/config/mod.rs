@@ -6,11 +6,12 @@
 //! | `raw`, `place` | the values as they were written, each with its place |
 //! | `reader` | takes keys out of tables, notes what is wrong, reports what nobody took |
 //! | `values`, `addresses` | what one value means |
-//! | `sections`, `routes`, `lifetimes`, `log` | what the keys mean |
+//! | `sections`, `routes`, `lifetimes`, `log`, `admin` | what the keys mean |
 //! | `reload` | what a running sidecar takes over of a new configuration |
 //! | `problem`, `suggest` | what is wrong, in words for the person who wrote it |
 
 mod addresses;
+mod admin;
 mod lifetimes;
 mod log;
 mod overlay;
@@ -31,7 +32,7 @@ pub use reload::keep_fixed;
 pub use sources::Sources;
 pub use values::{octets, span};
 
-use crate::admin;
+use crate::admin as operators;
 use crate::flow;
 use crate::origin;
 use crate::rules::Route;
@@ -55,7 +56,7 @@ pub struct Config {
     /// `[memory]` and `[redis]`.
     pub store: store::Options,
     /// `[admin]`.
-    pub admin: admin::Options,
+    pub admin: operators::Options,
     /// `[log]`.
     pub log: LogOptions,
     /// `[[route]]`, in the order of the file.
@@ -94,7 +95,7 @@ fn read(root: Table, report: &mut Report) -> Config {
     root.within("cache", Name::Section("cache"), |section| for_routes = sections::read_cache(section, &mut config));
     root.within("memory", Name::Section("memory"), |section| sections::read_memory(section, &mut config));
     root.within("redis", Name::Section("redis"), |section| sections::read_redis(section, &mut config));
-    root.within("admin", Name::Section("admin"), |section| sections::read_admin(section, &mut config));
+    root.within("admin", Name::Section("admin"), |section| admin::read(section, &mut config));
     root.within("log", Name::Section("log"), |section| sections::read_log(section, &mut config));
     routes::read(&mut root, &for_routes, &mut config);
     root.finish();
@@ -118,6 +119,8 @@ impl fmt::Debug for Config {
             .field("admin.listen", &self.admin.listen)
             .field("admin.token", &hidden(&self.admin.token))
             .field("admin.on_proxy_port", &self.admin.on_proxy_port)
+            .field("admin.hosts", &self.admin.hosts)
+            .field("admin.origins", &self.admin.origins)
             .field("log", &self.log)
             .field("routes", &self.routes)
             .finish()

@@ -1,6 +1,6 @@
 //! The sections of the file, all but the routes.
 
-use super::addresses::{listen, listen_or_off, network, origins, redis_url};
+use super::addresses::{listen, network, origins, redis_url};
 use super::raw::Value;
 use super::reader::{Parsed, Section};
 use super::routes::ForRoutes;
@@ -90,28 +90,6 @@ pub(super) fn read_redis(section: &mut Section<'_>, config: &mut Config) {
     // Redis itself takes strings of at most 512 MiB.
     section.read("value_max", &mut options.value_bytes_max, size(1 << 10..=512 << 20));
     config.store.redis = url.map(|_| options);
-}
-
-pub(super) fn read_admin(section: &mut Section<'_>, config: &mut Config) {
-    let options = &mut config.admin;
-    let listen_place = section.place_of("listen");
-    section.read("listen", &mut options.listen, listen_or_off);
-    if let (Some(place), Some(listen)) = (listen_place, options.listen)
-        && listen == config.server.listen
-        && listen.port() != 0
-    {
-        let message = format!("{listen} is the address of [server] listen; for one port write on_proxy_port = true");
-        section.problem(&place, "listen", message);
-    }
-    let has_token = section.place_of("token").is_some();
-    section.read("token", &mut options.token, |value| secret(value).map(Some));
-    if let Some((true, place)) = section.take_with_place("on_proxy_port", boolean) {
-        options.on_proxy_port = true;
-        if !has_token {
-            let message = "needs [admin] token or ADMIN_TOKEN: everybody who reaches the proxy reaches the admin paths";
-            section.absence(&place, "on_proxy_port", message);
-        }
-    }
 }
 
 pub(super) fn read_log(section: &mut Section<'_>, config: &mut Config) {
