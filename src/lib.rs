@@ -190,7 +190,7 @@ impl Lasting {
         let rules = rules.with_secret(secret).with_tag_fields(&config.cache.tag_fields);
         let proxy = Proxy::new(rules, store.clone(), origin, stats.clone(), tasks.clone(), clock.clone(), options);
         let admin = Admin::new(proxy.clone(), tasks.clone(), &config.admin);
-        (Front::new(proxy, admin.clone(), config.admin.on_proxy_port), admin)
+        (Front::new(proxy, admin.clone()), admin)
     }
 }
 

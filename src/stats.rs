@@ -33,6 +33,8 @@ pub struct Stats {
     pub reloads_refused: IntCounter,
     /// Requests that were answered 400 because they could be read in two ways, or not at all.
     pub bad_requests: IntCounter,
+    /// Requests to the admin endpoints, and purges, that were refused: without the right token, host or origin.
+    pub admin_refused: IntCounter,
 }
 
 /// The counters of the routes of a configuration.
@@ -330,6 +332,11 @@ impl Stats {
             reloads_refused: reloads.with_label_values(&["refused"]),
             client_connections: gauge(&registry, "sidecache_client_connections", "Connections of clients that are open."),
             bad_requests: counter(&registry, "sidecache_bad_requests_total", "Requests answered 400 by sidecache itself."),
+            admin_refused: counter(
+                &registry,
+                "sidecache_admin_refused_total",
+                "Requests to the admin endpoints that were refused.",
+            ),
             registry,
         }
     }

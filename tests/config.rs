@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use proptest::prelude::*;
+use sidecache::admin::{Role, Token};
 use sidecache::config::{self, Config, LogFormat, Problems, Sources};
 use sidecache::rules::{Caching, Pattern, Route, Share, TagTemplate, Unkeyed};
 use sidecache::store::{RedisOptions, WhenDown};
@@ -52,7 +53,17 @@ fn proxy_toml_is_the_defaults_and_two_routes() {
 #[test]
 fn proxy_toml_still_loads_with_all_its_comments_taken_away() {
     let uncommented: String = shipped().lines().map(|line| format!("{}\n", uncomment(line))).collect();
-    let config = load(&uncommented).unwrap_or_else(|problems| panic!("{problems}"));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    fs::write(&file, "0123456789abcdef-deploy\n").unwrap();
+    let uncommented = uncommented.replace("/run/secrets/sidecache-deploy", &file.display().to_string());
+    let sources = Sources::new().text("proxy.toml", uncommented).environment([("DASHBOARD_TOKEN", "0123456789abcdef-look")]);
+    let config = config::load(&sources).unwrap_or_else(|problems| panic!("{problems}"));
+    let tokens: Vec<_> = config.admin.tokens.iter().map(|token| (token.name.as_str(), token.role)).collect();
+    let expected = [("admin", Role::All), ("deploy", Role::Purge), ("dashboard", Role::Read), ("support", Role::All)];
+    assert_eq!(tokens, expected);
+    assert_eq!(config.admin.tokens[1].value, "0123456789abcdef-deploy");
+    assert_eq!(config.admin.tokens[1].file.as_ref(), Some(&file));
     assert_eq!(config.routes[..2], two_routes());
     assert_eq!(config.routes.len(), 7);
     assert_eq!(config.store.redis, Some(RedisOptions::new("redis://127.0.0.1:6379/0")));
@@ -70,6 +81,7 @@ fn proxy_toml_has_every_key() {
     for line in shipped().lines().map(|line| uncomment(line).to_owned()) {
         if let Some(name) = line.strip_prefix('[') {
             section = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+            present.push(section.clone());
         } else if let Some((key, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
             present.push(format!("{section}.{key}"));
             let inner = value.trim_matches(['{', '}', ' ']).split(", ").filter_map(|pair| pair.split_once(" = "));
@@ -298,7 +310,7 @@ fn each_variable_sets_its_key() {
         assert_eq!(with("ORIGIN_URL", written).origin.addresses.to_string(), "http://a:1, https://b, unix:/c");
     }
     assert_eq!(with("PORT", "3000").server.listen.to_string(), "127.0.0.1:3000");
-    assert_eq!(with("ADMIN_TOKEN", "abc\n").admin.token.as_deref(), Some("abc"));
+    assert_eq!(with("ADMIN_TOKEN", "abc\n").admin.tokens, [Token::admin("abc")]);
     assert_eq!(with("CACHE_SECRET", "abc").cache.secret.as_deref(), Some("abc"));
     assert_eq!(with("RUST_LOG", "info,sidecache::store=debug").log.level, "info,sidecache::store=debug");
     assert_eq!(with("SIDECACHE_LOG_FORMAT", "json").log.format, LogFormat::Json);
@@ -312,8 +324,8 @@ fn each_variable_sets_its_key() {
 }
 
 #[test]
-fn every_key_but_those_of_routes_can_be_set_from_outside() {
-    for key in config::known_keys().iter().filter(|key| !key.starts_with("route.")) {
+fn every_key_but_those_of_routes_and_tokens_can_be_set_from_outside() {
+    for key in config::known_keys().iter().filter(|key| !key.starts_with("route.") && !key.starts_with("admin.tokens.")) {
         let variable = format!("SIDECACHE_{}", key.replacen('.', "_", 1).to_uppercase());
         // Nothing takes this value, so that whoever reads the key says so, and nobody calls it unknown.
         for sources in [Sources::new().environment([(&variable, "\u{e9} \"")]), Sources::new().set(&format!("{key}=\u{e9} \""))] {
@@ -531,6 +543,47 @@ fn values_that_cannot_be_meant_are_problems() {
         "[admin]\norigins = [\"https://ops/\"]",
         &["proxy.toml:2:12: [admin] origins: \"https://ops/\" is not the origin of a page, such as \"https://ops.example.com\""],
     );
+}
+
+#[test]
+fn a_token_that_cannot_be_meant_is_a_problem_and_never_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let token = |rest: &str| format!("[[admin.tokens]]\nname = \"a\"\nrole = \"read\"\n{rest}");
+    let check = |toml: String, expected: &[&str]| {
+        let sources = Sources::new()
+            .text("proxy.toml", &toml)
+            .environment([("SHORT", "hunter2"), ("ADMIN_TOKEN", "hunter2-hunter2-hunter2")]);
+        let problems = config::load(&sources).map(|_| ()).unwrap_err();
+        let told: Vec<String> = problems.iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect();
+        assert_eq!(told.len(), expected.len(), "{toml}\n{told:?}");
+        for (told, part) in told.iter().zip(expected) {
+            assert!(told.contains(part), "{toml}\n{told}");
+        }
+        assert!(!problems.to_string().contains("hunter2"), "{problems}");
+    };
+    let short = "admin.tokens[0].token: is shorter than 16 signs";
+    check(token("token = \"hunter2\""), &[short]);
+    check(token(&format!("token_file = \"{}\"", file("short", "hunter2\n"))), &["token_file: is shorter than 16 signs"]);
+    check(token(&format!("token_file = \"{}\"", file("empty", " \n"))), &["token_file: is empty"]);
+    check(token(&format!("token_file = \"{}\"", file("blanks", "hunter2 hunter2 hunter2"))), &["token_file: holds blanks"]);
+    check(token("token_file = \"/nowhere/at/all\""), &["token_file: /nowhere/at/all cannot be read: No such file"]);
+    check(token("token_env = \"SHORT\""), &["token_env: is shorter than 16 signs"]);
+    check(token("token_env = \"ABSENT\""), &["token_env: \"ABSENT\" is no variable"]);
+    check(token(""), &["token: write one of token, token_file and token_env"]);
+    check(token("token = \"0123456789abcdef\"\ntoken_env = \"SHORT\""), &["token: write one of", "token_env: is shorter"]);
+    check(token("token = \"hunter2-hunter2-hunter2\""), &["token: is the same as that of \"admin\""]);
+    check(token("token = \"0123456789abcdef\"").replace("\"a\"", "\"admin\""), &["name: \"admin\" stands twice"]);
+    check(
+        token("token = \"0123456789abcdef\"").replace("read", "write"),
+        &["role: \"write\" is none of \"read\", \"purge\", \"all\""],
+    );
+    check("[[admin.tokens]]\ntoken = \"0123456789abcdef\"".to_owned(), &["name: is missing", "role: is missing"]);
+    check("[admin]\ntokens = \"hunter2\"".to_owned(), &["[admin] tokens: is no list of tables"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod world;
 
 use serde_json::Value;
+use sidecache::admin::{Role, Token};
 use sidecache::config::Config;
 use std::collections::BTreeSet;
 use world::{RedisServer, Reply, World, secs};
@@ -173,7 +174,7 @@ async fn the_endpoints_are_read_only() {
 
 fn on_proxy_port(config: &mut Config) {
     config.admin.on_proxy_port = true;
-    config.admin.token = Some("secret".to_owned());
+    config.admin.tokens = vec![Token::admin("secret")];
 }
 
 #[tokio::test]
@@ -248,6 +249,50 @@ async fn web_pages_may_not_even_read() {
     }
     shown(world.ask("PURGE", "/a")).with("origin", "http://evil.example").await.status(403);
     world.ask_admin("GET", "/healthz").with("origin", "http://evil.example").await.status(200);
+}
+
+#[tokio::test]
+async fn each_role_may_do_what_it_is_for() {
+    let token = |name: &str, role| Token { name: name.to_owned(), role, ..Token::admin(format!("secret-of-{name}")) };
+    let world = World::with(|config| {
+        config.admin.tokens = vec![token("looks", Role::Read), token("deploys", Role::Purge), token("sets", Role::All)];
+        config.admin.on_proxy_port = true;
+    })
+    .await;
+    let entry = "/admin/cache/entries?url=http%3A%2F%2Fh%2Fa";
+    let (all, none) = ("{\"all\": true}", "");
+    // Who shows no token, and who may read, purge, do all.
+    for (method, path, body, expected) in [
+        ("GET", "/healthz", none, [200, 200, 200, 200]),
+        ("GET", "/metrics", none, [200, 200, 200, 200]),
+        ("GET", "/admin/cache/stats", none, [200, 200, 200, 200]),
+        ("GET", "/admin/cache/purges", none, [401, 200, 200, 200]),
+        ("GET", "/admin/cache/jobs", none, [401, 200, 200, 200]),
+        ("PUT", entry, "body", [401, 403, 403, 200]),
+        ("GET", entry, none, [401, 200, 200, 200]),
+        ("HEAD", entry, none, [401, 200, 200, 200]),
+        ("DELETE", entry, none, [401, 403, 200, 200]),
+        ("POST", "/admin/cache/purge", all, [401, 403, 200, 200]),
+        ("POST", "/admin/cache/erase", all, [401, 403, 200, 200]),
+    ] {
+        for (name, expected) in ["nobody", "looks", "deploys", "sets"].into_iter().zip(expected) {
+            let shown = format!("Bearer secret-of-{name}");
+            let on_admin_listener = world.ask_admin(method, path).with("authorization", &shown).body(body).await;
+            assert_eq!(on_admin_listener.status, expected, "{method} {path} by {name}: {on_admin_listener:?}");
+            // Setting anew has something there for the next one to look at.
+            let expected = if (path, name) == ("/healthz", "nobody") || name != "nobody" { expected } else { 401 };
+            let on_proxy_port = world.ask(method, path).with("authorization", &shown).body(body).await;
+            assert_eq!(on_proxy_port.status, expected, "{method} {path} by {name} on the proxy's port: {on_proxy_port:?}");
+            if method == "DELETE" {
+                world.ask_admin("PUT", entry).with("authorization", "Bearer secret-of-sets").body("body").await.status(200);
+            }
+        }
+    }
+    world.ask("PURGE", "/a").with("authorization", "Bearer secret-of-looks").await.status(403);
+    world.ask("PURGE", "/a").with("authorization", "Bearer secret-of-deploys").await.status(200);
+    let refused = world.ask_admin("PUT", entry).with("authorization", "Bearer secret-of-deploys").await;
+    assert!(refused.text().contains("the token \"deploys\" has the role \"purge\"; this needs the role \"all\""), "{refused:?}");
+    assert!(world.metric("sidecache_admin_refused_total").await > 10.0);
 }
 
 #[tokio::test]

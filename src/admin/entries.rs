@@ -1,5 +1,6 @@
 //! `/admin/cache/entries?url=…`: looks at, tests for, sets and deletes the stored response that a request for a URL would select.
 
+use super::audit::AUDIT;
 use super::auth::Caller;
 use super::purge::Purge;
 use crate::flow::Proxy;
@@ -28,7 +29,7 @@ pub(super) struct Entry {
     /// Further tags of what is set.
     tags: Vec<String>,
     /// The body is wanted, not what is known about it.
-    pub(super) wants_body: bool,
+    wants_body: bool,
 }
 
 /// What an operator is answered.
@@ -77,8 +78,8 @@ impl Entry {
         Ok(Entry { url, request: request.into_parts().0, scheme, ttl, tags, wants_body })
     }
 
-    /// Looks for it: 200 if there is one, 404 if not. Its fields may be a customer's, so not everybody sees them.
-    pub(super) async fn look(&self, proxy: &Proxy, may_see: bool) -> Answer {
+    /// Looks for it: 200 if there is one, 404 if not.
+    pub(super) async fn look(&self, proxy: &Proxy) -> Answer {
         let admitted = match self.admit(proxy) {
             Ok(admitted) => admitted,
             Err(refused) => return refused,
@@ -96,14 +97,12 @@ impl Entry {
             }
             Lookup::Unavailable => return self.nothing(&admitted, "Redis could not be asked, and memory has nothing"),
         };
-        if self.wants_body && may_see {
+        if self.wants_body {
             return Answer::Body(stored.head.fields.get(CONTENT_TYPE).cloned(), stored.body.clone());
         }
         let mut report = self.describe(&admitted, tier, &stored, is_softened, proxy);
-        if may_see {
-            let shown = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-            report["fields"] = stored.head.fields.iter().map(|(name, value)| json!([name.as_str(), shown(value)])).collect();
-        }
+        let shown = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        report["fields"] = stored.head.fields.iter().map(|(name, value)| json!([name.as_str(), shown(value)])).collect();
         Answer::Json(StatusCode::OK, report)
     }
 
@@ -143,7 +142,6 @@ impl Entry {
         let key = admitted.key.clone();
         let put = store.put(StoredResponse { key, head, body, tags: scopes.tags.clone(), held }).await;
         let is_stored = matches!(put, Put::Stored | Put::HereAlone);
-        info!(url = self.url, ttl_s = ttl.as_secs(), body_bytes, is_stored, by = caller.name, from = %caller.address, "entry_set");
         let (status, why) = match (put, purged) {
             (Put::NotStored(why), _) => (StatusCode::SERVICE_UNAVAILABLE, Some(why.as_str())),
             (Put::Unconfirmed, _) => (StatusCode::SERVICE_UNAVAILABLE, Some("Redis has not confirmed it; set it again")),
@@ -155,6 +153,10 @@ impl Entry {
             }
             (Put::Stored, _) => (StatusCode::OK, None),
         };
+        info!(
+            target: AUDIT, url = self.url, ttl_s = ttl.as_secs(), body_bytes, is_stored, status = status.as_u16(),
+            by = caller.name, role = caller.role.as_str(), from = %caller.address, "entry_set"
+        );
         let mut report = json!({
             "url": self.url, "route": admitted.route.name, "stored": is_stored, "ttl": ttl.as_secs(),
             "tags": scopes.tags, "body_bytes": body_bytes, "reach": purged.as_str(),

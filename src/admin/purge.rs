@@ -1,5 +1,6 @@
 //! `POST /admin/cache/purge`, and the method `PURGE`: what is to be purged, and what came of it.
 
+use super::audit::AUDIT;
 use super::auth::Caller;
 use crate::flow::Proxy;
 use crate::rules::{RuleSet, Scope};
@@ -136,7 +137,7 @@ impl Purge {
                     "so many patterns are being looked for already that this one has to wait; /admin/cache/jobs tells which";
                 return (StatusCode::TOO_MANY_REQUESTS, json!({ "error": why }));
             };
-            info!(pattern, job = job.id, by = caller.name, from = %caller.address, "purge_began");
+            info!(target: AUDIT, pattern, job = job.id, by = caller.name, role = caller.role.as_str(), from = %caller.address, "purge_began");
             let report = json!({ "scopes": [format!("tags {pattern}")], "job": job.id });
             note(proxy, caller, &report);
             return (StatusCode::ACCEPTED, report);
@@ -177,12 +178,13 @@ impl Purge {
         if let Some(Answers { replicas, answered, after, .. }) = answers {
             report["replicas"] = json!({ "present": replicas, "answered": answered, "after_ms": millis(after) });
         }
+        let status = if is_complete { StatusCode::OK } else { StatusCode::ACCEPTED };
         info!(
-            scopes = shown.join(", "), soft = self.soft, reach = reach.as_str(), by = caller.name, from = %caller.address,
-            took_ms = millis(begun.elapsed()), "purged"
+            target: AUDIT, scopes = shown.join(", "), soft = self.soft, reach = reach.as_str(), status = status.as_u16(),
+            by = caller.name, role = caller.role.as_str(), from = %caller.address, took_ms = millis(begun.elapsed()), "purged"
         );
         note(proxy, caller, &report);
-        (if is_complete { StatusCode::OK } else { StatusCode::ACCEPTED }, report)
+        (status, report)
     }
 }
 
@@ -222,8 +224,12 @@ pub(super) async fn erase(purge: Purge, proxy: Arc<Proxy>, caller: Caller) -> (S
         report["why"] = json!(format!("{why_not}; erase again when it can be done"));
     }
     note(&proxy, &caller, &report);
-    info!(erased = shown.join(", "), is_complete, by = caller.name, from = %caller.address, took_ms = millis(begun.elapsed()), "erased");
-    (if is_complete { StatusCode::OK } else { StatusCode::ACCEPTED }, report)
+    let status = if is_complete { StatusCode::OK } else { StatusCode::ACCEPTED };
+    info!(
+        target: AUDIT, erased = shown.join(", "), is_complete, status = status.as_u16(), by = caller.name,
+        role = caller.role.as_str(), from = %caller.address, took_ms = millis(begun.elapsed()), "erased"
+    );
+    (status, report)
 }
 
 /// The latest purges by patterns, the newest first.

@@ -156,9 +156,19 @@ fn warnings(config: &Config) -> Vec<String> {
         admin.listen.is_some_and(|listen| !listen.ip().is_loopback()),
         "the admin listener is reachable from other machines: whoever reaches it reads statistics and metrics",
     );
-    let is_short = |secret: &Option<String>| secret.as_ref().is_some_and(|secret| secret.len() < SECRET_MIN);
-    warn(is_short(&admin.token), "the admin token is short; `openssl rand -hex 32` makes a good one");
-    warn(is_short(&config.cache.secret), "the cache secret is short; `openssl rand -hex 32` makes a good one");
+    let is_short = |secret: &str| secret.len() < SECRET_MIN;
+    warn(
+        admin.tokens.is_empty() && admin.purge_without_token,
+        "[admin] purge_without_token lets everybody purge who reaches the proxy through another one on this machine",
+    );
+    warn(
+        admin.tokens.iter().any(|token| is_short(&token.value)),
+        "the admin token is short; `openssl rand -hex 32` makes a good one",
+    );
+    warn(
+        config.cache.secret.as_deref().is_some_and(is_short),
+        "the cache secret is short; `openssl rand -hex 32` makes a good one",
+    );
     warn(
         origin.ca_file.is_some() && !origin.addresses.iter().any(|address| matches!(address, Address::Https(_))),
         "[origin] ca_file has no effect without https",
@@ -255,6 +265,7 @@ route    matches  lifetime                                              served s
         check(&format!("[memory]\nmax_size = 0\n{route}"), &["neither a memory tier nor a Redis"]);
         check(&format!("[admin]\nlisten = ':9090'\n{route}"), &["whoever reaches it"]);
         check(&format!("[admin]\ntoken = 'short'\n{route}"), &["the admin token is short"]);
+        check(&format!("[admin]\npurge_without_token = true\n{route}"), &["lets everybody purge"]);
         check(&format!("[cache]\nsecret = 'short'\n{route}"), &["the cache secret is short"]);
         check(&format!("[origin]\nca_file = '/ca.pem'\n{route}"), &["no effect without https"]);
         check(&format!("{route}share = 'everyone'"), &["gives what one caller was sent to all others"]);

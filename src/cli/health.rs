@@ -53,7 +53,7 @@ impl Probe {
         let config = config::load(sources)
             .map_err(|problems| format!("the configuration has problems ({}); `sidecache check` shows them", problems.count()))?;
         let address = remote::listener(&config).ok_or("[admin] listen is \"off\" and on_proxy_port is not set; say --url")?;
-        Ok(Probe { authority: address.to_string(), path: path.to_owned(), token: config.admin.token })
+        Ok(Probe { authority: address.to_string(), path: path.to_owned(), token: remote::token(&config) })
     }
 
     /// Waits for the answer, but no longer than the limit, wherever the time goes: in the resolver, in connecting, in reading.

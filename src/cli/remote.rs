@@ -280,6 +280,11 @@ pub(super) fn listener(config: &Config) -> Option<SocketAddr> {
     Some(address)
 }
 
+/// Of the tokens that the configuration has, the one that may do most.
+pub(super) fn token(config: &Config) -> Option<String> {
+    config.admin.tokens.iter().max_by_key(|token| token.role).map(|token| token.value.clone())
+}
+
 fn get(place: &Where, path: &str, sources: &Sources) -> ExitCode {
     show(Remote::find(place, sources).and_then(|remote| remote.ask(Method::GET, path, "", Bytes::new())))
 }
@@ -355,7 +360,7 @@ impl Remote {
                 address.to_string().parse().expect("an address is an authority")
             }
         };
-        Ok(Remote { authority, token: config.admin.token })
+        Ok(Remote { authority, token: token(&config) })
     }
 
     fn ask(&self, method: Method, path: &str, content_type: &str, body: Bytes) -> Result<Reply, String> {

@@ -131,7 +131,8 @@ async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) -> bool {
 /// The files that the configuration is read from, and those that it names.
 fn files(sources: &Sources, config: &Config) -> Vec<PathBuf> {
     let files = [sources.path(), config.origin.ca_file.as_deref()];
-    files.into_iter().flatten().map(Path::to_path_buf).collect()
+    let tokens = config.admin.tokens.iter().map(|token| token.file.as_deref());
+    files.into_iter().chain(tokens).flatten().map(Path::to_path_buf).collect()
 }
 
 /// Reads the sources anew, and goes on under what they say; or says all that is wrong with it, and goes on as before.

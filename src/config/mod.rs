@@ -70,7 +70,7 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
     let mut root = raw::parse(&mut report);
     let syntax = report.count();
     sources.overlay(&mut root, &mut report);
-    let config = read(root, &mut report);
+    let config = read(root, &mut report, sources);
     report.forget_echoes(syntax);
     if report.count() > 0 {
         return Err(report.into_problems());
@@ -80,13 +80,13 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
 
 /// Lists the keys that there are, such as `redis.budget` and `route.ttl`.
 pub fn known_keys() -> Vec<String> {
-    let mut report = Report::of_text("", "[[route]]\nmatch = \"/\"");
+    let mut report = Report::of_text("", "[[route]]\nmatch = \"/\"\n[[admin.tokens]]");
     let root = raw::parse(&mut report);
-    read(root, &mut report);
+    read(root, &mut report, &Sources::new());
     report.keys
 }
 
-fn read(root: Table, report: &mut Report) -> Config {
+fn read(root: Table, report: &mut Report, sources: &Sources) -> Config {
     let mut config = Config::default();
     let mut root = Section::new(Name::Root, root, report);
     root.within("server", Name::Section("server"), |section| sections::read_server(section, &mut config));
@@ -95,7 +95,7 @@ fn read(root: Table, report: &mut Report) -> Config {
     root.within("cache", Name::Section("cache"), |section| for_routes = sections::read_cache(section, &mut config));
     root.within("memory", Name::Section("memory"), |section| sections::read_memory(section, &mut config));
     root.within("redis", Name::Section("redis"), |section| sections::read_redis(section, &mut config));
-    root.within("admin", Name::Section("admin"), |section| admin::read(section, &mut config));
+    root.within("admin", Name::Section("admin"), |section| admin::read(section, sources, &mut config));
     root.within("log", Name::Section("log"), |section| sections::read_log(section, &mut config));
     routes::read(&mut root, &for_routes, &mut config);
     root.finish();
@@ -116,11 +116,7 @@ impl fmt::Debug for Config {
             .field("origin", &self.origin)
             .field("cache", &cache)
             .field("store", &store)
-            .field("admin.listen", &self.admin.listen)
-            .field("admin.token", &hidden(&self.admin.token))
-            .field("admin.on_proxy_port", &self.admin.on_proxy_port)
-            .field("admin.hosts", &self.admin.hosts)
-            .field("admin.origins", &self.admin.origins)
+            .field("admin", &self.admin)
             .field("log", &self.log)
             .field("routes", &self.routes)
             .finish()

@@ -190,7 +190,7 @@ pub(super) fn redact_urls(text: &str) -> String {
     shown
 }
 
-/// Takes secrets out of a line of the file: what follows `token =` and `secret =`, and the credentials in URLs.
+/// Takes secrets out of a line of the file: what follows `token =`, `tokens =` and `secret =`, and the credentials in URLs.
 fn redact_line(line: &str) -> String {
     let value_of = |key: &str| {
         line.match_indices(key).find_map(|(found, _)| {
@@ -198,7 +198,7 @@ fn redact_line(line: &str) -> String {
             after.strip_prefix('=').map(|value| line.len() - value.trim_start().len())
         })
     };
-    match ["token", "secret"].into_iter().filter_map(value_of).min() {
+    match ["token", "tokens", "secret"].into_iter().filter_map(value_of).min() {
         Some(from) => format!("{}{HIDDEN}", redact_urls(&line[..from])),
         None => redact_urls(line),
     }

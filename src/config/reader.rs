@@ -23,6 +23,8 @@ pub(super) enum Name {
     Section(&'static str),
     /// `[[route]]`, counted from zero, and the name that it has or will have.
     Route(usize, Option<String>),
+    /// `[[admin.tokens]]`, counted from zero.
+    Token(usize),
     /// `query = {…}` in a route.
     Query(usize, Option<String>),
 }
@@ -47,6 +49,7 @@ impl Name {
         match self {
             Name::Root => format!("[{key}]"),
             Name::Section(section) => format!("[{section}] {key}"),
+            Name::Token(index) => format!("admin.tokens[{index}].{key}"),
             Name::Route(index, route) => in_route(index, route, key),
             Name::Query(index, route) => in_route(index, route, &format!("query.{key}")),
         }
@@ -56,6 +59,7 @@ impl Name {
         match self {
             Name::Root => key.to_owned(),
             Name::Section(section) => format!("{section}.{key}"),
+            Name::Token(_) => format!("admin.tokens.{key}"),
             Name::Route(..) => format!("route.{key}"),
             Name::Query(..) => format!("route.query.{key}"),
         }
@@ -65,6 +69,7 @@ impl Name {
         match self {
             Name::Root => "the file".to_owned(),
             Name::Section(section) => format!("[{section}]"),
+            Name::Token(_) => "[[admin.tokens]]".to_owned(),
             Name::Route(..) => "[[route]]".to_owned(),
             Name::Query(..) => "query".to_owned(),
         }
@@ -184,7 +189,7 @@ impl<'r> Section<'r> {
             };
             let message = format!("there is no such {kind}; {meant}");
             match (&self.name, &entry.value.kind) {
-                (Name::Section(_) | Name::Route(..) | Name::Query(..), _) => {
+                (Name::Section(_) | Name::Token(_) | Name::Route(..) | Name::Query(..), _) => {
                     self.report.problem(&entry.key, self.name.of_key(key), message);
                 }
                 // Outside of all sections, both may be what is left of a header that is no TOML.

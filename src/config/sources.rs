@@ -4,6 +4,7 @@ use super::overlay::{self, Change, GENERIC, What};
 use super::place::Place;
 use super::problem::Report;
 use super::raw::Table;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -14,6 +15,8 @@ use std::path::{Path, PathBuf};
 pub struct Sources {
     text: Text,
     environment: Vec<Change>,
+    /// Variables without a meaning of their own, which a key may name.
+    others: BTreeMap<String, String>,
     flags: Vec<Change>,
 }
 
@@ -68,6 +71,8 @@ impl Sources {
             } else if let Some(what) = What::variable(&name, &text) {
                 let what = if value.to_str().is_some() { what } else { What::Wrong("is not UTF-8".to_owned()) };
                 self.environment.push(Change { place: Place::Environment(name), what });
+            } else if value.to_str().is_some() {
+                self.others.insert(name, text);
             }
         }
         let is_generic = |change: &Change| matches!(&change.place, Place::Environment(name) if name.starts_with(GENERIC));
@@ -101,6 +106,11 @@ impl Sources {
             Text::Usual => Some(Path::new(USUAL)),
             Text::Named(path) => Some(path),
         }
+    }
+
+    /// The value of a variable that has no meaning of its own.
+    pub(super) fn variable(&self, name: &str) -> Option<&str> {
+        self.others.get(name).map(String::as_str)
     }
 
     /// Reads the text of the file into the report.

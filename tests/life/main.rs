@@ -8,6 +8,7 @@ mod draining;
 mod program;
 mod reload;
 mod replacing;
+mod tokens;
 
 use program::{Program, command, run};
 use serde_json::Value;
@@ -338,7 +339,7 @@ async fn the_command_line_purges_looks_sets_and_shows() {
     let (code, shown, error) = asked(&["purge", "--pattern", "*:risk"], "t0ken").await;
     assert!(code == Some(3) && shown.contains("job") && error.contains("sidecache jobs"), "{shown} {error}");
     assert!(asked(&["jobs"], "t0ken").await.1.contains("*:risk"));
-    assert_eq!(asked(&["entry", "exists", url], "wrong").await.0, Some(1), "nothing is there");
+    assert_eq!(asked(&["entry", "exists", url], "wrong").await.0, Some(2), "nobody knows");
     assert_eq!(asked(&["entry", "get", "--body", url], "wrong").await.0, Some(2), "nobody knows");
     let (code, _, error) = asked(&["purge"], "t0ken").await;
     assert!(code == Some(1) && error.contains("nothing to purge"), "{error}");

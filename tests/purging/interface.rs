@@ -3,11 +3,14 @@
 use super::customers;
 use crate::world::{World, eventually};
 use serde_json::{Value, json};
+use sidecache::admin::Token;
 
 async fn stored(token: Option<&'static str>) -> World {
     let world = World::with(|config| {
         customers(config);
-        config.admin.token = token.map(str::to_owned);
+        config.admin.tokens.extend(token.map(Token::admin));
+        // For the method on the proxy's port; what is without it is tested below.
+        config.admin.purge_without_token = true;
     })
     .await;
     world.origin.reply("/customer/1", "old");
@@ -34,6 +37,35 @@ async fn without_a_token_only_this_machine_may_purge_and_only_directly() {
     ask().with("via", "1.1 proxy").await.status(403);
     ask().with("origin", "http://evil.example").await.status(403);
     world.get("/customer/1").await.hit("memory");
+}
+
+#[tokio::test]
+async fn the_method_purge_needs_a_token_unless_the_configuration_says_otherwise() {
+    let world = World::with(customers).await;
+    world.origin.reply("/customer/1", "old");
+    world.get("/customer/1").await.says("stored");
+    let got = world.ask("PURGE", "/customer/1").await;
+    got.status(403);
+    assert!(got.text().contains("purge_without_token"), "{got:?}");
+    world.get("/customer/1").await.hit("memory");
+    assert_eq!(world.origin.count("/customer/1"), 1);
+    world.purge(json!({ "url": "/customer/1" })).await;
+    world.get("/customer/1").await.forwarded("uri-miss");
+}
+
+#[tokio::test]
+async fn an_order_of_another_type_is_refused_as_a_form_would_be() {
+    let world = stored(None).await;
+    let ask = |media_type: &str| {
+        world.ask_admin("POST", "/admin/cache/purge").with("content-type", media_type).body(r#"{"all": true}"#)
+    };
+    for media_type in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonp"]
+    {
+        ask(media_type).await.status(415);
+    }
+    world.get("/customer/1").await.hit("memory");
+    ask("application/json; charset=utf-8").await.status(200);
+    world.get("/customer/1").await.forwarded("uri-miss");
 }
 
 #[tokio::test]
