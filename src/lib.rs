@@ -23,7 +23,7 @@ use config::Config;
 use flow::Proxy;
 use origin::Origin;
 use rules::{RuleSet, Secret};
-use server::{Listener, Terms};
+use server::{Acceptor, Listener, Terms, TlsError, TlsFiles};
 use stats::Stats;
 use std::io;
 use std::net::SocketAddr;
@@ -81,6 +81,14 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+    /// A certificate or key of a listener is of no use.
+    #[error("{section} {source}")]
+    Tls {
+        /// The section of the configuration.
+        section: &'static str,
+        /// The file, and what is wrong with it.
+        source: TlsError,
+    },
     /// The origin cannot be prepared for: its certificate authorities, say.
     #[error("cannot prepare connections to the origin: {0}")]
     Origin(io::Error),
@@ -95,9 +103,13 @@ impl Sidecar {
     /// Starts a sidecar that takes these sockets, instead of binding its own.
     pub async fn start_on(sockets: Sockets, mut config: Config, clock: Clock) -> Result<Sidecar, StartError> {
         fit(&mut config);
-        let listener = listen(sockets.requests, config.server.clone(), "requests")?;
+        let (acceptor, admin_acceptor) = acceptors(&config)?;
+        let listener = listen(sockets.requests, config.server.clone(), acceptor, "requests")?;
         let admin_listener = match config.admin.listen {
-            Some(address) => Some(listen(sockets.operators, config.server.for_operators(address), "operators")?),
+            Some(address) => {
+                let options = config.server.for_operators(address, config.admin_tls.clone());
+                Some(listen(sockets.operators, options, admin_acceptor, "operators")?)
+            }
             None => None,
         };
         let (tasks, stats) = (Tasks::default(), Arc::new(Stats::new()));
@@ -127,16 +139,19 @@ impl Sidecar {
         let mut running = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         let fixed = config::keep_fixed(&running, &mut config);
         fit(&mut config);
-        // Its connections go on too, unless they are to be made otherwise. What is in a file may have changed under its name.
+        // What is in a file may have changed under its name.
+        let (acceptor, admin_acceptor) = acceptors(&config)?;
+        // Its connections go on too, unless they are to be made otherwise.
         let origin = match config.origin == running.origin && config.origin.ca_file.is_none() {
             true => self.proxy().origin().clone(),
             false => Arc::new(Origin::new(config.origin.clone(), self.lasting.stats.clone()).map_err(StartError::Origin)?),
         };
         let (front, admin) = self.lasting.answering(&config, origin);
         self.lasting.store.adopt(&config.store);
-        self.terms.0.adopt(config.server.clone(), &self.lasting.tasks);
+        self.terms.0.adopt(config.server.clone(), acceptor, &self.lasting.tasks);
         if let (Some(terms), Some(address)) = (&self.terms.1, config.admin.listen) {
-            terms.adopt(config.server.for_operators(address), &self.lasting.tasks);
+            let options = config.server.for_operators(address, config.admin_tls.clone());
+            terms.adopt(options, admin_acceptor, &self.lasting.tasks);
         }
         self.front.store(front);
         self.admin.store(admin);
@@ -202,15 +217,25 @@ fn fit(config: &mut Config) {
     }
 }
 
+/// Reads the certificates and keys of both listeners, that of requests first.
+pub fn acceptors(config: &Config) -> Result<(Option<Acceptor>, Option<Acceptor>), StartError> {
+    let load = |files: &Option<TlsFiles>, section| {
+        let loaded = files.as_ref().map(Acceptor::load).transpose();
+        loaded.map_err(|source| StartError::Tls { section, source })
+    };
+    Ok((load(&config.server.tls, "[server.tls]")?, load(&config.admin_tls, "[admin.tls]")?))
+}
+
 fn listen(
     socket: Option<std::net::TcpListener>,
     options: server::Options,
+    acceptor: Option<Acceptor>,
     purpose: &'static str,
 ) -> Result<Listener, StartError> {
     let address = options.listen;
     let listener = match socket {
-        Some(socket) => Listener::inherit(socket, options),
-        None => Listener::bind(options),
+        Some(socket) => Listener::inherit(socket, options, acceptor),
+        None => Listener::bind(options, acceptor),
     };
     listener.map_err(|source| StartError::Listen { address, purpose, source })
 }

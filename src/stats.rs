@@ -27,6 +27,8 @@ pub struct Stats {
     pub gauges: Gauges,
     /// Connections of clients that are open now.
     pub client_connections: IntGauge,
+    /// Connections that ended in their TLS handshake.
+    pub tls_failed: IntCounter,
     /// Reloads of the configuration that were taken over.
     pub reloads_done: IntCounter,
     /// Reloads that changed nothing, since the new configuration was wrong.
@@ -331,6 +333,11 @@ impl Stats {
             reloads_done: reloads.with_label_values(&["done"]),
             reloads_refused: reloads.with_label_values(&["refused"]),
             client_connections: gauge(&registry, "sidecache_client_connections", "Connections of clients that are open."),
+            tls_failed: counter(
+                &registry,
+                "sidecache_tls_failed_total",
+                "Connections of clients that failed in their TLS handshake.",
+            ),
             bad_requests: counter(&registry, "sidecache_bad_requests_total", "Requests answered 400 by sidecache itself."),
             admin_refused: counter(
                 &registry,

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use sidecache::admin::{Role, Token};
 use sidecache::config::{self, Config, LogFormat, Problems, Sources};
 use sidecache::rules::{Caching, Pattern, Route, Share, TagTemplate, Unkeyed};
+use sidecache::server::TlsFiles;
 use sidecache::store::{RedisOptions, WhenDown};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -311,6 +312,10 @@ fn each_variable_sets_its_key() {
     }
     assert_eq!(with("PORT", "3000").server.listen.to_string(), "127.0.0.1:3000");
     assert_eq!(with("ADMIN_TOKEN", "abc\n").admin.tokens, [Token::admin("abc")]);
+    let environment = [("SIDECACHE_SERVER_TLS_CERTIFICATE_FILE", "/c.pem"), ("SIDECACHE_SERVER_TLS_KEY_FILE", "/k.pem")];
+    let sources = Sources::new().text("proxy.toml", "").environment(environment).set("server.tls.client_ca_file=/a.pem");
+    let files = TlsFiles { certificate: "/c.pem".into(), key: "/k.pem".into(), client_ca: Some("/a.pem".into()) };
+    assert_eq!(config::load(&sources).unwrap().server.tls, Some(files));
     assert_eq!(with("CACHE_SECRET", "abc").cache.secret.as_deref(), Some("abc"));
     assert_eq!(with("RUST_LOG", "info,sidecache::store=debug").log.level, "info,sidecache::store=debug");
     assert_eq!(with("SIDECACHE_LOG_FORMAT", "json").log.format, LogFormat::Json);
@@ -326,7 +331,7 @@ fn each_variable_sets_its_key() {
 #[test]
 fn every_key_but_those_of_routes_and_tokens_can_be_set_from_outside() {
     for key in config::known_keys().iter().filter(|key| !key.starts_with("route.") && !key.starts_with("admin.tokens.")) {
-        let variable = format!("SIDECACHE_{}", key.replacen('.', "_", 1).to_uppercase());
+        let variable = format!("SIDECACHE_{}", key.replace('.', "_").to_uppercase());
         // Nothing takes this value, so that whoever reads the key says so, and nobody calls it unknown.
         for sources in [Sources::new().environment([(&variable, "\u{e9} \"")]), Sources::new().set(&format!("{key}=\u{e9} \""))] {
             match config::load(&sources.text("proxy.toml", "")) {
@@ -535,6 +540,22 @@ fn values_that_cannot_be_meant_are_problems() {
         &["proxy.toml:2:17: [admin] on_proxy_port: needs [admin] token or ADMIN_TOKEN: \
         everybody who reaches the proxy reaches the admin paths"],
     );
+    refused(
+        "[server]\ntls = { certificate_file = '/c.pem' }",
+        &["proxy.toml:2:7: [server.tls] key_file: is missing; TLS needs a certificate and its key"],
+    );
+    refused(
+        "[admin.tls]\nkey_file = '/k.pem'\nclient_ca_file = '/a.pem'",
+        &["proxy.toml:1:1: [admin.tls] certificate_file: is missing; TLS needs a certificate and its key"],
+    );
+    refused(
+        "[server.tls]",
+        &[
+            "proxy.toml:1:1: [server.tls] certificate_file: is missing; TLS needs a certificate and its key",
+            "proxy.toml:1:1: [server.tls] key_file: is missing; TLS needs a certificate and its key",
+        ],
+    );
+    refused("[server]\ntls = true", &["proxy.toml:2:7: [server] tls: is a boolean; it is a table of keys"]);
     refused(
         "[admin]\nhosts = [\"ops:9090\"]",
         &["proxy.toml:2:10: [admin] hosts: \"ops:9090\" is not a host; write a name alone, such as \"sidecache.internal\""],

@@ -1,9 +1,11 @@
 //! `check`: reads the configuration as `serve` would, and shows what it means or all that is wrong with it.
 
 use crate::StartError;
+use crate::acceptors;
 use crate::config::{self, Config, Problems, Sources, octets, span};
 use crate::origin::{Address, Origin};
 use crate::rules::{Caching, Route, Share, TagTemplate, Unkeyed};
+use crate::server::TlsFiles;
 use crate::stats::Stats;
 use crate::store::{self, WhenDown};
 use std::fmt::Write as _;
@@ -22,14 +24,15 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
             }
             // Who reads the first lines only and closes the pipe has what they wanted.
             let _ = std::io::stdout().write_all(text.as_bytes());
-            // The certificate authorities are read as `serve` reads them.
-            match Origin::new(config.origin.clone(), Arc::new(Stats::new())) {
-                Ok(_) => ExitCode::SUCCESS,
-                Err(error) => {
-                    let _ = writeln!(std::io::stderr(), "\n[origin]: {}", StartError::Origin(error));
-                    ExitCode::FAILURE
-                }
+            // Certificates, keys and authorities are read as `serve` reads them.
+            let origin = Origin::new(config.origin.clone(), Arc::new(Stats::new())).map_err(StartError::Origin);
+            let wrong =
+                [origin.err().map(|error| format!("[origin]: {error}")), acceptors(&config).err().map(|error| error.to_string())];
+            let wrong: Vec<String> = wrong.into_iter().flatten().collect();
+            for error in &wrong {
+                let _ = writeln!(std::io::stderr(), "\n{error}");
             }
+            if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(problems) => refuse(&problems),
     }
@@ -68,9 +71,9 @@ fn summary(config: &Config) -> String {
     let cache = if config.cache.enabled { "on" } else { "off: everything is forwarded" };
     let mut text = String::new();
     let lines = [
-        ("listens on", config.server.listen.to_string()),
+        ("listens on", format!("{}{}", config.server.listen, tls(&config.server.tls))),
         ("forwards to", config.origin.addresses.to_string()),
-        ("admin", admin),
+        ("admin", format!("{admin}{}", tls(&config.admin_tls))),
         ("cache", cache.to_owned()),
         ("memory", memory),
         ("redis", redis),
@@ -86,6 +89,15 @@ fn summary(config: &Config) -> String {
     let head = COLUMNS.map(str::to_owned);
     text.push_str(&table(std::iter::once(head).chain(config.routes.iter().map(row)).collect()));
     text
+}
+
+/// What the listener of an address speaks, if not plain text.
+fn tls(files: &Option<TlsFiles>) -> &'static str {
+    match files {
+        None => "",
+        Some(TlsFiles { client_ca: None, .. }) => ", TLS",
+        Some(TlsFiles { client_ca: Some(_), .. }) => ", TLS with certificates of clients",
+    }
 }
 
 fn row(route: &Route) -> [String; COLUMNS.len()] {

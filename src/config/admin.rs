@@ -3,6 +3,7 @@
 use super::addresses::listen_or_off;
 use super::raw::{Kind, Table, Value};
 use super::reader::{Name, Parsed, Section};
+use super::tls;
 use super::values::{boolean, list, one_of, quote, secret, string, word};
 use super::{Config, Sources};
 use crate::admin::{Role, Token};
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// Reads `[admin]`.
 pub(super) fn read(section: &mut Section<'_>, sources: &Sources, config: &mut Config) {
+    config.admin_tls = tls::read(section, "admin.tls");
     let options = &mut config.admin;
     let listen_place = section.place_of("listen");
     section.read("listen", &mut options.listen, listen_or_off);

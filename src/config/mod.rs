@@ -6,7 +6,7 @@
 //! | `raw`, `place` | the values as they were written, each with its place |
 //! | `reader` | takes keys out of tables, notes what is wrong, reports what nobody took |
 //! | `values`, `addresses` | what one value means |
-//! | `sections`, `routes`, `lifetimes`, `log`, `admin` | what the keys mean |
+//! | `sections`, `routes`, `lifetimes`, `log`, `admin`, `tls` | what the keys mean |
 //! | `reload` | what a running sidecar takes over of a new configuration |
 //! | `problem`, `suggest` | what is wrong, in words for the person who wrote it |
 
@@ -24,6 +24,7 @@ mod routes;
 mod sections;
 mod sources;
 mod suggest;
+mod tls;
 mod values;
 
 pub use log::{LogFormat, LogOptions};
@@ -57,6 +58,8 @@ pub struct Config {
     pub store: store::Options,
     /// `[admin]`.
     pub admin: operators::Options,
+    /// `[admin.tls]`.
+    pub admin_tls: Option<server::TlsFiles>,
     /// `[log]`.
     pub log: LogOptions,
     /// `[[route]]`, in the order of the file.
@@ -117,6 +120,7 @@ impl fmt::Debug for Config {
             .field("cache", &cache)
             .field("store", &store)
             .field("admin", &self.admin)
+            .field("admin.tls", &self.admin_tls)
             .field("log", &self.log)
             .field("routes", &self.routes)
             .finish()

@@ -52,7 +52,11 @@ impl What {
         let path = name.strip_prefix(GENERIC)?.to_ascii_lowercase();
         match path.split_once('_') {
             _ if is_of_kubernetes(&path, text) => None,
-            Some((section, key)) => Some(What::set(&format!("{section}.{key}"), text.to_owned())),
+            Some((section, key)) => {
+                // The only tables within sections.
+                let key = key.strip_prefix("tls_").map_or(key.to_owned(), |key| format!("tls.{key}"));
+                Some(What::set(&format!("{section}.{key}"), text.to_owned()))
+            }
             None => Some(What::Wrong("names no key; write SIDECACHE_<SECTION>_<KEY>, such as SIDECACHE_REDIS_BUDGET".to_owned())),
         }
     }
@@ -63,7 +67,14 @@ pub(super) fn apply<'a>(changes: impl Iterator<Item = &'a Change>, root: &mut Ta
     for Change { place, what } in changes {
         match what {
             What::Wrong(message) => report.problem(place, "", message.as_str()),
-            What::Set { section, key, text } => put(root, section, key, text.clone(), place),
+            What::Set { section, key, text } => match key.split_once('.') {
+                Some((table, key)) => {
+                    if let Some(section) = table_of(root, section, place) {
+                        put(section, table, key, text.clone(), place);
+                    }
+                }
+                None => put(root, section, key, text.clone(), place),
+            },
             What::Port(text) => match text.parse() {
                 Ok(port) => {
                     // An address of the file that is wrong stays, so that it is reported.
@@ -80,13 +91,20 @@ pub(super) fn apply<'a>(changes: impl Iterator<Item = &'a Change>, root: &mut Ta
 }
 
 fn put(root: &mut Table, section: &str, key: &str, text: String, place: &Place) {
-    let empty = || Value { kind: Kind::Table(Table::new(place.clone())), place: place.clone() };
-    let entry = root.entries.entry(section.to_owned());
-    let section = entry.or_insert_with(|| Entry { key: place.clone(), value: empty() });
     // Where the file has something else than a table, that is the problem to report.
-    if let Kind::Table(table) = &mut section.value.kind {
+    if let Some(table) = table_of(root, section, place) {
         let value = Value { kind: Kind::Text(text), place: place.clone() };
         table.entries.insert(key.to_owned(), Entry { key: place.clone(), value });
+    }
+}
+
+/// A table within another one, made if it is not there; `None` if something else is.
+fn table_of<'a>(root: &'a mut Table, name: &str, place: &Place) -> Option<&'a mut Table> {
+    let empty = || Value { kind: Kind::Table(Table::new(place.clone())), place: place.clone() };
+    let entry = root.entries.entry(name.to_owned()).or_insert_with(|| Entry { key: place.clone(), value: empty() });
+    match &mut entry.value.kind {
+        Kind::Table(table) => Some(table),
+        _ => None,
     }
 }
 

@@ -126,6 +126,11 @@ impl<'r> Section<'r> {
         self.table.entries.get(key).map(|entry| entry.value.place.clone())
     }
 
+    /// Whether a key that was not taken yet is a table.
+    pub(super) fn has_table(&self, key: &str) -> bool {
+        self.table.entries.get(key).is_some_and(|entry| matches!(entry.value.kind, Kind::Table(_)))
+    }
+
     /// Where the table begins.
     pub(super) fn place(&self) -> &Place {
         &self.table.place
@@ -204,7 +209,9 @@ impl<'r> Section<'r> {
 
     fn meant(&self, near: &str, place: &Place) -> String {
         match (&self.name, place) {
-            (Name::Section(section), Place::Environment(_)) => format!("SIDECACHE_{section}_{near}").to_uppercase(),
+            (Name::Section(section), Place::Environment(_)) => {
+                format!("SIDECACHE_{section}_{near}").replace('.', "_").to_uppercase()
+            }
             (Name::Root, Place::File { .. }) if near == "route" => "[[route]]".to_owned(),
             (Name::Root, Place::File { .. }) => format!("[{near}]"),
             _ => format!("`{near}`"),

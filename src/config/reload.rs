@@ -8,6 +8,14 @@ pub fn keep_fixed(running: &Config, new: &mut Config) -> Vec<&'static str> {
     keep(&mut fixed, "[server] listen", &running.server.listen, &mut new.server.listen);
     keep(&mut fixed, "[server] reuse_port", &running.server.reuse_port, &mut new.server.reuse_port);
     keep(&mut fixed, "[server] workers", &running.server.workers, &mut new.server.workers);
+    // Certificates can be exchanged, but plain text and TLS do not take each other's place.
+    let tls =
+        [("[server.tls]", &running.server.tls, &mut new.server.tls), ("[admin.tls]", &running.admin_tls, &mut new.admin_tls)];
+    for (section, was, is) in tls {
+        if was.is_some() != is.is_some() {
+            keep(&mut fixed, section, was, is);
+        }
+    }
     keep(&mut fixed, "[admin] listen", &running.admin.listen, &mut new.admin.listen);
     keep(&mut fixed, "[redis]", &running.store.redis, &mut new.store.redis);
     keep(&mut fixed, "[log] level", &running.log.level, &mut new.log.level);
@@ -49,6 +57,13 @@ mod tests {
         check("[server]\nworkers = 1", "[server]\nworkers = 2", &["[server] workers"], "[server]\nworkers = 1");
         check("", "[admin]\nlisten = \"off\"\ntoken = \"t\"", &["[admin] listen"], "[admin]\ntoken = \"t\"");
         check("", "[redis]\nurl = \"redis://h\"", &["[redis]"], "");
+        let tls = |section: &str, file: &str| format!("[{section}.tls]\ncertificate_file = \"{file}\"\nkey_file = \"k\"");
+        for section in ["server", "admin"] {
+            let key = format!("[{section}.tls]");
+            check("", &tls(section, "a"), &[&key], "");
+            check(&tls(section, "a"), "", &[&key], &tls(section, "a"));
+            check(&tls(section, "a"), &tls(section, "b"), &[], &tls(section, "b"));
+        }
         check(
             "[redis]\nurl = \"redis://h\"",
             "[redis]\nurl = \"redis://h\"\nbudget = \"1s\"",

@@ -5,6 +5,7 @@ use super::raw::Value;
 use super::reader::{Parsed, Section};
 use super::routes::ForRoutes;
 use super::suggest::nearest;
+use super::tls;
 use super::values::{boolean, count, distinct, duration, field_name, list, one_of, percent, quote, secret, size, string, word};
 use super::{Config, LogFormat};
 use crate::semantics::tagging::TagField;
@@ -19,6 +20,7 @@ use tracing_subscriber::EnvFilter;
 pub(super) fn read_server(section: &mut Section<'_>, config: &mut Config) {
     let options = &mut config.server;
     section.read("listen", &mut options.listen, listen);
+    options.tls = tls::read(section, "server.tls");
     section.read("reuse_port", &mut options.reuse_port, boolean);
     section.read("workers", &mut options.workers, |value| count(1..=1024)(value).map(Some));
     section.read("header_read_timeout", &mut options.header_read_timeout, duration(TIMEOUT));

@@ -23,6 +23,8 @@ use std::time::Duration;
 pub struct Client {
     /// The peer's address.
     pub address: IpAddr,
+    /// Its connection is within TLS.
+    pub is_secure: bool,
     /// The way for interim responses, to a client that takes them.
     pub interim: Option<Interim>,
 }
@@ -130,6 +132,7 @@ impl Arrival {
         let said = |name: HeaderName| parts.headers.get(name).filter(|_| is_trusted);
         let scheme = match said(X_FORWARDED_PROTO) {
             Some(proto) if proto.as_bytes().eq_ignore_ascii_case(b"https") => "https",
+            None if client.is_secure => "https",
             _ => "http",
         };
         let forwarded_host = said(X_FORWARDED_HOST).filter(|host| parts.headers.get(HOST) != Some(host)).cloned();
@@ -156,7 +159,7 @@ impl Arrival {
             body: ArrivedBody::None,
             takes_trailers: false,
             upgrade: None,
-            client: Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), interim: None },
+            client: Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), is_secure: false, interim: None },
             is_trusted: false,
             scheme: if scheme == "https" { "https" } else { "http" },
             forwarded_host,

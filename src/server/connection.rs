@@ -5,6 +5,7 @@ use super::loan::{Lent, Loan};
 use super::stream::{ClientStream, HeadTimer, Protocol, QUIET_AFTER};
 use super::{Options, Terms};
 use crate::flow::{self, Answer, Body, Client, Outbox, Turn};
+use crate::stats::Stats;
 use crate::tasks::Tasks;
 use futures_util::FutureExt;
 use http::header::CONNECTION;
@@ -17,6 +18,7 @@ use pin_project_lite::pin_project;
 use socket2::SockRef;
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -31,6 +33,8 @@ use tracing::debug;
 struct Connection<'a, A> {
     answer: Arc<A>,
     peer: SocketAddr,
+    /// It is within TLS.
+    is_secure: bool,
     options: Arc<Options>,
     terms: &'a Terms,
     tasks: &'a Tasks,
@@ -47,24 +51,36 @@ pub(super) async fn serve<A: Answer>(
     answer: Arc<A>,
     terms: &Terms,
     tasks: &Tasks,
+    stats: &Stats,
 ) {
     let options = terms.options.load_full();
+    let acceptor = terms.acceptor();
+    let is_secure = acceptor.is_some();
     let _ = tcp.set_nodelay(true);
     let _ = SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
     let (requests, is_last) = Default::default();
-    let connection = Connection { answer, peer, options, terms, tasks, requests, is_last };
-    let detecting = ClientStream::detect(tcp, connection.options.body_idle_timeout, held);
-    let detected = tokio::select! {
+    let connection = Connection { answer, peer, is_secure, options, terms, tasks, requests, is_last };
+    let opening = ClientStream::open(tcp, acceptor, connection.options.body_idle_timeout, held);
+    let opened = tokio::select! {
         biased;
-        detected = tokio::time::timeout(connection.options.header_read_timeout, detecting) => detected,
+        // The handshake, where there is one, has no more time than all of it.
+        opened = tokio::time::timeout(connection.options.header_read_timeout, opening) => opened,
         // Nothing was asked yet, but that may be on its way.
         () = connection.last_call(terms.crowd.asks_idlers()) => return,
     };
-    let ended = match detected {
+    let ended = match opened {
         Ok(Ok((stream, Protocol::Http1))) => connection.http1(stream).await,
         // Larger than what an idle connection of HTTP/1.1 is to take.
         Ok(Ok((stream, Protocol::Http2))) => Box::pin(connection.http2(stream)).await,
-        Ok(Err(_)) | Err(_) => return,
+        Ok(Err(error)) => {
+            // Who connects and leaves only wants to know whether somebody is there.
+            if is_secure && error.kind() != io::ErrorKind::UnexpectedEof {
+                stats.tls_failed.inc();
+                debug!(%error, client = %peer, "tls_failed");
+            }
+            return;
+        }
+        Err(_) => return,
     };
     if let Err(error) = ended {
         debug!(%error, client = %peer, "client_connection_broken");
@@ -79,14 +95,14 @@ impl<A: Answer> Connection<'_, A> {
                 None => return Ok(()),
             }
             let left = self.options.keep_alive_timeout.saturating_sub(QUIET_AFTER);
-            tokio::select! {
+            let goes_on = tokio::select! {
                 biased;
-                readable = tokio::time::timeout(left, stream.readable()) => {
-                    if !matches!(readable, Ok(Ok(()))) {
-                        return Ok(());
-                    }
-                }
-                () = self.last_call(self.terms.crowd.asks_idlers()) => return Ok(()),
+                readable = tokio::time::timeout(left, stream.readable()) => matches!(readable, Ok(Ok(()))),
+                () = self.last_call(self.terms.crowd.asks_idlers()) => false,
+            };
+            if !goes_on {
+                stream.close().await;
+                return Ok(());
             }
         }
     }
@@ -157,7 +173,7 @@ impl<A: Answer> Connection<'_, A> {
     /// Answers requests.
     fn service(&self, outbox: Arc<Outbox>) -> impl Answering + use<A> {
         let (answer, address, fields_max) = (self.answer.clone(), self.peer.ip().to_canonical(), self.options.header_fields_max);
-        let (requests, is_last) = (self.requests.clone(), self.is_last.clone());
+        let (requests, is_last, is_secure) = (self.requests.clone(), self.is_last.clone(), self.is_secure);
         service_fn(move |request: Request<Incoming>| {
             requests.fetch_add(1, Ordering::Relaxed);
             let (answer, outbox, is_last) = (answer.clone(), outbox.clone(), is_last.clone());
@@ -170,7 +186,7 @@ impl<A: Answer> Connection<'_, A> {
                 }
                 // RFC 9110 §15.2: HTTP/1.0 knows no interim responses. hyper writes HTTP/2 in frames that only it can make.
                 let turn = (request.version() == Version::HTTP_11).then(|| outbox.begin());
-                let client = Client { address, interim: turn.as_ref().map(Turn::interim) };
+                let client = Client { address, is_secure, interim: turn.as_ref().map(Turn::interim) };
                 let answered = pin!(Contained { answering: answer.answer(request, client) });
                 let mut response = match turn {
                     Some(turn) => turn.answer(answered).await,

@@ -7,12 +7,17 @@
 //! | `interim` | interim responses, written between the others |
 //! | `loan` | a connection, taken back from hyper while it is idle |
 //! | `stream` | its octets, with the limits on how long a client may dawdle |
+//! | `tls`, `wire` | certificates and keys; the octets on the wire, plain or within TLS |
 
 mod connection;
 pub mod descriptors;
 mod interim;
 mod loan;
 mod stream;
+mod tls;
+mod wire;
+
+pub use tls::{Acceptor, TlsError, TlsFiles};
 
 use crate::flow::Answer;
 use crate::stats::Stats;
@@ -33,6 +38,8 @@ use tracing::{info, warn};
 pub struct Options {
     /// The address to listen on.
     pub listen: SocketAddr,
+    /// The files of its TLS; `None` for plain text.
+    pub tls: Option<TlsFiles>,
     /// Lets further processes listen at the same address, among which the system distributes connections: one that is to replace this.
     pub reuse_port: bool,
     /// Threads that serve requests; `None` is one a core that the process may use.
@@ -59,6 +66,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            tls: None,
             reuse_port: false,
             workers: None,
             header_read_timeout: Duration::from_secs(10),
@@ -75,8 +83,8 @@ impl Default for Options {
 
 impl Options {
     /// The same for those who look after it, at another address.
-    pub fn for_operators(&self, listen: SocketAddr) -> Options {
-        Options { listen, connections_max: self.connections_max.min(descriptors::OPERATORS_MAX), ..self.clone() }
+    pub fn for_operators(&self, listen: SocketAddr, tls: Option<TlsFiles>) -> Options {
+        Options { listen, tls, connections_max: self.connections_max.min(descriptors::OPERATORS_MAX), ..self.clone() }
     }
 }
 
@@ -90,6 +98,7 @@ pub struct Listener {
 #[derive(Clone)]
 pub struct Terms {
     options: Arc<ArcSwap<Options>>,
+    acceptor: Option<Arc<ArcSwap<Acceptor>>>,
     /// One a connection.
     places: Arc<Semaphore>,
     crowd: Arc<Crowd>,
@@ -106,18 +115,18 @@ struct Crowd {
 
 impl Listener {
     /// Binds the address, so that a port in use is known at once.
-    pub fn bind(options: Options) -> io::Result<Listener> {
+    pub fn bind(options: Options, acceptor: Option<Acceptor>) -> io::Result<Listener> {
         let socket = if options.listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
         socket.set_reuseport(options.reuse_port)?;
         socket.bind(options.listen)?;
-        Ok(Listener { listener: socket.listen(BACKLOG)?, terms: Terms::new(options) })
+        Ok(Listener { listener: socket.listen(BACKLOG)?, terms: Terms::new(options, acceptor) })
     }
 
     /// Takes a socket that somebody else has bound, and may give to others as well.
-    pub fn inherit(socket: std::net::TcpListener, options: Options) -> io::Result<Listener> {
+    pub fn inherit(socket: std::net::TcpListener, options: Options, acceptor: Option<Acceptor>) -> io::Result<Listener> {
         socket.set_nonblocking(true)?;
-        Ok(Listener { listener: TcpListener::from_std(socket)?, terms: Terms::new(options) })
+        Ok(Listener { listener: TcpListener::from_std(socket)?, terms: Terms::new(options, acceptor) })
     }
 
     /// The address, with the port that the system chose where the configuration says 0.
@@ -134,8 +143,8 @@ impl Listener {
     pub async fn serve<A: Answer>(self, answer: Arc<A>, stats: Arc<Stats>, tasks: Tasks) {
         let serve = |(stream, peer), place: Option<OwnedSemaphorePermit>| {
             let (answer, terms, closing) = (answer.clone(), self.terms.clone(), tasks.clone());
-            let held = (Open::new(&stats), place);
-            tasks.spawn(async move { connection::serve((stream, peer), held, answer, &terms, &closing).await });
+            let (held, stats) = ((Open::new(&stats), place), stats.clone());
+            tasks.spawn(async move { connection::serve((stream, peer), held, answer, &terms, &closing, &stats).await });
         };
         let (mut is_failing, mut pressure) = (false, Pressure::default());
         loop {
@@ -196,9 +205,10 @@ impl Default for Pressure {
 }
 
 impl Terms {
-    fn new(options: Options) -> Terms {
+    fn new(options: Options, acceptor: Option<Acceptor>) -> Terms {
         let places = Arc::new(Semaphore::new(options.connections_max));
-        Terms { options: Arc::new(ArcSwap::from_pointee(options)), places, crowd: Arc::default() }
+        let acceptor = acceptor.map(|acceptor| Arc::new(ArcSwap::from_pointee(acceptor)));
+        Terms { acceptor, options: Arc::new(ArcSwap::from_pointee(options)), places, crowd: Arc::default() }
     }
 
     /// Takes a place for a connection. Where there is none, others are asked to make room.
@@ -222,9 +232,17 @@ impl Terms {
         place
     }
 
-    /// Treats connections that are accepted from now on otherwise. Where there are more than are allowed now, no further one is
+    /// What a connection that is accepted now is to shake hands with; `None` for plain text.
+    fn acceptor(&self) -> Option<Acceptor> {
+        self.acceptor.as_ref().map(|acceptor| Acceptor::clone(&acceptor.load()))
+    }
+
+    /// Treats connections that are accepted from now on otherwise; plain text and TLS do not take each other's place. Where there are more than are allowed now, no further one is
     /// accepted before enough of them have ended.
-    pub fn adopt(&self, options: Options, tasks: &Tasks) {
+    pub fn adopt(&self, options: Options, acceptor: Option<Acceptor>, tasks: &Tasks) {
+        if let (Some(present), Some(acceptor)) = (&self.acceptor, acceptor) {
+            present.store(Arc::new(acceptor));
+        }
         let wanted = options.connections_max;
         let before = self.options.swap(Arc::new(options)).connections_max;
         self.places.add_permits(wanted.saturating_sub(before));

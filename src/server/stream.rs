@@ -5,6 +5,8 @@
 //! for the head's time from then on.
 
 use super::loan::Loan;
+use super::tls::Acceptor;
+use super::wire::Wire;
 use hyper::rt::{Sleep, Timer};
 use pin_project_lite::pin_project;
 use std::future::Future;
@@ -14,12 +16,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A client's connection, of which the first octets were read to find out the protocol.
 pub(super) struct ClientStream {
-    tcp: TcpStream,
+    wire: Wire,
     /// What was read already and is still to be read by the protocol.
     ahead: Ahead,
     reads: Reads,
@@ -49,15 +51,17 @@ struct Ahead {
 }
 
 impl ClientStream {
-    /// Reads until it is clear which protocol the client speaks (RFC 9113 §3.3).
-    pub(super) async fn detect(
-        mut tcp: TcpStream,
+    /// Shakes hands, if there is TLS, and reads until it is clear which protocol the client speaks (RFC 9113 §3.3).
+    pub(super) async fn open(
+        tcp: TcpStream,
+        acceptor: Option<Acceptor>,
         write_idle: Duration,
         held: impl Send + 'static,
     ) -> io::Result<(ClientStream, Protocol)> {
+        let mut wire = Wire::open(tcp, acceptor).await?;
         let mut ahead = Ahead::default();
         let protocol = loop {
-            let read = tcp.read(&mut ahead.octets[ahead.filled..]).await?;
+            let read = wire.read(&mut ahead.octets[ahead.filled..]).await?;
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -69,15 +73,36 @@ impl ClientStream {
                 break Protocol::Http2;
             }
         };
+        // RFC 9113 §3.2: within TLS, a protocol is agreed on and not guessed.
+        if wire.is_secure() && wire.has_agreed_on_h2() != (protocol == Protocol::Http2) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "another protocol than was agreed on"));
+        }
         let reads = Reads::default();
         let held = Box::new(held);
-        let stream = ClientStream { tcp, ahead, reads, write_idle, stalled: None, is_stalled: false, _held: held };
+        let stream = ClientStream { wire, ahead, reads, write_idle, stalled: None, is_stalled: false, _held: held };
         Ok((stream, protocol))
     }
 
-    /// Waits until the client has sent something, or has closed its side.
-    pub(super) fn readable(&self) -> impl Future<Output = io::Result<()>> + Send + '_ {
-        self.tcp.readable()
+    /// Waits until the client has sent something, or has closed its side. What was read before has all been taken.
+    pub(super) async fn readable(&mut self) -> io::Result<()> {
+        if let Wire::Plain(tcp) = &self.wire {
+            return tcp.readable().await;
+        }
+        // What has come may be of TLS alone, or may lie decrypted already: only reading tells.
+        self.ahead = Ahead::default();
+        self.ahead.filled = self.wire.read(&mut self.ahead.octets).await?;
+        if self.ahead.filled == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    }
+
+    /// Ends the connection. Within TLS that is said first, so that nothing seems to have been cut off (RFC 8446 §6.1).
+    pub(super) async fn close(mut self) {
+        if self.is_secure() {
+            let _ = self.shutdown().await;
+        }
+    }
+
+    pub(super) fn is_secure(&self) -> bool {
+        self.wire.is_secure()
     }
 
     pub(super) fn reads(&self) -> Reads {
@@ -110,12 +135,12 @@ impl AsyncRead for ClientStream {
             ahead.taken += number;
             this.reads.count();
             // What has come since belongs to it: hyper, given a part of a head, makes its buffer twice as large for the rest.
-            return match Pin::new(&mut this.tcp).poll_read(cx, buffer) {
+            return match Pin::new(&mut this.wire).poll_read(cx, buffer) {
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                 Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(())),
             };
         }
-        let polled = Pin::new(&mut this.tcp).poll_read(cx, buffer);
+        let polled = Pin::new(&mut this.wire).poll_read(cx, buffer);
         if polled.is_ready() {
             this.reads.count();
         }
@@ -125,7 +150,7 @@ impl AsyncRead for ClientStream {
 
 impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.tcp).poll_write(cx, octets);
+        let polled = Pin::new(&mut self.wire).poll_write(cx, octets);
         self.wait(cx, polled)
     }
 
@@ -134,20 +159,23 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.tcp).poll_write_vectored(cx, pieces);
+        let polled = Pin::new(&mut self.wire).poll_write_vectored(cx, pieces);
         self.wait(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.wire.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        let polled = Pin::new(&mut self.wire).poll_flush(cx);
+        // Of plain text nothing is ever left to be flushed, so that this says nothing of the client.
+        if self.is_secure() { self.wait(cx, polled) } else { polled }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        let polled = Pin::new(&mut self.wire).poll_shutdown(cx);
+        if self.is_secure() { self.wait(cx, polled) } else { polled }
     }
 }
 

@@ -3,6 +3,7 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod certificates;
 mod descriptors;
 mod draining;
 mod program;

@@ -40,7 +40,9 @@ async fn each_change_is_a_line_of_the_record_and_so_are_refused_attempts() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("token");
     std::fs::write(&file, "the-first-random-text").unwrap();
-    let program = Program::start(&origin, &format!("{}\n[log]\nlevel = \"warn,sidecache::audit=info,sidecache::cli=info\"", toml(&file))).await;
+    let program =
+        Program::start(&origin, &format!("{}\n[log]\nlevel = \"warn,sidecache::audit=info,sidecache::cli=info\"", toml(&file)))
+            .await;
     assert_eq!(purge(&program, "the-first-random-text").await, 200);
     program.says("purged", 1).await;
     let line = program.said("purged").remove(0);

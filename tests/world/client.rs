@@ -121,6 +121,12 @@ fn whole(octets: Bytes) -> RequestBody {
 }
 
 impl Streaming {
+    /// What came over a connection of the test's own.
+    pub fn of(response: Response<Incoming>) -> Streaming {
+        let (parts, body) = response.into_parts();
+        Streaming { status: parts.status, fields: parts.headers, body }
+    }
+
     /// The next piece of the body.
     pub async fn next(&mut self) -> String {
         let frame = soon("a piece of the body", self.body.frame()).await.expect("the body goes on").expect("the body is whole");

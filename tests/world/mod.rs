@@ -7,7 +7,7 @@
 //! | `client` | requests, and what is to be seen in their responses |
 //! | `redis` | a `redis-server` of the test's own, which it can stop, kill and start again |
 //! | `relay` | a network before Redis or the origin that can be broken |
-//! | `tls` | certificates |
+//! | `tls` | certificates, and clients that speak TLS |
 //!
 //! Whatever is started ends with the value that started it.
 
@@ -26,7 +26,7 @@ pub use origin::{Gate, Origin, Reply, Seen, Sending};
 pub use raw::{RawClient, RawConnection, RawOrigin};
 pub use redis::RedisServer;
 pub use relay::{Phase, Relay};
-pub use tls::Certified;
+pub use tls::{Certified, Secure, SecureClient};
 
 use serde_json::Value;
 use sidecache::Sidecar;

@@ -3,7 +3,7 @@
 use super::soon;
 use sidecache::origin::Address;
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -17,8 +17,8 @@ pub struct RawOrigin {
 }
 
 /// One connection, from either side.
-pub struct RawConnection {
-    stream: TcpStream,
+pub struct RawConnection<S = TcpStream> {
+    stream: S,
     /// What was read behind a head.
     ahead: Vec<u8>,
 }
@@ -68,7 +68,17 @@ impl RawOrigin {
     }
 }
 
-impl RawConnection {
+impl<S: AsyncRead + AsyncWrite + Unpin> RawConnection<S> {
+    pub fn of(stream: S) -> RawConnection<S> {
+        RawConnection { stream, ahead: Vec::new() }
+    }
+
+    /// Sends one request and reads the head of its response.
+    pub async fn ask(&mut self, octets: impl AsRef<[u8]>) -> String {
+        self.send(octets).await;
+        self.head().await
+    }
+
     /// Reads a head, as text in lines of `\r\n`, the empty one included.
     pub async fn head(&mut self) -> String {
         soon("a head", self.try_head()).await.expect("the connection goes on")
@@ -103,15 +113,6 @@ impl RawConnection {
         String::from_utf8(self.ahead.drain(..number).collect()).unwrap()
     }
 
-    /// What has come already and was not read.
-    pub fn unread(&mut self) -> String {
-        let mut octets = [0; 4096];
-        while let Ok(read @ 1..) = self.stream.try_read(&mut octets) {
-            self.ahead.extend_from_slice(&octets[..read]);
-        }
-        String::from_utf8(std::mem::take(&mut self.ahead)).unwrap()
-    }
-
     /// Reads all that comes until the other side closes.
     pub async fn rest(&mut self) -> String {
         let mut rest = std::mem::take(&mut self.ahead);
@@ -129,6 +130,17 @@ impl RawConnection {
     pub async fn finish(&mut self) {
         let _ = self.stream.shutdown().await;
     }
+}
+
+impl RawConnection {
+    /// What has come already and was not read.
+    pub fn unread(&mut self) -> String {
+        let mut octets = [0; 4096];
+        while let Ok(read @ 1..) = self.stream.try_read(&mut octets) {
+            self.ahead.extend_from_slice(&octets[..read]);
+        }
+        String::from_utf8(std::mem::take(&mut self.ahead)).unwrap()
+    }
 
     /// Ends the connection with a reset.
     pub fn reset(self) {
@@ -139,12 +151,6 @@ impl RawConnection {
 impl RawClient {
     pub async fn connect(address: SocketAddr) -> RawClient {
         RawClient(RawConnection { stream: TcpStream::connect(address).await.unwrap(), ahead: Vec::new() })
-    }
-
-    /// Sends one request and reads the head of its response.
-    pub async fn ask(&mut self, octets: impl AsRef<[u8]>) -> String {
-        self.send(octets).await;
-        self.head().await
     }
 }
 

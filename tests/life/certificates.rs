@@ -1,0 +1,123 @@
+//! Certificates of a running program: exchanged while connections are open and requests come.
+
+use super::program::{Program, command};
+use super::world::{Certified, Origin, Reply, SecureClient, eventually};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tempfile::TempDir;
+
+fn certified() -> (TempDir, Certified) {
+    let directory = tempfile::tempdir().unwrap();
+    let certified = Certified::new("localhost", directory.path());
+    (directory, certified)
+}
+
+fn toml(section: &str, files: &Certified) -> String {
+    let (certificate, key) = (files.certificate.display(), files.key.display());
+    format!("[{section}.tls]\ncertificate_file = \"{certificate}\"\nkey_file = \"{key}\"")
+}
+
+/// Clients that trust both, each with a request after the other on one connection, and a new connection now and then.
+fn load(program: &Program, clients: [SecureClient; 2]) -> (Arc<AtomicUsize>, Vec<tokio::task::JoinHandle<()>>) {
+    let answered = Arc::new(AtomicUsize::new(0));
+    let address = program.address;
+    let task = |_| {
+        let (clients, answered) = (clients.clone(), answered.clone());
+        tokio::spawn(async move {
+            loop {
+                // One of the two is trusted at any time.
+                let mut connection = match clients[0].connect(address).await {
+                    Ok(connection) => connection,
+                    Err(_) => clients[1].connect(address).await.expect("one certificate or the other is shown"),
+                };
+                for _ in 0..20 {
+                    connection.get("/a").await.expect("it is answered").status(200).is("one");
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        })
+    };
+    let tasks = (0..3).map(task).collect();
+    (answered, tasks)
+}
+
+#[tokio::test]
+async fn certificates_are_exchanged_while_connections_live_and_under_load() {
+    let origin = Origin::start().await;
+    origin.reply("/a", Reply::new("one"));
+    let (_first, first) = certified();
+    let (_second, second) = certified();
+    let (_used, used) = certified();
+    first.replace(&used);
+    let program = Program::start(&origin, &toml("server", &used)).await;
+    let clients = [first.client(), second.client()];
+    let mut living = clients[0].connect(program.address).await.unwrap();
+    living.get("/a").await.unwrap().is("one");
+    assert!(clients[1].connect(program.address).await.is_err());
+
+    let (answered, tasks) = load(&program, clients.clone());
+    for round in 0..2 {
+        // Found out by looking at the files, and then told.
+        let (next, said) = [(&second, 1), (&first, 2)][round];
+        next.replace(&used);
+        if round == 1 {
+            program.signal("-HUP");
+        }
+        eventually("the new one is shown", async || next.client().connect(program.address).await.is_ok()).await;
+        program.says("reloaded", said).await;
+        living.get("/a").await.unwrap().is("one");
+        let before = answered.load(Ordering::Relaxed);
+        eventually("requests go on", async || answered.load(Ordering::Relaxed) >= before + 100).await;
+    }
+    for task in tasks {
+        assert!(!task.is_finished(), "a request failed");
+        task.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_broken_certificate_changes_nothing_and_is_told_once() {
+    let origin = Origin::start().await;
+    origin.reply("/a", Reply::new("one"));
+    for section in ["server", "admin"] {
+        let (_directory, used) = certified();
+        let (_elsewhere, other) = certified();
+        let program = Program::start(&origin, &toml(section, &used)).await;
+        let address = if section == "server" { program.address } else { program.admin_address };
+        let answers = async || used.client().get(address, "/healthz").await.is_ok();
+        assert!(answers().await);
+        std::fs::copy(&other.key, &used.key).unwrap();
+        program.says("reload_refused", 1).await;
+        let wrong = program.said("configuration_wrong");
+        let problem = wrong[0]["problem"].as_str().unwrap();
+        assert!(problem.starts_with(&format!("[{section}.tls] key_file {}", used.key.display())), "{problem}");
+        assert!(answers().await, "it goes on with what it had");
+        // Nothing has changed since, so there is nothing more to tell; another change is.
+        other.replace(&used);
+        program.says("reloaded", 1).await;
+        assert_eq!((program.said("configuration_wrong").len(), program.said("reload_refused").len()), (1, 1));
+        assert!(other.client().get(address, "/healthz").await.is_ok());
+    }
+}
+
+#[test]
+fn check_reads_certificates_as_serve_does() {
+    let (directory, used) = certified();
+    let check = |toml: &str| {
+        let file = directory.path().join("proxy.toml");
+        std::fs::write(file, toml).unwrap();
+        let output = command(directory.path()).arg("check").output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let route = "[[route]]\nmatch = \"/\"\n";
+    let (code, said, complaint) = check(&format!("{}\n{route}", toml("server", &used)));
+    assert_eq!((code, complaint.as_str()), (Some(0), ""));
+    assert!(said.contains("0.0.0.0:8080, TLS\n"), "{said}");
+    std::fs::write(&used.certificate, "junk").unwrap();
+    let (code, _, complaint) = check(&format!("{}\n{route}", toml("admin", &used)));
+    assert_eq!(code, Some(1));
+    assert!(
+        complaint.contains("[admin.tls] certificate_file") && complaint.contains("there is no certificate in it"),
+        "{complaint}"
+    );
+}
