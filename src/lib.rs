@@ -142,7 +142,7 @@ impl Sidecar {
         // What is in a file may have changed under its name.
         let (acceptor, admin_acceptor) = acceptors(&config)?;
         // Its connections go on too, unless they are to be made otherwise.
-        let origin = match config.origin == running.origin && config.origin.ca_file.is_none() {
+        let origin = match config.origin == running.origin && !config.origin.reads_files() {
             true => self.proxy().origin().clone(),
             false => Arc::new(Origin::new(config.origin.clone(), self.lasting.stats.clone()).map_err(StartError::Origin)?),
         };

@@ -541,6 +541,12 @@ fn values_that_cannot_be_meant_are_problems() {
         everybody who reaches the proxy reaches the admin paths"],
     );
     refused(
+        "[origin]\nclient_key_file = '/k.pem'",
+        &[
+            "proxy.toml:2:19: [origin] client_certificate_file: is missing; a certificate needs its key, and a key its certificate",
+        ],
+    );
+    refused(
         "[server]\ntls = { certificate_file = '/c.pem' }",
         &["proxy.toml:2:7: [server.tls] key_file: is missing; TLS needs a certificate and its key"],
     );

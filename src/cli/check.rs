@@ -182,8 +182,8 @@ fn warnings(config: &Config) -> Vec<String> {
         "the cache secret is short; `openssl rand -hex 32` makes a good one",
     );
     warn(
-        origin.ca_file.is_some() && !origin.addresses.iter().any(|address| matches!(address, Address::Https(_))),
-        "[origin] ca_file has no effect without https",
+        origin.reads_files() && !origin.addresses.iter().any(|address| matches!(address, Address::Https(_))),
+        "[origin] ca_file and client_certificate_file have no effect without https",
     );
     for route in &config.routes {
         let about = |what: &str| format!("route {:?}: {what}", route.name);
@@ -279,7 +279,7 @@ route    matches  lifetime                                              served s
         check(&format!("[admin]\ntoken = 'short'\n{route}"), &["the admin token is short"]);
         check(&format!("[admin]\npurge_without_token = true\n{route}"), &["lets everybody purge"]);
         check(&format!("[cache]\nsecret = 'short'\n{route}"), &["the cache secret is short"]);
-        check(&format!("[origin]\nca_file = '/ca.pem'\n{route}"), &["no effect without https"]);
+        check(&format!("[origin]\nca_file = '/ca.pem'\n{route}"), &["without https"]);
         check(&format!("{route}share = 'everyone'"), &["gives what one caller was sent to all others"]);
         check(&format!("{route}share = 'everyone'\ncache = 'off'"), &["no route caches anything"]);
         check(&format!("{route}unkeyed_headers = 'forward'"), &["must name in Vary"]);

@@ -131,10 +131,11 @@ async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) -> bool {
 /// The files that the configuration is read from, and those that it names.
 fn files(sources: &Sources, config: &Config) -> Vec<PathBuf> {
     let files = [sources.path(), config.origin.ca_file.as_deref()];
+    let shown = config.origin.client_certificate.iter().flat_map(|shown| [Some(shown.certificate.as_path()), Some(&shown.key)]);
     let tls = [&config.server.tls, &config.admin_tls].into_iter().flatten();
     let tls = tls.flat_map(|files| [Some(files.certificate.as_path()), Some(&files.key), files.client_ca.as_deref()]);
     let tokens = config.admin.tokens.iter().map(|token| token.file.as_deref());
-    files.into_iter().chain(tokens).chain(tls).flatten().map(Path::to_path_buf).collect()
+    files.into_iter().chain(tokens).chain(tls).chain(shown).flatten().map(Path::to_path_buf).collect()
 }
 
 /// Reads the sources anew, and goes on under what they say; or says all that is wrong with it, and goes on as before.

@@ -13,7 +13,6 @@ use crate::store::{MemoryOptions, RedisOptions, WhenDown};
 use http::HeaderName;
 use http::header::{CACHE_CONTROL, EXPIRES};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
@@ -38,7 +37,8 @@ pub(super) fn read_origin(section: &mut Section<'_>, config: &mut Config) {
     let options = &mut config.origin;
     section.read("url", &mut options.addresses, origins);
     section.read("http2", &mut options.http2, boolean);
-    section.read("ca_file", &mut options.ca_file, |value| string(value).map(|path| Some(PathBuf::from(path))));
+    section.read("ca_file", &mut options.ca_file, |value| tls::path(value).map(Some));
+    options.client_certificate = tls::read_shown(section);
     section.read("connect_timeout", &mut options.connect_timeout, duration(TIMEOUT));
     section.read("first_byte_timeout", &mut options.first_byte_timeout, duration(TIMEOUT));
     section.read("body_idle_timeout", &mut options.body_idle_timeout, duration(TIMEOUT));

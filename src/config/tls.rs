@@ -1,8 +1,9 @@
-//! `[server.tls]` and `[admin.tls]`: the files of a listener's TLS.
+//! The files of TLS: `[server.tls]` and `[admin.tls]` for the listeners, and what `[origin]` shows.
 
 use super::raw::Value;
 use super::reader::{Name, Parsed, Section};
 use super::values::string;
+use crate::origin::ClientCertificate;
 use crate::server::TlsFiles;
 use std::path::PathBuf;
 
@@ -22,6 +23,19 @@ pub(super) fn read(section: &mut Section<'_>, name: &'static str) -> Option<TlsF
         files = certificate.zip(key).map(|(certificate, key)| TlsFiles { certificate, key, client_ca });
     });
     files
+}
+
+/// Reads what `[origin]` says of the certificate that is shown to the origin.
+pub(super) fn read_shown(section: &mut Section<'_>) -> Option<ClientCertificate> {
+    let places = ["client_certificate_file", "client_key_file"].map(|key| (key, section.place_of(key)));
+    match &places {
+        [(_, Some(place)), (missing, None)] | [(missing, None), (_, Some(place))] => {
+            section.absence(place, missing, "is missing; a certificate needs its key, and a key its certificate");
+        }
+        _ => {}
+    }
+    let (certificate, key) = (section.take("client_certificate_file", path), section.take("client_key_file", path));
+    certificate.zip(key).map(|(certificate, key)| ClientCertificate { certificate, key })
 }
 
 /// The path of a file, which is read later.

@@ -1,5 +1,7 @@
 //! Connections to the origin: TCP, TLS, Unix sockets.
 
+#[cfg(feature = "tls")]
+use super::tls;
 use super::{Address, Options};
 use http::Uri;
 use http::uri::Authority;
@@ -270,64 +272,6 @@ impl AsyncWrite for OriginStream {
 
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()
-    }
-}
-
-#[cfg(feature = "tls")]
-mod tls {
-    //! TLS to the origin: the system's certificate authorities, and those of a file.
-
-    use super::super::Options;
-    use rustls::ClientConfig;
-    use rustls::crypto::aws_lc_rs;
-    use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{CertificateDer, ServerName};
-    use rustls_platform_verifier::Verifier;
-    use std::io;
-    use std::sync::Arc;
-    use tokio::net::TcpStream;
-    use tokio_rustls::TlsConnector;
-    use tokio_rustls::client::TlsStream;
-
-    pub(super) struct Client {
-        connector: TlsConnector,
-        name: ServerName<'static>,
-    }
-
-    impl Client {
-        pub(super) fn new(host: &str, options: &Options) -> io::Result<Client> {
-            let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-            let name = ServerName::try_from(host).map_err(io::Error::other)?;
-            let mut further = Vec::new();
-            if let Some(file) = &options.ca_file {
-                let in_file = |error: rustls::pki_types::pem::Error| io::Error::other(format!("{}: {error}", file.display()));
-                for certificate in CertificateDer::pem_file_iter(file).map_err(in_file)? {
-                    further.push(certificate.map_err(in_file)?);
-                }
-                if further.is_empty() {
-                    return Err(io::Error::other(format!("{}: there is no certificate in it", file.display())));
-                }
-            }
-            let provider = Arc::new(aws_lc_rs::default_provider());
-            let verifier = Verifier::new_with_extra_roots(further, provider.clone()).map_err(io::Error::other)?;
-            let mut config = ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .map_err(io::Error::other)?
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(verifier))
-                .with_no_client_auth();
-            config.alpn_protocols = match options.http2 {
-                true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-                false => vec![b"http/1.1".to_vec()],
-            };
-            Ok(Client { connector: TlsConnector::from(Arc::new(config)), name })
-        }
-
-        pub(super) async fn connect(&self, tcp: TcpStream) -> io::Result<(TlsStream<TcpStream>, bool)> {
-            let stream = self.connector.connect(self.name.clone(), tcp).await?;
-            let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            Ok((stream, is_h2))
-        }
     }
 }
 

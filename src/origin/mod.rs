@@ -6,7 +6,7 @@
 //! | `site` | one of its addresses: the connections to it, and a request sent there once |
 //! | `choice`, `health` | which address a request goes to; which ones are left alone for a while. Pure |
 //! | `retries` | how many requests may be sent once more. Pure, but for an atomic |
-//! | `connect` | TCP, TLS and Unix sockets |
+//! | `connect`, `tls` | TCP, TLS and Unix sockets; whom to trust, and what to show |
 //! | `head` | response heads that can be read in two ways |
 //! | `body` | bodies in both directions, with their idle times |
 //!
@@ -20,9 +20,11 @@ mod head;
 mod health;
 mod retries;
 mod site;
+pub mod tls;
 
 pub use address::{Address, AddressError, Addresses};
 pub use body::{BodyError, RequestBody, ResponseBody};
+pub use tls::ClientCertificate;
 
 use crate::stats::Stats;
 use health::Standing;
@@ -121,6 +123,8 @@ pub struct Options {
     pub http2: bool,
     /// A PEM file of further certificate authorities for https.
     pub ca_file: Option<PathBuf>,
+    /// What is shown to an https origin that asks for a certificate.
+    pub client_certificate: Option<ClientCertificate>,
     /// How long connecting may take, TLS included.
     pub connect_timeout: Duration,
     /// From the request's last octet to the response's head.
@@ -146,6 +150,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether connections depend on what is in files, which may change under their names.
+    pub fn reads_files(&self) -> bool {
+        self.ca_file.is_some() || self.client_certificate.is_some()
+    }
+
     /// How many connections there may be at once: those with a request, and idle ones.
     pub fn connections_max(&self) -> usize {
         self.requests_max.saturating_add(self.idle_connections_max.saturating_mul(self.pools()))
@@ -163,6 +172,7 @@ impl Default for Options {
             addresses: Addresses::default(),
             http2: false,
             ca_file: None,
+            client_certificate: None,
             connect_timeout: Duration::from_secs(2),
             first_byte_timeout: Duration::from_secs(60),
             body_idle_timeout: Duration::from_secs(60),

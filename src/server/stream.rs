@@ -85,7 +85,7 @@ impl ClientStream {
 
     /// Waits until the client has sent something, or has closed its side. What was read before has all been taken.
     pub(super) async fn readable(&mut self) -> io::Result<()> {
-        if let Wire::Plain(tcp) = &self.wire {
+        if let Some(tcp) = self.wire.plain() {
             return tcp.readable().await;
         }
         // What has come may be of TLS alone, or may lie decrypted already: only reading tells.

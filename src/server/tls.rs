@@ -42,7 +42,7 @@ pub struct Acceptor {
     inner: tokio_rustls::TlsAcceptor,
     /// Where there is no TLS, there is none of these.
     #[cfg(not(feature = "tls"))]
-    never: std::convert::Infallible,
+    pub(super) never: std::convert::Infallible,
 }
 
 #[cfg(not(feature = "tls"))]

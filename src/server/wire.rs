@@ -31,8 +31,17 @@ impl Wire {
         }
     }
 
+    /// The socket, if what comes over it is what was sent.
+    pub(super) fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Wire::Plain(tcp) => Some(tcp),
+            #[cfg(feature = "tls")]
+            Wire::Tls(_) => None,
+        }
+    }
+
     pub(super) fn is_secure(&self) -> bool {
-        !matches!(self, Wire::Plain(_))
+        self.plain().is_none()
     }
 
     /// Whether HTTP/2 was agreed on. In plain text nothing can be.

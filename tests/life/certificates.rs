@@ -100,6 +100,30 @@ async fn a_broken_certificate_changes_nothing_and_is_told_once() {
     }
 }
 
+#[tokio::test]
+async fn a_certificate_that_is_shown_to_the_origin_is_exchanged_too() {
+    let (_own, own) = certified();
+    let (_first, first) = certified();
+    let (_second, second) = certified();
+    let (_used, used) = certified();
+    first.replace(&used);
+    // Only the second one is accepted there.
+    let origin = Origin::tls(own.demanding(&second.authority)).await;
+    let (certificate, key, authority) = (used.certificate.display(), used.key.display(), own.authority.display());
+    let toml =
+        format!("[origin]\nca_file = \"{authority}\"\nclient_certificate_file = \"{certificate}\"\nclient_key_file = \"{key}\"");
+    origin.reply("/a", "one");
+    let program = Program::start(&origin, &toml).await;
+    program.client().get("/a").await.status(502);
+    second.replace(&used);
+    program.says("reloaded", 1).await;
+    program.client().get("/a").await.status(200).is("one");
+    // What cannot be used changes nothing.
+    std::fs::write(&used.key, "junk").unwrap();
+    program.says("reload_refused", 1).await;
+    program.client().get("/a?again").await.status(200).is("one");
+}
+
 #[test]
 fn check_reads_certificates_as_serve_does() {
     let (directory, used) = certified();

@@ -1,6 +1,7 @@
 //! The ways to reach an origin.
 
 use crate::world::{Certified, Client, Origin, RawOrigin, Reply, World};
+use sidecache::origin::ClientCertificate;
 
 /// Asks for what goes past the cache, and through it.
 async fn all_is_well(world: &World) {
@@ -75,6 +76,26 @@ async fn a_certificate_that_nobody_trusts_or_of_another_name_is_refused() {
         let authority = is_trusted.then_some(certified.authority);
         let world = World::before(origin, |config| config.origin.ca_file = authority).await;
         world.get("/a").await.status(502).says("detail=origin-unreachable");
+    }
+}
+
+#[tokio::test]
+async fn an_origin_that_asks_for_a_certificate_is_shown_that_of_the_configuration() {
+    let directories = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let [own, shown, stranger] = directories.each_ref().map(|directory| Certified::new("localhost", directory.path()));
+    let world = async |certificate: Option<ClientCertificate>| {
+        let origin = Origin::tls(own.demanding(&shown.authority)).await;
+        World::before(origin, |config| {
+            config.origin.ca_file = Some(own.authority.clone());
+            config.origin.client_certificate = certificate;
+        })
+        .await
+    };
+    all_is_well(&world(Some(shown.shown())).await).await;
+    for certificate in [None, Some(stranger.shown())] {
+        let world = world(certificate).await;
+        world.get("/a").await.status(502);
+        assert_eq!(world.origin.count("/a"), 0);
     }
 }
 

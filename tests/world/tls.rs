@@ -7,6 +7,7 @@ use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use sidecache::origin::ClientCertificate;
 use sidecache::server::TlsFiles;
 use std::io;
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -64,6 +66,29 @@ impl Certified {
     /// A client that trusts its authority, for the name `localhost`.
     pub fn client(&self) -> SecureClient {
         SecureClient { authority: self.authority.clone(), own: None, protocols: vec!["http/1.1"], versions: ALL_VERSIONS }
+    }
+
+    /// The same, as what is shown to an origin.
+    pub fn shown(&self) -> ClientCertificate {
+        ClientCertificate { certificate: self.certificate.clone(), key: self.key.clone() }
+    }
+
+    /// What makes a server of it that demands a certificate of an authority.
+    pub fn demanding(&self, authority: &Path) -> TlsAcceptor {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(
+                vec![CertificateDer::from_pem_file(&self.certificate).unwrap()],
+                PrivateKeyDer::from_pem_file(&self.key).unwrap(),
+            )
+            .unwrap();
+        TlsAcceptor::from(Arc::new(config))
     }
 
     /// What makes a server of it.
