@@ -121,6 +121,8 @@ pub struct RedisStats {
     pub errors_refused: IntCounter,
     /// Values that were not ours, or damaged.
     pub errors_value: IntCounter,
+    /// The same, by the reason.
+    pub values_rejected: IntCounterVec,
     /// Commands that were not sent, since too many were under way.
     pub errors_busy: IntCounter,
     /// 1 while Redis is not asked.
@@ -310,6 +312,12 @@ impl Stats {
                 errors_timeout: errors.with_label_values(&["timeout"]),
                 errors_refused: errors.with_label_values(&["refused"]),
                 errors_value: errors.with_label_values(&["value"]),
+                values_rejected: counters(
+                    &registry,
+                    "sidecache_redis_values_rejected_total",
+                    "Values in Redis that were not used, by the reason.",
+                    &["reason"],
+                ),
                 errors_busy: errors.with_label_values(&["busy"]),
                 breaker_open: gauge(&registry, "sidecache_redis_breaker_open", "1 while Redis is not asked."),
                 connects: counter(&registry, "sidecache_redis_connects_total", "Connections to Redis that were made."),

@@ -67,7 +67,10 @@ fn proxy_toml_still_loads_with_all_its_comments_taken_away() {
     assert_eq!(config.admin.tokens[1].file.as_ref(), Some(&file));
     assert_eq!(config.routes[..2], two_routes());
     assert_eq!(config.routes.len(), 7);
-    assert_eq!(config.store.redis, Some(RedisOptions::new("redis://127.0.0.1:6379/0")));
+    let mut redis = RedisOptions::new("redis://127.0.0.1:6379/0");
+    redis.secret.clone_from(&config.cache.secret);
+    assert!(redis.secret.is_some());
+    assert_eq!(config.store.redis, Some(redis));
 }
 
 /// Keys are commented out without a blank; prose has one.
@@ -192,6 +195,44 @@ fn redis_is_there_when_it_has_a_url() {
     let expected =
         RedisOptions { when_down: WhenDown::Memory, budget: Duration::from_millis(5), ..RedisOptions::new("redis://h") };
     assert_eq!(redis, Some(expected));
+}
+
+#[test]
+fn values_in_redis_are_sealed_with_the_keys_of_the_file_or_the_environment_or_a_file_of_their_own() {
+    let toml =
+        |encryption: &str| format!("[redis]\nurl = \"redis://h\"\n[redis.encryption]\n{encryption}\n[cache]\nsecret = \"s\"");
+    let keys = |sources: Sources| {
+        let redis = config::load(&sources).unwrap_or_else(|problems| panic!("{problems}")).store.redis.unwrap();
+        assert_eq!(redis.secret.as_deref(), Some("s"));
+        redis.encryption.iter().map(|key| (key.name.clone(), key.octets[0])).collect::<Vec<_>>()
+    };
+    let (one, two) = (format!("2026-11:{}=", "AQ".repeat(21) + "A"), format!("old:{}", "_".repeat(42) + "8"));
+    let both = [("2026-11".to_owned(), 1), ("old".to_owned(), 255)];
+    let listed = format!("keys = [\"{one}\", \"{two}\"]");
+    assert_eq!(keys(Sources::new().text("t", toml(&listed))), both);
+    assert_eq!(keys(Sources::new().text("t", toml(""))), []);
+    let variable = [("SIDECACHE_REDIS_ENCRYPTION_KEYS", format!("{one},{two}"))];
+    assert_eq!(keys(Sources::new().text("t", toml("keys = []")).environment(variable)), both);
+    assert_eq!(keys(Sources::new().text("t", toml("")).set(&format!("redis.encryption.keys={two}"))), both[1..]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys");
+    fs::write(&path, format!("# the latest first\n{one}\n\n{two}\n")).unwrap();
+    assert_eq!(keys(Sources::new().text("t", toml(&format!("keys_file = {path:?}")))), both);
+
+    let wrong = |encryption: &str, expected: &str| {
+        let problems = load(&toml(encryption)).unwrap_err().to_string();
+        assert!(problems.contains(expected) && !problems.contains("AQAQ"), "{encryption}: {problems}");
+    };
+    wrong("keys = [\"AQAQ\"]", "[redis.encryption] keys: is no key");
+    wrong("keys = [\n\"k:AQAQ\",\n]", "has 3 octets instead of 32");
+    wrong(&format!("keys = [\"{}\"]", one.replace("2026-11", "a b")), "has a name of other signs");
+    wrong(&format!("keys = [\n\"{one}\",\n\"{one}\"]"), "two keys have the name \"2026-11\"");
+    wrong(&format!("keys = [\n\"{one}.\"\n]"), "is not Base64");
+    wrong(&format!("keys = \"{one}\""), "is a string; write a list");
+    wrong("keys_file = \"/nowhere\"", "\"/nowhere\" cannot be read");
+    wrong(&format!("keys = [\"{one}\"]\nkeys_file = {path:?}"), "stands beside `keys`");
+    let without_secret = load(&toml(&listed).replace("secret", "enabled = true\n#")).unwrap_err().to_string();
+    assert!(without_secret.contains("[redis.encryption] keys: needs [cache] secret"), "{without_secret}");
 }
 
 #[test]
@@ -903,6 +944,11 @@ fn secrets_are_never_shown() {
         "[admin]\n\"token\"=\"hunter2 \"",
         "[cache]\nsecret = \"hunter2 \"",
         "[cache]\nsecret = hunter2",
+        "[redis.encryption]\nkeys = [\"k:hunter2\"]",
+        "[redis.encryption]\nkeys = [\n  \"k:hunter2\",\n]",
+        "[redis.encryption]\nkeys = \"k:hunter2",
+        "[redis]\nencryption = { keys = [\"k:hunter2\"] }",
+        "[redis.encryption]\nkey = [\"k:hunter2\"]",
     ];
     for toml in wrong {
         let problems = load(toml).unwrap_err().to_string();

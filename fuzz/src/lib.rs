@@ -115,11 +115,11 @@ pub fn structured(octets: &[u8]) {
     invalidation::groups(&fields(HeaderName::from_static("cache-group-invalidation"), line.as_bytes()));
 }
 
-/// Values out of Redis: the first octet is the kind, the rest what stands behind the checksum.
+/// Values out of Redis: the first octet is the kind, the rest what stands behind the end.
 pub fn record(octets: &[u8]) {
     let Some((kind, rest)) = octets.split_first() else { return };
     if let Some(written) = sidecache::store::reencode(*kind, rest) {
-        let again = sidecache::store::reencode(written[3], &written[12..]);
+        let again = sidecache::store::reencode(written[0], &written[1..]);
         assert_eq!(again.as_deref(), Some(&written[..]));
     }
 }

@@ -6,12 +6,13 @@
 //! | `raw`, `place` | the values as they were written, each with its place |
 //! | `reader` | takes keys out of tables, notes what is wrong, reports what nobody took |
 //! | `values`, `addresses` | what one value means |
-//! | `sections`, `routes`, `lifetimes`, `log`, `admin`, `tls` | what the keys mean |
+//! | `sections`, `encryption`, `routes`, `lifetimes`, `log`, `admin`, `tls` | what the keys mean |
 //! | `reload` | what a running sidecar takes over of a new configuration |
 //! | `problem`, `suggest` | what is wrong, in words for the person who wrote it |
 
 mod addresses;
 mod admin;
+mod encryption;
 mod lifetimes;
 mod log;
 mod overlay;
@@ -97,7 +98,10 @@ fn read(root: Table, report: &mut Report, sources: &Sources) -> Config {
     let mut for_routes = ForRoutes::default();
     root.within("cache", Name::Section("cache"), |section| for_routes = sections::read_cache(section, &mut config));
     root.within("memory", Name::Section("memory"), |section| sections::read_memory(section, &mut config));
-    root.within("redis", Name::Section("redis"), |section| sections::read_redis(section, &mut config));
+    root.within("redis", Name::Section("redis"), |section| {
+        sections::read_redis(section, &mut config);
+        section.within("encryption", Name::Section("redis.encryption"), |section| encryption::read(section, &mut config));
+    });
     root.within("admin", Name::Section("admin"), |section| admin::read(section, sources, &mut config));
     root.within("log", Name::Section("log"), |section| sections::read_log(section, &mut config));
     routes::read(&mut root, &for_routes, &mut config);

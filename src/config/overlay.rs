@@ -53,8 +53,8 @@ impl What {
         match path.split_once('_') {
             _ if is_of_kubernetes(&path, text) => None,
             Some((section, key)) => {
-                // The only tables within sections.
-                let key = key.strip_prefix("tls_").map_or(key.to_owned(), |key| format!("tls.{key}"));
+                let inner = INNER.iter().find_map(|table| Some((table, key.strip_prefix(table)?.strip_prefix('_')?)));
+                let key = inner.map_or(key.to_owned(), |(table, key)| format!("{table}.{key}"));
                 Some(What::set(&format!("{section}.{key}"), text.to_owned()))
             }
             None => Some(What::Wrong("names no key; write SIDECACHE_<SECTION>_<KEY>, such as SIDECACHE_REDIS_BUDGET".to_owned())),
@@ -128,6 +128,9 @@ fn is_of_kubernetes(path: &str, text: &str) -> bool {
     let has_port = parts.windows(2).any(|pair| pair[0] == "port" && pair[1].parse::<u16>().is_ok());
     has_service || has_port || (path.ends_with("port") && text.contains("://"))
 }
+
+/// The tables within sections.
+const INNER: [&str; 2] = ["tls", "encryption"];
 
 /// The port to listen on; platforms such as Railway set it.
 const PORT: &str = "PORT";

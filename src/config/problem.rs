@@ -61,7 +61,7 @@ impl Report {
 
     fn note(&mut self, place: &Place, key: String, message: String, is_absence: bool) {
         let (at, excerpt) = match place {
-            Place::File { start, end } => self.locate(*start, *end),
+            Place::File { start, end } => self.locate(*start, *end, key.starts_with(ALL_SECRET)),
             Place::Environment(name) => (format!("{name} (environment)"), None),
             Place::Flag(name) => (format!("{name} (command line)"), None),
         };
@@ -96,7 +96,7 @@ impl Report {
         Problems(self.found.into_iter().map(|(_, problem)| problem).collect())
     }
 
-    fn locate(&self, start: usize, end: usize) -> (String, Option<Excerpt>) {
+    fn locate(&self, start: usize, end: usize, is_secret: bool) -> (String, Option<Excerpt>) {
         let Some((name, text)) = &self.file else {
             return (String::new(), None);
         };
@@ -107,7 +107,7 @@ impl Report {
         let number = text[..start].matches('\n').count() + 1;
         let from = text[line_start..start].chars().count();
         let at = format!("{name}:{number}:{}", from + 1);
-        let shown = redact_line(line);
+        let shown = if is_secret { HIDDEN.to_owned() } else { redact_line(line) };
         let end = end.min(line_start + line.len()).max(start);
         // Nothing is underlined where the line that is shown differs from the one that was written.
         let is_verbatim = line_start + line.len() >= end && shown.get(..end - line_start) == line.get(..end - line_start);
@@ -190,7 +190,8 @@ pub(super) fn redact_urls(text: &str) -> String {
     shown
 }
 
-/// Takes secrets out of a line of the file: what follows `token =`, `tokens =` and `secret =`, and the credentials in URLs.
+/// Takes secrets out of a line of the file: what follows `token =`, `tokens =`, `secret =` and `keys =`, the credentials in URLs, and what looks like
+/// a key in a list of them, behind its name.
 fn redact_line(line: &str) -> String {
     let value_of = |key: &str| {
         line.match_indices(key).find_map(|(found, _)| {
@@ -198,11 +199,21 @@ fn redact_line(line: &str) -> String {
             after.strip_prefix('=').map(|value| line.len() - value.trim_start().len())
         })
     };
-    match ["token", "tokens", "secret"].into_iter().filter_map(value_of).min() {
+    let key_at = line.match_indices(':').map(|(colon, _)| colon + 1).find(|at| {
+        let is_of_key = |sign: &char| sign.is_ascii_alphanumeric() || matches!(sign, '+' | '/' | '-' | '_' | '=');
+        line[*at..].trim_start().chars().take_while(is_of_key).count() >= KEY_MIN
+    });
+    match ["token", "tokens", "secret", "key", "keys"].into_iter().filter_map(value_of).chain(key_at).min() {
         Some(from) => format!("{}{HIDDEN}", redact_urls(&line[..from])),
         None => redact_urls(line),
     }
 }
+
+/// Every line that concerns these keys is kept to oneself as a whole.
+const ALL_SECRET: &str = "[redis.encryption]";
+
+/// What is as long as this behind a colon may be a key.
+const KEY_MIN: usize = 32;
 
 /// What stands in the place of a secret.
 pub(super) const HIDDEN: &str = "…";

@@ -139,7 +139,8 @@ impl<'r> Section<'r> {
     /// Reads a table within this one. One that was not written is read as an empty one.
     pub(super) fn within(&mut self, key: &'static str, name: Name, read: impl FnOnce(&mut Section<'_>)) {
         let mut table = Table::new(self.table.place.clone());
-        match self.take_raw(key) {
+        self.asked.push(key);
+        match self.table.entries.remove(key).map(|entry| entry.value) {
             None => {}
             Some(Value { kind: Kind::Table(written), .. }) => table = written,
             Some(other) => {

@@ -91,6 +91,7 @@ pub(super) fn read_redis(section: &mut Section<'_>, config: &mut Config) {
     section.read("commands_max", &mut options.commands_max, count(1..=100_000));
     // Redis itself takes strings of at most 512 MiB.
     section.read("value_max", &mut options.value_bytes_max, size(1 << 10..=512 << 20));
+    options.secret.clone_from(&config.cache.secret);
     config.store.redis = url.map(|_| options);
 }
 

@@ -162,6 +162,14 @@ impl Secret {
         Secret(octets)
     }
 
+    /// Another secret for a purpose of its own, from which this one cannot be told.
+    pub fn derived(&self, purpose: &str) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        // Credentials begin with a length, whose first octet is zero.
+        mac.update(purpose.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+
     fn digest(&self, names: &[HeaderName], fields: &HeaderMap) -> [u8; 32] {
         let mut credentials = Vec::new();
         for name in names {

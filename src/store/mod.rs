@@ -42,6 +42,7 @@ mod record;
 mod redis;
 mod replicas;
 mod response;
+mod seal;
 mod shared;
 mod sweep;
 mod variants;
@@ -52,7 +53,7 @@ pub use holding::{Watch, WatchMark, watches_of};
 pub use jobs::Job;
 pub use lease::{Competed, ReplicaLease, Waited};
 pub use ledger::{Holding, Ledger};
-pub use options::{MemoryOptions, Options, RedisOptions, WhenDown};
+pub use options::{EncryptionKey, MemoryOptions, Options, RedisOptions, WhenDown};
 pub use purge::Reach;
 #[doc(hidden)]
 pub use record::reencode;

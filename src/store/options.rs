@@ -30,6 +30,10 @@ pub struct RedisOptions {
     pub url: String,
     /// What every key begins with.
     pub prefix: String,
+    /// What replicas share that nobody else knows: with it, names in Redis cannot be guessed, nor values forged.
+    pub secret: Option<String>,
+    /// The keys that values are sealed with. The first one seals, all of them open.
+    pub encryption: Vec<EncryptionKey>,
     /// All the time that one request may spend on Redis.
     pub budget: Duration,
     /// What happens while Redis cannot be used.
@@ -48,6 +52,15 @@ pub struct RedisOptions {
     pub commands_max: usize,
     /// The largest value that is written or read.
     pub value_bytes_max: usize,
+}
+
+/// A key that values in Redis are sealed with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EncryptionKey {
+    /// What it is known by. It stands in each value that it has sealed.
+    pub name: String,
+    /// The key itself: random octets.
+    pub octets: [u8; 32],
 }
 
 /// What happens while Redis cannot be used.
@@ -78,6 +91,8 @@ impl std::fmt::Debug for RedisOptions {
         // The URL may hold a password, so only where it points to is shown.
         let mut shown = f.debug_struct("RedisOptions");
         shown.field("url", &display_redis_url(&self.url)).field("prefix", &self.prefix).field("budget", &self.budget);
+        let encryption: Vec<&str> = self.encryption.iter().map(|key| key.name.as_str()).collect();
+        shown.field("has_secret", &self.secret.is_some()).field("encryption", &encryption);
         shown.field("when_down", &self.when_down).field("memory_ttl_when_down", &self.memory_ttl_when_down);
         shown.field("connect_timeout", &self.connect_timeout).field("write_timeout", &self.write_timeout);
         shown.field("heartbeat", &self.heartbeat).field("lease", &self.lease);
@@ -91,6 +106,8 @@ impl RedisOptions {
         RedisOptions {
             url: url.to_owned(),
             prefix: "sidecache".to_owned(),
+            secret: None,
+            encryption: Vec::new(),
             budget: Duration::from_millis(20),
             when_down: WhenDown::PassThrough,
             memory_ttl_when_down: Duration::from_secs(300),

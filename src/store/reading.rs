@@ -6,7 +6,7 @@
 
 use super::generations::{Cell, Noted};
 use super::held::{Held, Standing};
-use super::record::{self, Record, Recorded};
+use super::record::{self, Record, RecordError, Recorded};
 use super::redis::{Present, Redis, Unavailable};
 use super::{Store, StoredResponse};
 use crate::clock::DIFFERENCE_MAX;
@@ -68,10 +68,10 @@ impl Store {
             }
         }
         let unknown = self.generations.to_read(cells, reading.since);
-        let mut values = self.ask(reading, &names, unknown, deadline).await?.into_iter();
+        let mut values = names.iter().zip(self.ask(reading, &names, unknown, deadline).await?);
         let is_replaced_by =
             |recorded: &Recorded| remembered.is_some_and(|ours| ours.head.times.received < recorded.head.times.received);
-        let first = values.next().flatten().and_then(|value| self.decode(key, value));
+        let first = values.next().and_then(|(name, value)| self.decode(redis, key, name, value?));
         let (varies, listed) = match first {
             None => return Ok(Read::Nothing(Ours::AsBefore)),
             // A variant lies under a name of its own; one under the key's own name was put there by somebody else.
@@ -87,14 +87,14 @@ impl Store {
             }
             Some(Record::Varies { names, variants, .. }) => (names, variants),
         };
-        let values = match known.is_some_and(|known| *known == *varies) {
-            true => values.collect(),
-            false => {
-                self.varies.insert(key.hash(), varies.clone().into());
-                self.ask(reading, &variants(&varies), Vec::new(), deadline).await?
-            }
-        };
-        let matching = values.into_iter().flatten().filter_map(|value| match self.decode(key, value) {
+        let (mut asked, mut values): (Vec<String>, Vec<_>) = values.map(|(name, value)| (name.clone(), value)).unzip();
+        if known.is_none_or(|known| *known != *varies) {
+            self.varies.insert(key.hash(), varies.clone().into());
+            asked = variants(&varies);
+            values = self.ask(reading, &asked, Vec::new(), deadline).await?;
+        }
+        let present = asked.iter().zip(values).filter_map(|(name, value)| Some((name, value?)));
+        let matching = present.filter_map(|(name, value)| match self.decode(redis, key, name, value) {
             Some(Record::Response(recorded)) if recorded.head.selection.matches(request) => Some(*recorded),
             _ => None,
         });
@@ -170,19 +170,22 @@ impl Store {
         Ok(answer.values)
     }
 
-    /// Decodes a value, if it is ours, whole, and of this very key.
-    pub(super) fn decode(&self, key: &CacheKey, value: Present) -> Option<Record> {
-        let record = record::decode(value.octets).map(|record| self.aged(record, value.left));
+    /// Opens and decodes a value, if it is ours, whole, and of this very key.
+    pub(super) fn decode(&self, redis: &Redis, key: &CacheKey, name: &str, value: Present) -> Option<Record> {
+        let now = self.clock.now();
+        let opened = redis.seal().open(name, value.octets);
+        let record = opened.and_then(|opened| record::decode(opened, now.checked_sub(DIFFERENCE_MAX).unwrap_or(now)));
         let is_of_key = |record: &Record| match record {
             Record::Response(recorded) => recorded.key == *key,
             Record::Varies { key: theirs, .. } => theirs == key,
         };
         match record {
-            Ok(record) if is_of_key(&record) => Some(record),
+            Ok(record) if is_of_key(&record) => Some(self.aged(record, value.left)),
             refused => {
+                let error = refused.err().unwrap_or(RecordError::OtherKey);
                 self.stats.redis.errors_value.inc();
-                let error = refused.err().map_or("the value is of another key".to_owned(), |error| error.to_string());
-                tracing::debug!(%key, error, "redis_value_refused");
+                self.stats.redis.values_rejected.with_label_values(&[error.reason()]).inc();
+                tracing::debug!(%key, %error, "redis_value_refused");
                 None
             }
         }

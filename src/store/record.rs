@@ -1,13 +1,11 @@
-//! The value of a key in Redis: self-describing, versioned, with a checksum.
+//! What a value in Redis says: self-describing and versioned. What protects it is in `seal`.
 //!
-//! Numbers are big-endian. A text or octet string stands behind its length.
+//! Numbers are big-endian. A text or octet string stands behind its length. The first piece:
 //!
 //! | octets | what |
 //! |---|---|
-//! | 2 | `SC` |
-//! | 1 | the version of the format |
 //! | 1 | the kind: a response, or the names that the key's responses vary on, with the variants that there are |
-//! | 8 | XXH3 of all that follows |
+//! | 8 | when it ends, in ms since 1970, whatever Redis does |
 //! | 4 + n | the parts of the cache key |
 //! | | for the names: their number (2), then each (2 + n); the variants that are known, the latest first: number (2), each its hash, as |
 //! | | in its name (16), entity-tag (2 + n; empty where the origin is not asked about it), and the coding to be accepted (2 + n) |
@@ -15,8 +13,9 @@
 //! | | what may be done when it is stale: flags (1), and for how long in ms: while revalidating, on errors, when unreachable (8 each), |
 //! | | the selecting request fields: number (2), each name (2 + n), whether it was there (1), value (4 + n), |
 //! | | the generations that it depends on: number (2), each the scope's name (16) and the generation (32); |
-//! | | the tags: number (2), each (2 + n); the fields: number (2), each name (2 + n) and value (4 + n); |
-//! | rest | the body |
+//! | | the tags: number (2), each (2 + n); the fields: number (2), each name (2 + n) and value (4 + n) |
+//!
+//! The second piece is the body.
 //!
 //! A value is untrusted until it was decoded: whoever writes to Redis may have written it. So nothing is allocated by a
 //! length that the value's own octets don't cover, and the caller compares the key.
@@ -24,6 +23,7 @@
 use super::generations::Generation;
 use super::held::Held;
 use super::response::StoredResponse;
+use super::seal::{Opened, VERSION};
 use crate::rules::{CacheKey, ScopeName};
 use crate::semantics::candidates::Candidate;
 use crate::semantics::freshness::{Lifetime, Source};
@@ -32,7 +32,6 @@ use crate::semantics::{StoredHead, Terms, Times};
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use xxhash_rust::xxh3::xxh3_64;
 
 /// What a value says.
 #[derive(Debug, PartialEq)]
@@ -79,16 +78,49 @@ pub(super) enum RecordError {
     Foreign,
     #[error("the value is of format version {0}, this is version {VERSION}")]
     Version(u8),
+    #[error("the value is protected in another way than this configuration says")]
+    Protection,
+    #[error("the value is sealed with a key that is not known here")]
+    Key,
     #[error("the value's checksum does not fit")]
     Checksum,
+    #[error("the value was changed, or made without the secret, or for another name")]
+    Forged,
     #[error("the value is malformed")]
     Malformed,
+    #[error("the value is of another key")]
+    OtherKey,
+    #[error("the value has ended, by this clock")]
+    Ended,
 }
 
-/// Encodes a response, the generations that it depends on, and by how much it is fresh for longer than it is kept.
-pub(super) fn encode(response: &StoredResponse, generations: &[(ScopeName, Generation)], fresh_beyond_ms: i64) -> Vec<u8> {
+impl RecordError {
+    /// The word for it in metrics.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            RecordError::Foreign => "foreign",
+            RecordError::Version(_) => "version",
+            RecordError::Protection => "protection",
+            RecordError::Key => "key",
+            RecordError::Checksum => "checksum",
+            RecordError::Forged => "forged",
+            RecordError::Malformed => "malformed",
+            RecordError::OtherKey => "other-key",
+            RecordError::Ended => "ended",
+        }
+    }
+}
+
+/// Encodes what is to be known of a response beside its body: the generations that it depends on, by how much it is fresh for longer than
+/// it is kept, and when it ends.
+pub(super) fn encode(
+    response: &StoredResponse,
+    generations: &[(ScopeName, Generation)],
+    fresh_beyond_ms: i64,
+    ends: SystemTime,
+) -> Vec<u8> {
     let head = &response.head;
-    let mut out = Writer::new(KIND_RESPONSE, response.body.len() + 1024);
+    let mut out = Writer::new(KIND_RESPONSE, ends, 1024);
     out.long(response.key.parts());
     out.0.extend(head.status.as_u16().to_be_bytes());
     out.0.extend(millis(head.times.requested).to_be_bytes());
@@ -113,13 +145,12 @@ pub(super) fn encode(response: &StoredResponse, generations: &[(ScopeName, Gener
         out.short(name.as_str().as_bytes());
         out.long(value.as_bytes());
     }
-    out.0.extend_from_slice(&response.body);
-    out.finish()
+    out.0
 }
 
 /// Encodes the names that a key's responses vary on, and the variants that are known.
-pub(super) fn encode_varies(key: &CacheKey, names: &[HeaderName], variants: &[Listed]) -> Vec<u8> {
-    let mut out = Writer::new(KIND_VARIES, 256 + variants.len() * 64);
+pub(super) fn encode_varies(key: &CacheKey, names: &[HeaderName], variants: &[Listed], ends: SystemTime) -> Vec<u8> {
+    let mut out = Writer::new(KIND_VARIES, ends, 256 + variants.len() * 64);
     out.long(key.parts());
     out.count(names.len());
     names.iter().for_each(|name| out.short(name.as_str().as_bytes()));
@@ -130,24 +161,15 @@ pub(super) fn encode_varies(key: &CacheKey, names: &[HeaderName], variants: &[Li
         let coding = candidate.as_ref().and_then(|candidate| candidate.coding.as_ref());
         out.short(coding.map_or(b"", HeaderValue::as_bytes));
     }
-    out.finish()
+    out.0
 }
 
-/// Decodes a value. The parts of a response are slices of it.
-pub(super) fn decode(value: Bytes) -> Result<Record, RecordError> {
-    let mut input = Reader(value);
-    if input.0.get(..2) != Some(MAGIC) {
-        return Err(RecordError::Foreign);
-    }
-    input.0.advance(2);
-    let version = input.octet()?;
-    if version != VERSION {
-        return Err(RecordError::Version(version));
-    }
+/// Decodes a value that was opened at `now`. The parts of a response are slices of it.
+pub(super) fn decode((head, body): Opened, now: SystemTime) -> Result<Record, RecordError> {
+    let mut input = Reader(head);
     let kind = input.octet()?;
-    let checksum = input.u64()?;
-    if xxh3_64(&input.0) != checksum {
-        return Err(RecordError::Checksum);
+    if input.time()? < now {
+        return Err(RecordError::Ended);
     }
     let key = CacheKey::from_parts(input.long()?);
     match kind {
@@ -156,24 +178,25 @@ pub(super) fn decode(value: Bytes) -> Result<Record, RecordError> {
             let variants = (0..input.u16()?).map(|_| input.listed()).collect::<Result<_, _>>()?;
             Ok(Record::Varies { key, names, variants })
         }
-        KIND_RESPONSE => Ok(Record::Response(Box::new(decode_response(key, input)?))),
+        KIND_RESPONSE => Ok(Record::Response(Box::new(decode_response(key, input, body)?))),
         _ => Err(RecordError::Malformed),
     }
 }
 
-/// Decodes what stands behind the checksum of a value of this kind and, if that is a response, encodes it again. This is what the fuzz
-/// target sees of the format.
+/// Decodes what stands behind the kind and the end of a value's first piece, with the body behind it and, if that is a response, encodes it again: kind and all.
+/// This is what the fuzz target sees of the format.
 #[doc(hidden)]
 pub fn reencode(kind: u8, octets: &[u8]) -> Option<Vec<u8>> {
-    let mut value = Writer::new(kind, octets.len());
+    let mut value = Writer::new(kind, UNIX_EPOCH, octets.len());
     value.0.extend_from_slice(octets);
-    match decode(value.finish().into()).ok()? {
+    let encoded = match decode((value.0.into(), Bytes::new()), UNIX_EPOCH).ok()? {
         Record::Response(recorded) => {
             let Recorded { key, head, body, tags, generations, fresh_beyond_ms } = *recorded;
-            Some(encode(&StoredResponse { key, head, body, tags, held: Held::broken() }, &generations, fresh_beyond_ms))
+            encode(&StoredResponse { key, head, body, tags, held: Held::broken() }, &generations, fresh_beyond_ms, UNIX_EPOCH)
         }
-        Record::Varies { key, names, variants } => Some(encode_varies(&key, &names, &variants)),
-    }
+        Record::Varies { key, names, variants } => encode_varies(&key, &names, &variants, UNIX_EPOCH),
+    };
+    Some([&[kind], &encoded[ENDS_UNTIL..]].concat())
 }
 
 /// What a response belongs to.
@@ -183,14 +206,13 @@ pub(super) struct Belonging {
     pub(super) tags: Vec<String>,
 }
 
-/// Reads from the beginning of a value what it belongs to; `None` if it is no response. The checksum is not looked at: it is of the
-/// whole. An error says that the beginning is too short, or the value malformed.
-pub(super) fn belonging(beginning: Bytes) -> Result<Option<Belonging>, RecordError> {
-    let mut input = Reader(beginning);
-    if input.0.get(..4) != Some(&[MAGIC, &[VERSION, KIND_RESPONSE]].concat()) {
+/// Reads from a value's first piece what it belongs to; `None` if it is no response.
+pub(super) fn belonging(head: Bytes) -> Result<Option<Belonging>, RecordError> {
+    let mut input = Reader(head);
+    if input.octet()? != KIND_RESPONSE {
         return Ok(None);
     }
-    input.0.advance(CHECKED_FROM.min(input.0.len()));
+    input.time()?;
     input.long()?;
     // Status, three times, the terms.
     input.octets(2 + 8 + 8 + 8 + TERMS_BYTES)?;
@@ -202,7 +224,7 @@ pub(super) fn belonging(beginning: Bytes) -> Result<Option<Belonging>, RecordErr
     Ok(Some(Belonging { generations: input.generations()?, tags: input.tags()? }))
 }
 
-fn decode_response(key: CacheKey, mut input: Reader) -> Result<Recorded, RecordError> {
+fn decode_response(key: CacheKey, mut input: Reader, body: Bytes) -> Result<Recorded, RecordError> {
     let status = StatusCode::from_u16(input.u16()?).map_err(|_| RecordError::Malformed)?;
     let times = Times { requested: input.time()?, received: input.time()? };
     let fresh_beyond_ms = input.u64()?.cast_signed();
@@ -225,17 +247,16 @@ fn decode_response(key: CacheKey, mut input: Reader) -> Result<Recorded, RecordE
         fields.try_append(name, value).map_err(|_| RecordError::Malformed)?;
     }
     let head = StoredHead::new(status, fields, times, terms, Selection::from_parts(selection));
-    Ok(Recorded { key, head, body: input.0, tags, generations, fresh_beyond_ms })
+    Ok(Recorded { key, head, body, tags, generations, fresh_beyond_ms })
 }
 
 struct Writer(Vec<u8>);
 
 impl Writer {
-    fn new(kind: u8, capacity: usize) -> Writer {
+    fn new(kind: u8, ends: SystemTime, capacity: usize) -> Writer {
         let mut out = Vec::with_capacity(capacity);
-        out.extend(MAGIC);
-        out.extend([VERSION, kind]);
-        out.extend([0; 8]);
+        out.push(kind);
+        out.extend(millis(ends).to_be_bytes());
         Writer(out)
     }
 
@@ -263,12 +284,6 @@ impl Writer {
 
     fn duration(&mut self, duration: Duration) {
         self.0.extend((duration.as_millis() as u64).to_be_bytes());
-    }
-
-    fn finish(mut self) -> Vec<u8> {
-        let checksum = xxh3_64(&self.0[CHECKED_FROM..]);
-        self.0[CHECKED_FROM - 8..CHECKED_FROM].copy_from_slice(&checksum.to_be_bytes());
-        self.0
     }
 }
 
@@ -363,11 +378,6 @@ fn millis(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-const MAGIC: &[u8] = b"SC";
-
-/// Counts up whenever the format changes; a value of another version is a miss.
-const VERSION: u8 = 4;
-
 /// What the terms of a response take.
 const TERMS_BYTES: usize = 4 * 8 + 2;
 
@@ -378,8 +388,8 @@ const MAY_BE_STALE: u8 = 4;
 const KIND_RESPONSE: u8 = 1;
 const KIND_VARIES: u8 = 2;
 
-/// Where the checked octets begin: behind magic, version, kind and checksum.
-const CHECKED_FROM: usize = 12;
+/// Behind the kind and the end.
+const ENDS_UNTIL: usize = 9;
 
 #[cfg(test)]
 mod tests {
@@ -400,9 +410,17 @@ mod tests {
         sample
     }
 
-    fn encoded() -> (Vec<u8>, Vec<(ScopeName, Generation)>) {
+    fn encoded() -> (Bytes, Vec<(ScopeName, Generation)>) {
         let generations = vec![(ScopeName(1), Generation::new()), (ScopeName(u128::MAX), Generation::new())];
-        (encode(&sample(), &generations, -3_600_000), generations)
+        (encode(&sample(), &generations, -3_600_000, at(1000)).into(), generations)
+    }
+
+    fn at(second: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(second)
+    }
+
+    fn decoded(head: impl Into<Bytes>) -> Result<Record, RecordError> {
+        decode((head.into(), sample().body), at(1000))
     }
 
     #[test]
@@ -410,7 +428,7 @@ mod tests {
         let (value, generations) = encoded();
         let StoredResponse { key, head, body, tags, .. } = sample();
         assert_eq!(
-            decode(value.into()).unwrap(),
+            decoded(value).unwrap(),
             Record::Response(Box::new(Recorded { key, head, body, tags, generations, fresh_beyond_ms: -3_600_000 }))
         );
     }
@@ -421,21 +439,19 @@ mod tests {
         let german: HeaderMap = [(CONTENT_LANGUAGE, "de".parse().unwrap())].into_iter().collect();
         let mut sample = sample();
         sample.head.selection = Selection::of_exchange(&[ACCEPT_LANGUAGE], &request, &german);
-        let Ok(Record::Response(recorded)) = decode(encode(&sample, &[], 0).into()) else { panic!("it is a response") };
+        let Ok(Record::Response(recorded)) = decoded(encode(&sample, &[], 0, at(1000))) else { panic!("it is a response") };
         assert_eq!(recorded.head.selection, sample.head.selection);
         assert_eq!(sample.key.variant(&recorded.head.selection), sample.key.variant(&sample.head.selection));
     }
 
     #[test]
-    fn what_a_response_belongs_to_is_read_from_its_beginning() {
+    fn what_a_response_belongs_to_is_read_without_its_body() {
         let (value, generations) = encoded();
         let expected = Belonging { generations, tags: sample().tags };
-        assert_eq!(belonging(value.clone().into()), Ok(Some(expected)));
-        assert!(belonging(value[..100].to_vec().into()).is_err());
-        let of_names = encode_varies(&CacheKey::from_parts("key".into()), &[], &[]);
-        for other in [&b""[..], b"SC", b"{}", &of_names] {
-            assert_eq!(belonging(other.to_vec().into()), Ok(None), "{other:?}");
-        }
+        assert_eq!(belonging(value.clone()), Ok(Some(expected)));
+        assert!(belonging(value.slice(..100)).is_err());
+        let of_names = encode_varies(&CacheKey::from_parts("key".into()), &[], &[], at(1000));
+        assert_eq!(belonging(of_names.into()), Ok(None));
     }
 
     #[test]
@@ -450,44 +466,34 @@ mod tests {
         ];
         for variants in [&variants[..], &[]] {
             let expected = Record::Varies { key: key.clone(), names: names.clone(), variants: variants.to_vec() };
-            assert_eq!(decode(encode_varies(&key, &names, variants).into()), Ok(expected));
+            assert_eq!(decoded(encode_varies(&key, &names, variants, at(1000))), Ok(expected));
         }
     }
 
     #[test]
-    fn what_is_not_ours_is_refused_with_its_reason() {
-        let check = |value: &[u8], expected: RecordError| assert_eq!(decode(value.to_vec().into()), Err(expected));
-        check(b"", RecordError::Foreign);
-        check(b"S", RecordError::Foreign);
-        check(b"{\"json\":true}", RecordError::Foreign);
-        check(b"SC", RecordError::Malformed);
-        check(b"SC\x03\x01", RecordError::Version(3));
-        check(b"SC\x04\x01", RecordError::Malformed);
-        check(b"SC\x04\x01\0\0\0\0\0\0\0\0", RecordError::Checksum);
+    fn what_has_ended_is_refused_whatever_redis_keeps() {
+        let (value, _) = encoded();
+        assert_eq!(decode((value.clone(), Bytes::new()), at(1001)), Err(RecordError::Ended));
+        assert!(decode((value, Bytes::new()), at(1000)).is_ok());
     }
 
     #[test]
-    fn every_flipped_bit_and_every_cut_is_noticed() {
+    fn what_is_cut_is_refused() {
         let (whole, _) = encoded();
-        for at in 0..whole.len() {
-            assert!(decode(whole[..at].to_vec().into()).is_err(), "cut at {at}");
-            for bit in 0..8 {
-                let mut flipped = whole.clone();
-                flipped[at] ^= 1 << bit;
-                // The kind is outside of the checksum, and a response is no list of names.
-                assert!(decode(flipped.into()).is_err(), "bit {bit} of octet {at}");
-            }
+        for cut in 0..whole.len() {
+            assert!(decoded(whole.slice(..cut)).is_err(), "cut at {cut}");
         }
     }
 
     proptest! {
         #[test]
         fn no_value_makes_the_decoder_panic(octets in proptest::collection::vec(any::<u8>(), 0..200), kind in 1u8..3) {
-            let mut value = Writer::new(kind, 0);
+            let mut value = Writer::new(kind, at(1000), 0);
             value.0.extend(&octets);
-            let _ = decode(value.finish().into());
-            let _ = belonging(octets.clone().into());
-            let _ = decode(octets.into());
+            let value = Bytes::from(value.0);
+            let _ = belonging(value.clone());
+            let _ = decoded(value);
+            let _ = decoded(octets);
         }
     }
 }

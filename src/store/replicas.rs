@@ -153,9 +153,10 @@ impl Store {
             let task = match question.starts_with(PLAIN) {
                 true => Some(HEARD.to_owned()),
                 false => {
-                    let mut asked = Pipeline::new();
-                    asked.cmd("GET").arg(redis.names().question(&question));
-                    redis.run::<(Option<String>,)>(asked).await.and_then(|(task,)| task)
+                    let (name, mut asked) = (redis.names().question(&question), Pipeline::new());
+                    asked.cmd("GET").arg(&name);
+                    let task = redis.run::<(Option<Vec<u8>>,)>(asked).await.and_then(|(task,)| task);
+                    task.and_then(|task| redis.seal().open_text(&name, task))
                 }
             };
             let found = match task.as_deref() {

@@ -157,9 +157,11 @@ impl Store {
         let now = response.head.times.requested + response.asked_ago(&self.clock);
         let keep = response.keep_for(now, self.keep_stale());
         let Some(generations) = response.held.values().filter(|_| !keep.is_zero()) else { return Written::Not };
-        let value = record::encode(response, &generations, fresh_beyond(response.head.remaining(now), keep));
+        let head = record::encode(response, &generations, fresh_beyond(response.head.remaining(now), keep), now + keep);
         let selection = &response.head.selection;
         let own = redis.names().response(&response.key, None);
+        let variant = (!selection.is_empty()).then(|| redis.names().response(&response.key, Some(selection)));
+        let value = redis.seal().close(variant.as_ref().unwrap_or(&own), &head, &response.body);
         let (mut values, mut gone) = (Vec::with_capacity(2), Vec::new());
         let is_small = value.len() <= redis.options().value_bytes_max;
         // Under a key that never varied, there is no list.
@@ -167,12 +169,14 @@ impl Store {
             values.push((own, value, keep));
         } else if is_small {
             let names: Vec<HeaderName> = selection.names().cloned().collect();
-            if !names.is_empty() {
+            let list_of = |variants: &[Listed], kept_for: Duration| {
+                redis.seal().close(&own, &record::encode_varies(&response.key, &names, variants, now + kept_for), b"")
+            };
+            if let Some(variant) = &variant {
                 // It is found from here on; that the list is read before it is written anew makes nobody wait.
-                let variant = redis.names().response(&response.key, Some(selection));
-                let list = record::encode_varies(&response.key, &names, &[Listed::of(response)]);
                 let kept_for = keep.max(VARIES_KEPT_MIN);
-                if !redis.place((&variant, &value, keep), (&own, &list, kept_for)).await {
+                let list = list_of(&[Listed::of(response)], kept_for);
+                if !redis.place((variant, &value, keep), (&own, &list, kept_for)).await {
                     return Written::Not;
                 }
             }
@@ -181,8 +185,9 @@ impl Store {
             if selection.is_empty() {
                 values.push((own, value, keep));
             } else {
-                let varies = record::encode_varies(&response.key, &names, &list.variants);
-                values.push((own, varies, keep.max(list.kept_for).max(VARIES_KEPT_MIN)));
+                let kept_for = keep.max(list.kept_for).max(VARIES_KEPT_MIN);
+                let varies = list_of(&list.variants, kept_for);
+                values.push((own, varies, kept_for));
             }
         }
         // The generations outlive what depends on them, here and in Redis.

@@ -8,7 +8,7 @@ use super::generations::Generation;
 use super::held::Standing;
 use super::memory::Memory;
 use super::purge::Reach;
-use super::record;
+use super::record::{self, Belonging, RecordError};
 use super::redis::Redis;
 use super::replicas::{Answers, Question};
 use super::{Store, StoredResponse};
@@ -123,25 +123,29 @@ pub(super) async fn delete_from_redis(redis: &Redis, scopes: &[ScopeName]) -> Op
 }
 
 /// Looks at some of the responses in Redis, and says where to go on; 0 is the end. Each that is there all the time is found.
-pub(super) async fn look_into(redis: &Redis, cursor: u64) -> Option<(u64, Vec<(String, record::Belonging)>)> {
+pub(super) async fn look_into(redis: &Redis, cursor: u64) -> Option<(u64, Vec<(String, Belonging)>)> {
     let (next, names) = redis.scan(cursor).await?;
     let heads = redis.heads(&names, HEAD_BYTES).await?;
     let mut found = Vec::with_capacity(names.len());
     for (name, head) in names.into_iter().zip(heads) {
-        match record::belonging(head) {
+        match belonging(redis, &name, head) {
             Ok(Some(belonging)) => found.push((name, belonging)),
-            // A list of fields, or none of ours.
-            Ok(None) => {}
             // It begins with more than usual: a long URL, many tags.
-            Err(_) => {
+            Err(RecordError::Malformed) => {
                 let whole = redis.heads(std::slice::from_ref(&name), redis.options().value_bytes_max).await?.pop()?;
-                if let Ok(Some(belonging)) = record::belonging(whole) {
+                if let Ok(Some(belonging)) = belonging(redis, &name, whole) {
                     found.push((name, belonging));
                 }
             }
+            // A list of fields, or none of ours.
+            Ok(None) | Err(_) => {}
         }
     }
     Some((next, found))
+}
+
+fn belonging(redis: &Redis, name: &str, beginning: Vec<u8>) -> Result<Option<Belonging>, RecordError> {
+    record::belonging(redis.seal().open_head(name, beginning)?)
 }
 
 /// So many octets of a value say, mostly, what it belongs to.

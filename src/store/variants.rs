@@ -71,8 +71,8 @@ impl Store {
     ) -> Option<Arc<StoredResponse>> {
         let names = reading.redis.names();
         let read = async |name: String| {
-            let mut values = self.ask(reading, &[name], Vec::new(), deadline).await.ok()?.into_iter();
-            self.decode(key, values.next()??)
+            let mut values = self.ask(reading, std::slice::from_ref(&name), Vec::new(), deadline).await.ok()?.into_iter();
+            self.decode(reading.redis, key, &name, values.next()??)
         };
         let Some(Record::Varies { variants, .. }) = read(names.response(key, None)).await else { return None };
         let listed = variants.iter().find(|listed| is_wanted(listed.candidate.as_ref()))?;
@@ -90,7 +90,7 @@ impl Store {
     /// Puts a response before the other variants that the list under its key's own name has; `None` if Redis does not say.
     pub(super) async fn listed_anew(&self, redis: &Redis, own: &str, response: &StoredResponse) -> Option<NewList> {
         let (present, kept_for) = redis.present(own).await?;
-        let (varied, present) = match present.and_then(|value| self.decode(&response.key, value)) {
+        let (varied, present) = match present.and_then(|value| self.decode(redis, &response.key, own, value)) {
             Some(Record::Varies { names, variants, .. }) => (names, variants),
             Some(Record::Response(_)) | None => (Vec::new(), Vec::new()),
         };

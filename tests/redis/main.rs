@@ -3,6 +3,7 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod neighbours;
 mod outages;
 mod sharing;
 mod values;

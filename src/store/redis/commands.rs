@@ -4,7 +4,6 @@ use super::names::Named;
 use super::purges::{Carried, Order};
 use super::{CONCERNS_ALL, Redis, Refused, TOO_SLOW, Unavailable, WRITE_PAUSE, Writing, code, lock};
 use crate::store::generations::{Generation, Keeping};
-use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisResult, Value};
 use std::sync::atomic::Ordering;
@@ -20,7 +19,7 @@ pub(in crate::store) struct Answer {
 
 /// A value that is there.
 pub(in crate::store) struct Present {
-    pub(in crate::store) octets: Bytes,
+    pub(in crate::store) octets: Vec<u8>,
     /// For how long it is kept yet; `None` if it is for ever, which is not how we keep anything.
     pub(in crate::store) left: Option<Duration>,
 }
@@ -49,7 +48,7 @@ impl Redis {
         let values = values.iter().map(|_| {
             let (value, left) = (answers.next(), answers.next());
             let octets = match value {
-                Some(Value::BulkString(octets)) if (1..=limit).contains(&octets.len()) => octets.into(),
+                Some(Value::BulkString(octets)) if (1..=limit).contains(&octets.len()) => octets,
                 _ => return None,
             };
             let left = match left {
@@ -107,7 +106,7 @@ impl Redis {
         let answers: Vec<RedisResult<Value>> = self.run(pipeline.ignore_errors().clone()).await?;
         let mut answers = answers.into_iter();
         let octets = match answers.next() {
-            Some(Ok(Value::BulkString(octets))) if (1..=limit).contains(&octets.len()) => Some(octets.into()),
+            Some(Ok(Value::BulkString(octets))) if (1..=limit).contains(&octets.len()) => Some(octets),
             _ => None,
         };
         let left = match answers.next() {
@@ -229,6 +228,8 @@ impl Redis {
         let mut names: Vec<String> = orders.iter().map(|order| order.name().to_owned()).collect();
         if let Some((id, task)) = question {
             let name = self.names().question(id);
+            // It may name tags.
+            let task = self.seal().close_text(&name, task);
             pipeline.cmd("SET").arg(&name).arg(task).arg("PX").arg(millis(QUESTION_KEPT));
             names.push(name);
         }
@@ -296,7 +297,7 @@ impl Redis {
     }
 
     /// Reads how values begin.
-    pub(in crate::store) async fn heads(&self, names: &[String], bytes: usize) -> Option<Vec<Bytes>> {
+    pub(in crate::store) async fn heads(&self, names: &[String], bytes: usize) -> Option<Vec<Vec<u8>>> {
         if names.is_empty() {
             return Some(Vec::new());
         }
@@ -305,7 +306,7 @@ impl Redis {
             pipeline.cmd("GETRANGE").arg(name).arg(0).arg(bytes - 1);
         }
         let heads: Vec<RedisResult<Vec<u8>>> = self.run(pipeline.ignore_errors().clone()).await?;
-        Some(heads.into_iter().map(|head| head.unwrap_or_default().into()).collect())
+        Some(heads.into_iter().map(|head| head.unwrap_or_default()).collect())
     }
 
     /// Deletes keys, and says how many octets lay under them.

@@ -19,6 +19,7 @@ pub(super) use news::{Listener, News};
 pub(super) use purges::{Carried, Order};
 pub(super) use supervise::supervise;
 
+use super::seal::Seal;
 use super::{RedisOptions, WhenDown};
 use crate::clock::Clock;
 use crate::rules::Scope;
@@ -42,6 +43,7 @@ pub(super) struct Redis {
 struct Shared {
     options: RedisOptions,
     names: Names,
+    seal: Seal,
     /// What this process is to other replicas on the channel.
     id: String,
     presence: Mutex<Presence>,
@@ -153,7 +155,8 @@ impl Redis {
             started: Instant::now(),
             must_tell: AtomicBool::new(false),
             knows_gt: AtomicBool::new(false),
-            names: Names::new(&options.prefix),
+            names: Names::new(&options.prefix, options.secret.as_deref()),
+            seal: Seal::of(&options),
             id: random_id(),
             presence: Mutex::default(),
             recent: Mutex::default(),
@@ -172,6 +175,11 @@ impl Redis {
 
     pub(super) fn names(&self) -> &Names {
         &self.shared.names
+    }
+
+    /// What protects the values.
+    pub(super) fn seal(&self) -> &Seal {
+        &self.shared.seal
     }
 
     /// What this process is to other replicas, as one that is present.

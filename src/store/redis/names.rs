@@ -2,15 +2,32 @@
 //!
 //! Replicas follow what happens to all names that begin with `prefix:2:`. What begins with `prefix:2.` is not followed:
 //! it is there for those who ask for it.
+//!
+//! Names are made of hashes, so there is nothing personal in them to read. But who can read the names could hash guesses, `customer:4711`
+//! say, and see which one is there. So where there is a secret, the hashes are keyed with it: of each, the 128 bits are put through
+//! AES-256 as one block. That is a keyed hash like HMAC (a permutation that nobody can tell from a random one, after a hash that nobody
+//! can make collide), and it goes back: what Redis tells of a name is understood without a table of all names there are.
 
-use crate::rules::{CacheKey, ScopeName};
+use crate::rules::{CacheKey, ScopeName, Secret};
 use crate::semantics::vary::Selection;
+use aes::Aes256;
+use aes::cipher::{Array, BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
+use std::sync::Arc;
 
 /// The names under one prefix.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(in crate::store) struct Names {
     followed: String,
     apart: String,
+    keyed: Option<Arc<Keyed>>,
+}
+
+/// What keys the hashes, each kind of them in its own way: one that is seen in two places says nothing.
+struct Keyed {
+    keys: Aes256,
+    variants: Aes256,
+    scopes: Aes256,
+    leases: Aes256,
 }
 
 /// What a followed name stands for.
@@ -27,8 +44,31 @@ pub(in crate::store) enum Named {
 }
 
 impl Names {
-    pub(in crate::store) fn new(prefix: &str) -> Names {
-        Names { followed: format!("{prefix}:{SCHEMA}:"), apart: format!("{prefix}:{SCHEMA}.") }
+    pub(in crate::store) fn new(prefix: &str, secret: Option<&str>) -> Names {
+        let keyed = secret.map(|secret| {
+            let secret = Secret::from_passphrase(secret);
+            let cipher = |kind: &str| Aes256::new(&Array::from(secret.derived(&format!("sidecache names in Redis, {kind}"))));
+            let (keys, variants) = (cipher("keys"), cipher("variants"));
+            Arc::new(Keyed { keys, variants, scopes: cipher("scopes"), leases: cipher("leases") })
+        });
+        Names { followed: format!("{prefix}:{SCHEMA}:"), apart: format!("{prefix}:{SCHEMA}."), keyed }
+    }
+
+    /// A hash as it stands in names.
+    fn shown(&self, hash: u128, cipher: impl FnOnce(&Keyed) -> &Aes256) -> u128 {
+        let Some(keyed) = &self.keyed else { return hash };
+        let mut block = hash.to_be_bytes().into();
+        cipher(keyed).encrypt_block(&mut block);
+        u128::from_be_bytes(block.into())
+    }
+
+    /// The hash that stands in a name, in hexadecimal digits.
+    fn meant(&self, shown: &str, cipher: impl FnOnce(&Keyed) -> &Aes256) -> Option<u128> {
+        let shown = (shown.len() == 32).then(|| u128::from_str_radix(shown, 16).ok()).flatten()?;
+        let Some(keyed) = &self.keyed else { return Some(shown) };
+        let mut block = shown.to_be_bytes().into();
+        cipher(keyed).decrypt_block(&mut block);
+        Some(u128::from_be_bytes(block.into()))
     }
 
     /// What all followed names begin with.
@@ -39,14 +79,15 @@ impl Names {
     /// A response, or the list of its variants. The braces keep a key and its variants on one node of a cluster.
     pub(in crate::store) fn response(&self, key: &CacheKey, selection: Option<&Selection>) -> String {
         match selection {
-            None => format!("{}{{{key}}}", self.followed),
+            None => format!("{}{{{:032x}}}", self.followed, self.shown(key.hash(), |keyed| &keyed.keys)),
             Some(selection) => self.variant(key, key.variant(selection)),
         }
     }
 
     /// A variant of a response, by its hash.
     pub(in crate::store) fn variant(&self, key: &CacheKey, variant: u128) -> String {
-        format!("{}{{{key}}}:{variant:032x}", self.followed)
+        let (key, variant) = (self.shown(key.hash(), |keyed| &keyed.keys), self.shown(variant, |keyed| &keyed.variants));
+        format!("{}{{{key:032x}}}:{variant:032x}", self.followed)
     }
 
     /// What the names of responses match (the pattern of `SCAN`).
@@ -57,7 +98,7 @@ impl Names {
 
     /// The generation of a scope.
     pub(in crate::store) fn generation(&self, name: ScopeName) -> String {
-        format!("{}g:{name}", self.followed)
+        format!("{}g:{:032x}", self.followed, self.shown(name.0, |keyed| &keyed.scopes))
     }
 
     /// A question to all replicas.
@@ -67,6 +108,7 @@ impl Names {
 
     /// The right to fetch for all replicas.
     pub(in crate::store) fn lease(&self, hash: u128, variant: u128) -> String {
+        let (hash, variant) = (self.shown(hash, |keyed| &keyed.leases), self.shown(variant, |keyed| &keyed.variants));
         format!("{}l:{hash:032x}:{variant:032x}", self.followed)
     }
 
@@ -98,14 +140,13 @@ impl Names {
     /// Reads a followed name.
     pub(in crate::store) fn read(&self, name: &[u8]) -> Option<Named> {
         let rest = std::str::from_utf8(name).ok()?.strip_prefix(&self.followed)?;
-        let hash = |hex: &str| (hex.len() == 32).then(|| u128::from_str_radix(hex, 16).ok()).flatten();
         if let Some(rest) = rest.strip_prefix('{') {
-            return hash(rest.split('}').next()?).map(Named::Response);
+            return self.meant(rest.split('}').next()?, |keyed| &keyed.keys).map(Named::Response);
         }
         match rest.split_once(':')? {
-            ("g", name) => hash(name).map(|name| Named::Generation(ScopeName(name))),
+            ("g", name) => self.meant(name, |keyed| &keyed.scopes).map(|name| Named::Generation(ScopeName(name))),
             ("q", id) => Some(Named::Question(id.to_owned())),
-            ("l", name) => hash(name.split(':').next()?).map(Named::Lease),
+            ("l", name) => self.meant(name.split(':').next()?, |keyed| &keyed.leases).map(Named::Lease),
             _ => None,
         }
     }
@@ -120,30 +161,48 @@ mod tests {
 
     #[test]
     fn a_followed_name_is_read_as_what_it_was_written_for() {
-        let names = Names::new("p");
-        let key = CacheKey::from_parts("k".into());
-        let variant = names.response(&key, Some(&Selection::empty()));
-        for (name, expected) in [
-            (names.response(&key, None), Some(Named::Response(key.hash()))),
-            (variant, Some(Named::Response(key.hash()))),
-            (names.generation(ScopeName(7)), Some(Named::Generation(ScopeName(7)))),
-            (names.question("1a"), Some(Named::Question("1a".to_owned()))),
-            (names.lease(8, 9), Some(Named::Lease(8))),
-            (names.answers("1a"), None),
-            (names.channel(), None),
-            ("p:2:".to_owned(), None),
-            ("p:2:{".to_owned(), None),
-            ("p:2:g:xyz".to_owned(), None),
-            ("q:2:g:00000000000000000000000000000007".to_owned(), None),
-        ] {
-            assert_eq!(names.read(name.as_bytes()), expected, "{name}");
+        for secret in [None, Some("secret")] {
+            let names = Names::new("p", secret);
+            let key = CacheKey::from_parts("k".into());
+            let variant = names.response(&key, Some(&Selection::empty()));
+            for (name, expected) in [
+                (names.response(&key, None), Some(Named::Response(key.hash()))),
+                (variant, Some(Named::Response(key.hash()))),
+                (names.generation(ScopeName(7)), Some(Named::Generation(ScopeName(7)))),
+                (names.question("1a"), Some(Named::Question("1a".to_owned()))),
+                (names.lease(8, 9), Some(Named::Lease(8))),
+                (names.answers("1a"), None),
+                (names.channel(), None),
+                ("p:2:".to_owned(), None),
+                ("p:2:{".to_owned(), None),
+                ("p:2:g:xyz".to_owned(), None),
+                ("q:2:g:00000000000000000000000000000007".to_owned(), None),
+            ] {
+                assert_eq!(names.read(name.as_bytes()), expected, "{name}");
+            }
+            assert_eq!(names.read(b"p:2:\xff"), None);
         }
-        assert_eq!(names.read(b"p:2:\xff"), None);
+    }
+
+    #[test]
+    fn with_a_secret_no_name_can_be_guessed_and_replicas_that_share_it_make_the_same() {
+        let key = CacheKey::from_parts("k".into());
+        let all = |secret| {
+            let names = Names::new("p", secret);
+            let hashes = [names.response(&key, None), names.variant(&key, 1), names.generation(ScopeName(1)), names.lease(1, 1)];
+            hashes.map(|name| name.split([':', '{', '}']).filter(|part| part.len() == 32).map(str::to_owned).collect::<Vec<_>>())
+        };
+        let (plain, one, other) = (all(None), all(Some("one")), all(Some("other")));
+        assert_eq!(one, all(Some("one")));
+        let known: Vec<&String> = plain.iter().chain(&other).flatten().collect();
+        assert!(one.iter().flatten().all(|hash| !known.contains(&hash)), "{one:?}");
+        // The same number as a variant, a scope and a lease: three names.
+        assert!(one[1][1] != one[2][0] && one[2][0] != one[3][0] && one[3][0] != one[1][1], "{one:?}");
     }
 
     #[test]
     fn what_is_apart_is_not_followed() {
-        let names = Names::new("p");
+        let names = Names::new("p", None);
         for name in [names.answers("1"), names.replicas(), names.replica("1"), names.purges(), names.channel()] {
             assert!(!name.starts_with(names.followed()), "{name}");
         }
