@@ -3,6 +3,7 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod account;
 mod entries;
 mod here;
 mod history;

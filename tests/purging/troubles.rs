@@ -271,34 +271,6 @@ async fn a_replica_that_goes_on_with_memory_counts_until_it_has_redis_back() {
 }
 
 #[tokio::test]
-async fn the_account_of_the_readme_may_do_all_that_is_needed() {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let line = readme.lines().find(|line| line.starts_with("ACL SETUSER sidecache ")).expect("the README has the account");
-    let redis = RedisServer::start().await;
-    redis.run::<()>(&line.replace("PASSWORD", "secret")).await;
-    let url = format!("redis://sidecache:secret@{}/0", redis.address());
-    let with_account = |config: &mut Config| {
-        customers(config);
-        config.store.redis = Some(redis_options(&url));
-    };
-    let first = World::with(with_account).await.connected().await;
-    let second = first.neighbour_with(with_account).await.connected().await;
-    let worlds = [first, second];
-    assert_eq!(worlds[0].stats().await["redis"]["hears_by"], "tracking");
-    all_have(&worlds, "/customer/1", "old").await;
-    for soft in [true, false] {
-        let answer = worlds[0].purge(json!({ "tags": ["customer:1"], "soft": soft, "wait": true })).await;
-        assert_eq!((&answer["replicas"]["present"], &answer["replicas"]["answered"]), (&json!(2), &json!(2)), "{answer}");
-    }
-    worlds[0].origin.has("/customer/1", "new");
-    ask(&worlds[1], "/customer/1").await.is("new");
-    let purges = || worlds[1].admin("/admin/cache/purges");
-    eventually("the purges are noted", async || purges().await.text().matches("took_ms").count() == 2).await;
-    let refused: redis::Value = redis.run("ACL LOG").await;
-    assert_eq!(refused, redis::Value::Array(Vec::new()), "nothing was refused");
-}
-
-#[tokio::test]
 async fn what_was_not_read_since_an_outage_is_not_used_in_the_next_one() {
     let redis = RedisServer::start().await;
     let relay = Relay::to(redis.address()).await;
