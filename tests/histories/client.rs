@@ -39,7 +39,7 @@ impl Client {
     /// Sends a request, of which `lines` are the fields, each with its end of line. `None` if there was no response.
     pub(crate) async fn ask(&self, method: &str, target: &str, lines: &str, body: &str) -> Option<Got> {
         let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
-        let request = format!("{method} {target} HTTP/1.1\r\nhost: h\r\n{lines}{length}\r\n{body}");
+        let request = format!("{method} {target} HTTP/1.1\r\nhost: localhost\r\n{lines}{length}\r\n{body}");
         let begun = Instant::now();
         let exchange = async {
             let pooled = self.idle.lock().unwrap().pop();

@@ -25,10 +25,13 @@ fn load(program: &Program, clients: [SecureClient; 2]) -> (Arc<AtomicUsize>, Vec
         let (clients, answered) = (clients.clone(), answered.clone());
         tokio::spawn(async move {
             loop {
-                // One of the two is trusted at any time.
-                let mut connection = match clients[0].connect(address).await {
-                    Ok(connection) => connection,
-                    Err(_) => clients[1].connect(address).await.expect("one certificate or the other is shown"),
+                // One of the two is shown at any time; while the one is tried, they may be exchanged.
+                let mut tries = clients.iter().cycle().take(4);
+                let mut connection = loop {
+                    let client = tries.next().expect("one certificate or the other is shown");
+                    if let Ok(connection) = client.connect(address).await {
+                        break connection;
+                    }
                 };
                 for _ in 0..20 {
                     connection.get("/a").await.expect("it is answered").status(200).is("one");

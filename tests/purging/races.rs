@@ -36,7 +36,7 @@ async fn a_purge_whose_client_goes_away_is_done_to_its_end() {
     let others = connections().await;
     let mut client = TcpStream::connect(worlds[0].sidecar.admin_address.unwrap()).await.unwrap();
     let body = r#"{"tags":["customer:1"]}"#;
-    let request = format!("POST /admin/cache/purge HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let request = format!("POST /admin/cache/purge HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     let before = worlds[0].metric(WRITES).await;
     client.write_all(request.as_bytes()).await.unwrap();
     eventually("Redis was told, and is silent", async || worlds[0].metric(WRITES).await > before).await;

@@ -2,12 +2,14 @@
 //!
 //! Every name, its labels and its meaning stand in the README; a test compares the two.
 
+mod routes;
+
+pub use routes::{Counters, Ending, RouteStats};
+
 use prometheus::core::Collector;
-use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-};
+use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use routes::ByRoute;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 /// All counters of a process.
 pub struct Stats {
@@ -37,58 +39,6 @@ pub struct Stats {
     pub bad_requests: IntCounter,
     /// Requests to the admin endpoints, and purges, that were refused: without the right token, host or origin.
     pub admin_refused: IntCounter,
-}
-
-/// The counters of the routes of a configuration.
-pub struct Counters {
-    /// One a route, in the order of the routes; the last is for requests that no route matched.
-    routes: Vec<Arc<RouteStats>>,
-}
-
-/// What has a series for each route.
-struct ByRoute {
-    hits: IntCounterVec,
-    tier_misses: IntCounterVec,
-    misses: IntCounterVec,
-    durations: HistogramVec,
-}
-
-/// The counters of a route.
-pub struct RouteStats {
-    /// The route's name.
-    pub name: String,
-    /// Requests answered from memory.
-    pub hits_memory: IntCounter,
-    /// Requests answered from Redis.
-    pub hits_redis: IntCounter,
-    /// Requests that memory had nothing fresh for.
-    pub misses_memory: IntCounter,
-    /// Requests that Redis had nothing fresh for.
-    pub misses_redis: IntCounter,
-    /// Requests that could use the cache and needed the origin.
-    pub misses: IntCounter,
-    durations: Vec<Histogram>,
-}
-
-/// How a request ended, as a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// Answered from memory.
-    HitMemory,
-    /// Answered from Redis.
-    HitRedis,
-    /// Answered with what another request had fetched.
-    Collapsed,
-    /// Answered by the origin, through the cache.
-    Miss,
-    /// Answered from a stored response that the origin confirmed.
-    Validated,
-    /// Answered from a stale stored response, because the origin did not answer, or with an error.
-    Stale,
-    /// Answered by the origin, past the cache.
-    Pass,
-    /// Answered by ourselves, because the origin could not be asked or did not answer.
-    Error,
 }
 
 /// The counters of the origin.
@@ -173,94 +123,6 @@ impl Gauges {
             self.origin_up.with_label_values(&[address]).set(is_well.into());
         }
         *origins = present;
-    }
-}
-
-impl Ending {
-    const ALL: [Ending; 8] = [
-        Ending::HitMemory,
-        Ending::HitRedis,
-        Ending::Collapsed,
-        Ending::Miss,
-        Ending::Validated,
-        Ending::Stale,
-        Ending::Pass,
-        Ending::Error,
-    ];
-
-    /// The label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Ending::HitMemory => "hit-memory",
-            Ending::HitRedis => "hit-redis",
-            Ending::Collapsed => "collapsed",
-            Ending::Miss => "miss",
-            Ending::Validated => "validated",
-            Ending::Stale => "stale",
-            Ending::Pass => "pass",
-            Ending::Error => "error",
-        }
-    }
-}
-
-impl RouteStats {
-    /// Counts a request's end and how long its head took.
-    pub fn ended(&self, ending: Ending, after: Duration) {
-        self.durations[ending as usize].observe(after.as_secs_f64());
-    }
-
-    /// Requests that were answered from a tier.
-    pub fn hits(&self) -> u64 {
-        self.hits_memory.get() + self.hits_redis.get()
-    }
-
-    /// Requests that ended so.
-    pub fn ended_so(&self, ending: Ending) -> u64 {
-        self.durations[ending as usize].get_sample_count()
-    }
-}
-
-impl ByRoute {
-    fn new(registry: &Registry) -> ByRoute {
-        let labels = &["cache_type", "route"];
-        let options = HistogramOpts::new("sidecache_request_duration_seconds", "From a request's head to the response's head.");
-        let durations = HistogramVec::new(options.buckets(BUCKETS.to_vec()), &["route", "outcome"]).expect("a valid name");
-        ByRoute {
-            hits: counters(registry, "cache_hits_total", "Requests answered from a tier.", labels),
-            tier_misses: counters(registry, "cache_misses_total", "Look-ups for which a tier had nothing fresh.", labels),
-            misses: counters(
-                registry,
-                "sidecache_misses_total",
-                "Requests that could use the cache and needed the origin.",
-                &["route"],
-            ),
-            durations: registered(registry, durations),
-        }
-    }
-
-    fn of(&self, name: &str) -> RouteStats {
-        RouteStats {
-            name: name.to_owned(),
-            hits_memory: self.hits.with_label_values(&["memory", name]),
-            hits_redis: self.hits.with_label_values(&["redis", name]),
-            misses_memory: self.tier_misses.with_label_values(&["memory", name]),
-            misses_redis: self.tier_misses.with_label_values(&["redis", name]),
-            misses: self.misses.with_label_values(&[name]),
-            durations: Ending::ALL.map(|ending| self.durations.with_label_values(&[name, ending.as_str()])).into(),
-        }
-    }
-}
-
-impl Counters {
-    /// The counters of a route by its place, or of requests that no route matched.
-    pub fn of(&self, index: Option<usize>) -> &RouteStats {
-        let last = self.routes.len() - 1;
-        &self.routes[index.map_or(last, |index| index.min(last))]
-    }
-
-    /// The counters of all routes, and last those of requests that no route matched.
-    pub fn all(&self) -> &[Arc<RouteStats>] {
-        &self.routes
     }
 }
 
@@ -417,13 +279,10 @@ fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C)
 /// The label of requests that no route matched.
 const NO_ROUTE: &str = "none";
 
-/// From a hit in memory to an origin's time-out, about two and a half times apart.
-const BUCKETS: &[f64] =
-    &[0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_hit_is_seen_in_the_text_of_the_metrics() {
