@@ -1,13 +1,11 @@
 //! `health`: asks a running sidecache whether it is well. A container's health check runs it, where there is no shell and no curl.
 
-use super::remote;
-use crate::config::{self, Sources};
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use super::place::{Place, Trust, configuration, token};
+use crate::config::Sources;
+use std::io;
 use std::process::ExitCode;
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -15,9 +13,12 @@ pub(super) struct Args {
     #[arg(long)]
     ready: bool,
 
-    /// Ask here, instead of where the configuration says: `http://host:port/path`.
+    /// Ask here, instead of where the configuration says: `http://host:port/path`, or https.
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+
+    #[command(flatten)]
+    trust: Trust,
 }
 
 /// Asks, and says in one line what is wrong, if something is.
@@ -34,8 +35,7 @@ pub(super) fn run(args: Args, sources: &Sources) -> ExitCode {
 
 /// One question, and whom to ask.
 struct Probe {
-    /// `host:port`.
-    authority: String,
+    place: Place,
     path: String,
     token: Option<String>,
 }
@@ -44,24 +44,23 @@ impl Probe {
     fn new(args: &Args, sources: &Sources) -> Result<Probe, String> {
         let path = if args.ready { "/readyz" } else { "/healthz" };
         if let Some(url) = &args.url {
-            let rest = url.strip_prefix("http://").ok_or_else(|| format!("{url:?} does not begin with http://"))?;
-            let (authority, given) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            let path = if matches!(given, "" | "/") { path } else { given };
-            let port = if authority.rsplit(']').next().is_some_and(|end| end.contains(':')) { "" } else { ":80" };
-            return Ok(Probe { authority: format!("{authority}{port}"), path: path.to_owned(), token: None });
+            let (place, given) = Place::of_url(url, &args.trust)?;
+            let path = if matches!(given.as_str(), "" | "/") { path } else { &given };
+            return Ok(Probe { place, path: path.to_owned(), token: None });
         }
-        let config = config::load(sources)
-            .map_err(|problems| format!("the configuration has problems ({}); `sidecache check` shows them", problems.count()))?;
-        let address = remote::listener(&config).ok_or("[admin] listen is \"off\" and on_proxy_port is not set; say --url")?;
-        Ok(Probe { authority: address.to_string(), path: path.to_owned(), token: remote::token(&config) })
+        let config = configuration(sources)?;
+        Ok(Probe { place: Place::of(&config, &args.trust, "--url")?, path: path.to_owned(), token: token(&config) })
     }
 
     /// Waits for the answer, but no longer than the limit, wherever the time goes: in the resolver, in connecting, in reading.
     fn run(self) -> Result<(), String> {
-        let shown = format!("http://{}{}", self.authority, self.path);
-        let (answered, answer) = mpsc::channel();
-        thread::spawn(move || answered.send(self.ask()));
-        match answer.recv_timeout(LIMIT) {
+        let shown = format!("{}{}", self.place.url(), self.path);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| format!("the runtime cannot start: {error}"))?;
+        let answer = runtime.block_on(async { tokio::time::timeout(LIMIT, self.ask()).await });
+        // A resolver that hangs is not waited for.
+        runtime.shutdown_background();
+        match answer {
             Ok(Ok(status)) if (200..300).contains(&status) => Ok(()),
             Ok(Ok(status)) => Err(format!("{shown} answered {status}")),
             Ok(Err(error)) => Err(format!("{shown}: {error}")),
@@ -69,15 +68,15 @@ impl Probe {
         }
     }
 
-    fn ask(&self) -> io::Result<u16> {
-        let mut connection = TcpStream::connect(&self.authority)?;
+    async fn ask(&self) -> io::Result<u16> {
+        let mut connection = self.place.connect().await?;
         let authorization = self.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n"));
-        let Probe { authority, path, .. } = self;
-        let authorization = authorization.unwrap_or_default();
+        let (authority, path, authorization) = (&self.place.authority, &self.path, authorization.unwrap_or_default());
         let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\n{authorization}Connection: close\r\n\r\n");
-        connection.write_all(request.as_bytes())?;
+        connection.write_all(request.as_bytes()).await?;
+        connection.flush().await?;
         let mut head = [0; "HTTP/1.1 200".len()];
-        connection.read_exact(&mut head)?;
+        connection.read_exact(&mut head).await?;
         let status = std::str::from_utf8(&head).ok().filter(|head| head.starts_with("HTTP/1."));
         let status = status.and_then(|head| head["HTTP/1.1 ".len()..].parse().ok());
         status.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "that is not an HTTP/1 response"))
@@ -90,7 +89,9 @@ const LIMIT: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpListener};
+    use std::thread;
 
     /// A server that gives one answer, and the request that it was sent.
     fn server(answer: &'static str) -> (SocketAddr, thread::JoinHandle<String>) {
@@ -106,6 +107,10 @@ mod tests {
         (address, request)
     }
 
+    fn args(ready: bool, url: Option<String>) -> Args {
+        Args { ready, url, trust: Trust::default() }
+    }
+
     fn probe(args: Args, toml: &str) -> Result<(), String> {
         Probe::new(&args, &Sources::new().text("proxy.toml", toml)).and_then(Probe::run)
     }
@@ -114,7 +119,7 @@ mod tests {
     fn the_admin_listener_is_asked() {
         let (address, request) = server("HTTP/1.1 200 OK\r\n\r\n");
         let toml = format!("[admin]\nlisten = \"0.0.0.0:{}\"\ntoken = \"t0k3n\"", address.port());
-        assert_eq!(probe(Args { ready: true, url: None }, &toml), Ok(()));
+        assert_eq!(probe(args(true, None), &toml), Ok(()));
         let request = request.join().unwrap();
         assert!(request.starts_with("GET /readyz HTTP/1.1\r\nHost: 127.0.0.1:"), "{request}");
         assert!(request.contains("\r\nAuthorization: Bearer t0k3n\r\n"), "{request}");
@@ -124,9 +129,9 @@ mod tests {
     fn without_an_admin_listener_the_main_one_is_asked() {
         let (address, request) = server("HTTP/1.0 204 No Content\r\n\r\n");
         let toml = format!("[server]\nlisten = \"{address}\"\n[admin]\nlisten = \"off\"\ntoken = \"t\"\non_proxy_port = true");
-        assert_eq!(probe(Args { ready: false, url: None }, &toml), Ok(()));
+        assert_eq!(probe(args(false, None), &toml), Ok(()));
         assert!(request.join().unwrap().starts_with("GET /healthz "));
-        let refused = probe(Args { ready: false, url: None }, "[admin]\nlisten = \"off\"");
+        let refused = probe(args(false, None), "[admin]\nlisten = \"off\"");
         assert_eq!(refused, Err("[admin] listen is \"off\" and on_proxy_port is not set; say --url".to_owned()));
     }
 
@@ -135,12 +140,12 @@ mod tests {
         let ask = |answer| {
             let (address, _) = server(answer);
             let url = Some(format!("http://{address}/x"));
-            probe(Args { ready: false, url }, "").unwrap_err().replace(&address.to_string(), "HOST")
+            probe(args(false, url), "").unwrap_err().replace(&address.to_string(), "HOST")
         };
         assert_eq!(ask("HTTP/1.1 503 Service Unavailable\r\n\r\n"), "http://HOST/x answered 503");
         assert_eq!(ask("SSH-2.0-OpenSSH_9.2\r\n"), "http://HOST/x: that is not an HTTP/1 response");
         assert!(ask("HTTP").starts_with("http://HOST/x: "));
         let url = Some("https://localhost/".to_owned());
-        assert!(probe(Args { ready: false, url }, "").is_err());
+        assert!(probe(args(false, url), "").is_err());
     }
 }

@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod health;
 mod log;
+mod place;
 mod remote;
 mod serve;
 mod watch;

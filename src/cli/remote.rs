@@ -1,29 +1,20 @@
 //! The subcommands that speak to a running sidecache over its admin endpoints: `purge`, `purges`, `erase`, `jobs`,
 //! `entry`, `stats`.
 
-use crate::config::{self, Config, Sources};
+use super::place::{Place, Where, configuration, token};
+use crate::config::Sources;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::uri::{Authority, Scheme};
-use http::{Method, Request, StatusCode, Uri};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-
-/// Which sidecache is meant.
-#[derive(clap::Args)]
-pub(super) struct Where {
-    /// The admin listener of the running sidecache: `http://host:port` [default: where the configuration says that it listens].
-    #[arg(long, value_name = "URL")]
-    admin: Option<String>,
-}
 
 #[derive(clap::Args)]
 #[command(after_help = PURGE_EXAMPLES)]
@@ -168,7 +159,7 @@ struct EntryName {
 
 /// A running sidecache.
 struct Remote {
-    authority: Authority,
+    place: Place,
     token: Option<String>,
 }
 
@@ -268,23 +259,6 @@ pub(super) fn entry(args: EntryArgs, sources: &Sources) -> ExitCode {
     }
 }
 
-/// The listener that has the admin endpoints; where it listens everywhere, it is asked over loopback.
-pub(super) fn listener(config: &Config) -> Option<SocketAddr> {
-    let mut address = config.admin.listen.or_else(|| config.admin.on_proxy_port.then_some(config.server.listen))?;
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        });
-    }
-    Some(address)
-}
-
-/// Of the tokens that the configuration has, the one that may do most.
-pub(super) fn token(config: &Config) -> Option<String> {
-    config.admin.tokens.iter().max_by_key(|token| token.role).map(|token| token.value.clone())
-}
-
 fn get(place: &Where, path: &str, sources: &Sources) -> ExitCode {
     show(Remote::find(place, sources).and_then(|remote| remote.ask(Method::GET, path, "", Bytes::new())))
 }
@@ -345,29 +319,14 @@ fn still_to_come(report: &Value) -> String {
 
 impl Remote {
     fn find(place: &Where, sources: &Sources) -> Result<Remote, String> {
-        let config = config::load(sources)
-            .map_err(|problems| format!("the configuration has problems ({}); `sidecache check` shows them", problems.count()))?;
-        let authority = match &place.admin {
-            Some(url) => {
-                let uri: Uri = url.parse().map_err(|error| format!("{url:?} is no URL: {error}"))?;
-                match (uri.scheme_str(), uri.authority()) {
-                    (Some("http"), Some(authority)) => authority.clone(),
-                    _ => return Err(format!("{url:?} is not of the form http://host:port")),
-                }
-            }
-            None => {
-                let address = listener(&config).ok_or("[admin] listen is \"off\" and on_proxy_port is not set; say --admin")?;
-                address.to_string().parse().expect("an address is an authority")
-            }
-        };
-        Ok(Remote { authority, token: token(&config) })
+        let config = configuration(sources)?;
+        Ok(Remote { place: place.find(&config)?, token: token(&config) })
     }
 
     fn ask(&self, method: Method, path: &str, content_type: &str, body: Bytes) -> Result<Reply, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| format!("the runtime cannot start: {error}"))?;
-        let uri = Uri::builder().scheme(Scheme::HTTP).authority(self.authority.clone()).path_and_query(path).build();
-        let mut request = Request::builder().method(method).uri(uri.map_err(|error| error.to_string())?);
+        let mut request = Request::builder().method(method).uri(path).header(HOST, self.place.authority.as_str());
         if !content_type.is_empty() {
             request = request.header(CONTENT_TYPE, content_type);
         }
@@ -376,13 +335,22 @@ impl Remote {
         }
         let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
         let asking = async {
-            let answer = Client::builder(TokioExecutor::new()).build_http().request(request).await;
-            let answer = answer.map_err(|error| last_cause(&error))?;
+            let way = self.place.connect().await.map_err(|error| last_cause(&error))?;
+            let (mut sender, connection) = http1::handshake(TokioIo::new(way)).await.map_err(|error| last_cause(&error))?;
+            let connection = tokio::spawn(connection);
+            let answer = match sender.send_request(request).await {
+                Ok(answer) => answer,
+                // What the connection died of says more: it may have wanted a certificate.
+                Err(error) => {
+                    let died = connection.await.ok().and_then(Result::err);
+                    return Err(last_cause(died.as_ref().unwrap_or(&error)));
+                }
+            };
             let (status, body) = (answer.status(), answer.into_body().collect().await.map_err(|error| error.to_string())?);
             Ok(Reply { status, body: body.to_bytes() })
         };
         let limited = runtime.block_on(async { tokio::time::timeout(LIMIT, asking).await });
-        let shown = format!("http://{}", self.authority);
+        let shown = self.place.url();
         match limited {
             Ok(answer) => {
                 answer.map_err(|error: String| format!("{shown}: {error}; is sidecache there? --admin names another place"))

@@ -12,7 +12,7 @@ pub struct ClientCertificate {
 }
 
 #[cfg(feature = "tls")]
-pub use with_tls::trusting;
+pub use with_tls::{pinning, trusting};
 
 #[cfg(feature = "tls")]
 pub(super) use with_tls::Client;
@@ -21,10 +21,11 @@ pub(super) use with_tls::Client;
 mod with_tls {
     use super::super::Options;
     use super::ClientCertificate;
-    use rustls::ClientConfig;
-    use rustls::crypto::aws_lc_rs;
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
     use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+    use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
     use rustls_platform_verifier::Verifier;
     use std::error::Error;
     use std::io;
@@ -39,11 +40,26 @@ mod with_tls {
         let further = ca_file.map(certificates).transpose()?.unwrap_or_default();
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier = Verifier::new_with_extra_roots(further, provider.clone()).map_err(io::Error::other)?;
+        client(Arc::new(verifier), provider, shown)
+    }
+
+    /// TLS with the one who has the first certificate of a file, and its key, under whatever name.
+    pub fn pinning(certificate: &Path, shown: Option<&ClientCertificate>) -> io::Result<ClientConfig> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let expected = certificates(certificate)?.swap_remove(0);
+        client(Arc::new(Pinned { expected, provider: provider.clone() }), provider, shown)
+    }
+
+    fn client(
+        verifier: Arc<dyn ServerCertVerifier>,
+        provider: Arc<CryptoProvider>,
+        shown: Option<&ClientCertificate>,
+    ) -> io::Result<ClientConfig> {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
+            .with_custom_certificate_verifier(verifier);
         match shown {
             None => Ok(builder.with_no_client_auth()),
             Some(ClientCertificate { certificate, key }) => {
@@ -51,6 +67,51 @@ mod with_tls {
                 let read = PrivateKeyDer::from_pem_file(key).map_err(|error| of(key, error))?;
                 builder.with_client_auth_cert(chain, read).map_err(|error| of(key, error))
             }
+        }
+    }
+
+    /// Trusts one certificate and no other. That whoever shows it has its key is checked as ever.
+    #[derive(Debug)]
+    struct Pinned {
+        expected: CertificateDer<'static>,
+        provider: Arc<CryptoProvider>,
+    }
+
+    impl ServerCertVerifier for Pinned {
+        fn verify_server_cert(
+            &self,
+            shown: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, rustls::Error> {
+            match *shown == self.expected {
+                true => Ok(ServerCertVerified::assertion()),
+                false => Err(rustls::Error::General("it shows another certificate than the configuration names".to_owned())),
+            }
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.provider.signature_verification_algorithms.supported_schemes()
         }
     }
 

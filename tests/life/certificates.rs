@@ -17,22 +17,15 @@ fn toml(section: &str, files: &Certified) -> String {
     format!("[{section}.tls]\ncertificate_file = \"{certificate}\"\nkey_file = \"{key}\"")
 }
 
-/// Clients that trust both, each with a request after the other on one connection, and a new connection now and then.
-fn load(program: &Program, clients: [SecureClient; 2]) -> (Arc<AtomicUsize>, Vec<tokio::task::JoinHandle<()>>) {
+/// Clients, each with a request after the other on one connection, and a new connection now and then.
+fn load(program: &Program, client: SecureClient) -> (Arc<AtomicUsize>, Vec<tokio::task::JoinHandle<()>>) {
     let answered = Arc::new(AtomicUsize::new(0));
     let address = program.address;
     let task = |_| {
-        let (clients, answered) = (clients.clone(), answered.clone());
+        let (client, answered) = (client.clone(), answered.clone());
         tokio::spawn(async move {
             loop {
-                // One of the two is shown at any time; while the one is tried, they may be exchanged.
-                let mut tries = clients.iter().cycle().take(4);
-                let mut connection = loop {
-                    let client = tries.next().expect("one certificate or the other is shown");
-                    if let Ok(connection) = client.connect(address).await {
-                        break connection;
-                    }
-                };
+                let mut connection = client.connect(address).await.expect("one certificate or the other is shown");
                 for _ in 0..20 {
                     connection.get("/a").await.expect("it is answered").status(200).is("one");
                     answered.fetch_add(1, Ordering::Relaxed);
@@ -58,7 +51,7 @@ async fn certificates_are_exchanged_while_connections_live_and_under_load() {
     living.get("/a").await.unwrap().is("one");
     assert!(clients[1].connect(program.address).await.is_err());
 
-    let (answered, tasks) = load(&program, clients.clone());
+    let (answered, tasks) = load(&program, first.client().trusting(&second));
     for round in 0..2 {
         // Found out by looking at the files, and then told.
         let (next, said) = [(&second, 1), (&first, 2)][round];
@@ -125,6 +118,78 @@ async fn a_certificate_that_is_shown_to_the_origin_is_exchanged_too() {
     std::fs::write(&used.key, "junk").unwrap();
     program.says("reload_refused", 1).await;
     program.client().get("/a?again").await.status(200).is("one");
+}
+
+/// Runs a command with these flags before it, without holding up the origin and the program.
+async fn asked(flags: &[String], arguments: &[&str]) -> (Option<i32>, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = command(directory.path());
+    command.args(flags).args(arguments).stdin(std::process::Stdio::null());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap())
+}
+
+/// What the configuration says of the admin listener, as flags.
+fn flags(program: &Program, files: &Certified, client_ca: Option<&Certified>) -> Vec<String> {
+    let set = |key: &str, file: &std::path::Path| ["--set".to_owned(), format!("admin.tls.{key}={}", file.display())];
+    let mut flags = vec!["--admin-listen".to_owned(), program.admin_address.to_string()];
+    flags.extend(set("certificate_file", &files.certificate).into_iter().chain(set("key_file", &files.key)));
+    flags.extend(client_ca.into_iter().flat_map(|client| set("client_ca_file", &client.authority)));
+    flags
+}
+
+#[tokio::test]
+async fn the_command_line_reaches_an_admin_listener_over_tls() {
+    let origin = Origin::start().await;
+    let (_own, own) = certified();
+    let (_other, other) = certified();
+    let program = Program::start(&origin, &toml("admin", &own)).await;
+    // Where the configuration says, it is known by its very certificate.
+    let of_own = flags(&program, &own, None);
+    for arguments in [&["health"][..], &["health", "--ready"], &["stats"], &["purge", "--all"]] {
+        let (code, said) = asked(&of_own, arguments).await;
+        assert_eq!(code, Some(0), "{arguments:?}: {said}");
+    }
+    for arguments in [["health"], ["stats"]] {
+        let (code, said) = asked(&flags(&program, &other, None), &arguments).await;
+        assert!(code == Some(1) && said.contains("another certificate"), "{arguments:?}: {said}");
+    }
+    // At a URL, by an authority.
+    let port = program.admin_address.port();
+    let (url, elsewhere) = (format!("https://localhost:{port}"), format!("https://127.0.0.1:{port}"));
+    let authority = own.authority.to_str().unwrap();
+    let (code, said) = asked(&[], &["stats", "--admin", &url, "--ca-file", authority]).await;
+    assert!(code == Some(0) && said.contains("hit_rate"), "{said}");
+    let (code, said) = asked(&[], &["health", "--url", &url, "--ca-file", authority]).await;
+    assert_eq!(code, Some(0), "{said}");
+    for (url, further) in [(&url, &[][..]), (&elsewhere, &["--ca-file", authority])] {
+        let (code, said) = asked(&[], &[&["stats", "--admin", url], further].concat()).await;
+        assert!(code == Some(1) && said.contains("invalid peer certificate"), "{said}");
+    }
+    let (code, said) = asked(&[], &["stats", "--admin", &format!("http://localhost:{port}")]).await;
+    assert!(code == Some(1) && said.contains("is sidecache there?"), "{said}");
+    let (code, said) = asked(&[], &["stats", "--admin", &url, "--ca-file", "/nowhere.pem"]).await;
+    assert!(code == Some(1) && said.contains("/nowhere.pem"), "{said}");
+}
+
+#[tokio::test]
+async fn the_command_line_shows_a_certificate_where_one_is_asked_for() {
+    let origin = Origin::start().await;
+    let (_own, own) = certified();
+    let (_client, client) = certified();
+    let program =
+        Program::start(&origin, &format!("{}\nclient_ca_file = \"{}\"", toml("admin", &own), client.authority.display())).await;
+    let own_flags = flags(&program, &own, Some(&client));
+    let shown = ["--client-certificate", client.certificate.to_str().unwrap(), "--client-key", client.key.to_str().unwrap()];
+    for arguments in [["health"], ["stats"]] {
+        let (code, said) = asked(&own_flags, &[&arguments[..], &shown].concat()).await;
+        assert_eq!(code, Some(0), "{said}");
+        let (code, said) = asked(&own_flags, &arguments).await;
+        assert!(code == Some(1) && said.contains("[admin.tls] client_ca_file asks for certificates"), "{said}");
+        // Who does not know that it is asked for one learns it from the listener.
+        let (code, said) = asked(&flags(&program, &own, None), &arguments).await;
+        assert!(code == Some(1) && said.contains("CertificateRequired"), "{said}");
+    }
 }
 
 #[test]

@@ -65,7 +65,7 @@ impl Certified {
 
     /// A client that trusts its authority, for the name `localhost`.
     pub fn client(&self) -> SecureClient {
-        SecureClient { authority: self.authority.clone(), own: None, protocols: vec!["http/1.1"], versions: ALL_VERSIONS }
+        SecureClient { authorities: vec![self.authority.clone()], own: None, protocols: vec!["http/1.1"], versions: ALL_VERSIONS }
     }
 
     /// The same, as what is shown to an origin.
@@ -108,7 +108,7 @@ impl Certified {
 /// How a client speaks TLS.
 #[derive(Clone)]
 pub struct SecureClient {
-    authority: PathBuf,
+    authorities: Vec<PathBuf>,
     own: Option<(PathBuf, PathBuf)>,
     protocols: Vec<&'static str>,
     versions: &'static [&'static SupportedProtocolVersion],
@@ -126,6 +126,12 @@ impl SecureClient {
         SecureClient { own: Some((own.certificate.clone(), own.key.clone())), ..self }
     }
 
+    /// Trusts the authority of this one, too.
+    pub fn trusting(mut self, other: &Certified) -> SecureClient {
+        self.authorities.push(other.authority.clone());
+        self
+    }
+
     /// Offers these protocols.
     pub fn offering(self, protocols: &[&'static str]) -> SecureClient {
         SecureClient { protocols: protocols.to_vec(), ..self }
@@ -139,7 +145,7 @@ impl SecureClient {
     /// Shakes hands.
     pub async fn stream(&self, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(&self.authority).unwrap()).unwrap();
+        self.authorities.iter().for_each(|file| roots.add(CertificateDer::from_pem_file(file).unwrap()).unwrap());
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let builder = builder.with_protocol_versions(self.versions).unwrap().with_root_certificates(roots);
         let mut config = match &self.own {
