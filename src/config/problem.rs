@@ -1,6 +1,7 @@
 //! What is wrong with a configuration: all of it, each with its place, in words for the person who wrote it.
 
 use super::place::Place;
+use super::suggest::nearest;
 use std::fmt;
 
 /// All that is wrong with a configuration.
@@ -190,24 +191,26 @@ pub(super) fn redact_urls(text: &str) -> String {
     shown
 }
 
-/// Takes secrets out of a line of the file: what follows `token =`, `tokens =`, `secret =` and `keys =`, the credentials in URLs, and what looks like
-/// a key in a list of them, behind its name.
+/// Takes secrets out of a line of the file: what follows `token =`, `secret =` and `keys =` and what is nearly that, the credentials in URLs,
+/// and what looks like a key in a list of them, behind its name.
 fn redact_line(line: &str) -> String {
-    let value_of = |key: &str| {
-        line.match_indices(key).find_map(|(found, _)| {
-            let after = line[found + key.len()..].trim_start_matches([' ', '\t', '"', '\'']);
-            after.strip_prefix('=').map(|value| line.len() - value.trim_start().len())
-        })
-    };
+    let value_at = line.match_indices('=').find_map(|(at, _)| {
+        let before = line[..at].trim_end_matches([' ', '\t', '"', '\'']);
+        let word = before.rsplit(|sign: char| !sign.is_alphanumeric() && sign != '_' && sign != '-').next()?;
+        nearest(word, SECRET_KEYS).map(|_| line.len() - line[at + 1..].trim_start().len())
+    });
     let key_at = line.match_indices(':').map(|(colon, _)| colon + 1).find(|at| {
         let is_of_key = |sign: &char| sign.is_ascii_alphanumeric() || matches!(sign, '+' | '/' | '-' | '_' | '=');
         line[*at..].trim_start().chars().take_while(is_of_key).count() >= KEY_MIN
     });
-    match ["token", "tokens", "secret", "key", "keys"].into_iter().filter_map(value_of).chain(key_at).min() {
+    match value_at.into_iter().chain(key_at).min() {
         Some(from) => format!("{}{HIDDEN}", redact_urls(&line[..from])),
         None => redact_urls(line),
     }
 }
+
+/// What holds a secret, under this name or one that is meant to be it.
+const SECRET_KEYS: [&str; 4] = ["token", "tokens", "secret", "keys"];
 
 /// Every line that concerns these keys is kept to oneself as a whole.
 const ALL_SECRET: &str = "[redis.encryption]";

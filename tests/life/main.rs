@@ -9,6 +9,7 @@ mod draining;
 mod program;
 mod reload;
 mod replacing;
+mod secrets;
 mod tokens;
 
 use program::{Program, command, run};

@@ -172,6 +172,32 @@ impl RedisServer {
         self.command(::redis::cmd("GET").arg(key)).await
     }
 
+    /// The names of all keys, and all that lies under them, one behind the other.
+    pub async fn everything(&self) -> Vec<u8> {
+        let mut everything = Vec::new();
+        for key in self.all_keys().await {
+            let kind: String = self.run(&format!("TYPE {key}")).await;
+            let command = match kind.as_str() {
+                "list" => format!("LRANGE {key} 0 -1"),
+                "set" => format!("SMEMBERS {key}"),
+                "hash" => format!("HGETALL {key}"),
+                "string" => format!("MGET {key}"),
+                // It has ended meanwhile.
+                _ => continue,
+            };
+            let values: Vec<Option<Vec<u8>>> = match self.run::<::redis::Value>(&command).await {
+                ::redis::Value::Map(pairs) => {
+                    let pairs = pairs.into_iter().flat_map(|(key, value)| [key, value]);
+                    pairs.map(|value| ::redis::from_redis_value(value).expect("octets")).collect()
+                }
+                values => ::redis::from_redis_value(values).expect("a list of octets"),
+            };
+            everything.extend(key.as_bytes());
+            values.into_iter().flatten().for_each(|value| everything.extend(value));
+        }
+        everything
+    }
+
     /// Puts a value under a key, for a minute.
     pub async fn plant(&self, key: &str, value: &[u8]) {
         self.command::<()>(::redis::cmd("SET").arg(key).arg(value).arg("PX").arg(60_000)).await;
