@@ -10,7 +10,7 @@ use sidecache::semantics::cache_status::CacheStatus;
 use sidecache::semantics::vary::Selection;
 use sidecache::semantics::{Lifetime, Source, StoredHead, Terms, Times, age, directives};
 use sidecache::stats::{Ending, Stats};
-use sidecache::store::{Held, Lookup, MemoryOptions, Options, Store, StoredResponse};
+use sidecache::store::{EncryptionKey, Held, Lookup, MemoryOptions, Options, RedisOptions, Store, StoredResponse, Trial};
 use sidecache::tasks::Tasks;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -164,4 +164,40 @@ fn count(bencher: divan::Bencher<'_, '_>) {
         route.hits_memory.inc();
         route.ended(Ending::HitMemory, Duration::from_micros(12));
     });
+}
+
+/// The ways in which a value in Redis is protected: without a secret, with one, and with keys.
+const WAYS: [&str; 3] = ["checksum", "code", "sealed"];
+
+fn trial(way: &str) -> Trial {
+    let mut options = RedisOptions::new("redis://h");
+    options.secret = (way != "checksum").then(|| "0123456789abcdef".to_owned());
+    if way == "sealed" {
+        options.encryption = vec![EncryptionKey { name: "2026-11".to_owned(), octets: [7; 32] }];
+    }
+    Trial::new(&options)
+}
+
+const NAME: &str = "sidecache:2:{00112233445566778899aabbccddeeff}";
+
+fn response() -> StoredResponse {
+    let (rules, request) = (rules(), request(1));
+    let held = held(&store(), &rules, &request);
+    stored(key(&rules, &request), held)
+}
+
+/// A value of Redis read into a response of 2 KiB, and nothing of the network.
+#[divan::bench(args = WAYS)]
+fn read_from_redis(bencher: divan::Bencher<'_, '_>, way: &str) {
+    let (trial, now) = (trial(way), SystemTime::now());
+    let value = trial.write(NAME, &response(), now);
+    assert!(trial.read(NAME, value.clone(), now));
+    bencher.with_inputs(|| value.clone()).bench_values(|value| trial.read(NAME, value, now));
+}
+
+/// A response of 2 KiB made into a value of Redis.
+#[divan::bench(args = WAYS)]
+fn write_to_redis(bencher: divan::Bencher<'_, '_>, way: &str) {
+    let (trial, now, response) = (trial(way), SystemTime::now(), response());
+    bencher.bench(|| trial.write(NAME, &response, now));
 }

@@ -66,7 +66,12 @@ fn summary(config: &Config) -> String {
             WhenDown::Memory => format!("memory goes on for {}", span(redis.memory_ttl_when_down)),
         };
         let place = store::display_redis_url(&redis.url);
-        format!("{place}, at most {} a request; while it is down, {when_down}", span(redis.budget))
+        let values = match (redis.encryption.first(), &redis.secret) {
+            (Some(key), _) => format!("; values are sealed with {}", key.name),
+            (None, Some(_)) => "; values carry a code that needs the secret".to_owned(),
+            (None, None) => String::new(),
+        };
+        format!("{place}, at most {} a request; while it is down, {when_down}{values}", span(redis.budget))
     });
     let cache = if config.cache.enabled { "on" } else { "off: everything is forwarded" };
     let mut text = String::new();
@@ -170,6 +175,11 @@ fn warnings(config: &Config) -> Vec<String> {
     );
     let is_short = |secret: &str| secret.len() < SECRET_MIN;
     warn(
+        stores && config.store.redis.as_ref().is_some_and(|redis| redis.secret.is_none()),
+        "without [cache] secret or CACHE_SECRET, whoever writes to the Redis can forge responses, and whoever reads it can tell by hashing \
+         guesses which customers are in it",
+    );
+    warn(
         admin.tokens.is_empty() && admin.purge_without_token,
         "[admin] purge_without_token lets everybody purge who reaches the proxy through another one on this machine",
     );
@@ -238,7 +248,7 @@ forwards to  http://127.0.0.1:8000
 admin        off
 cache        on
 memory       256MiB
-redis        cache:6379, at most 20ms a request; while it is down, memory goes on for 5m
+redis        cache:6379, at most 20ms a request; while it is down, memory goes on for 5m; values carry a code that needs the secret
 
 route     matches         lifetime                   shared by                tags
 customer  /customer/{id}  1h, or as the origin says  who is anonymous         customer:{id}, all
@@ -279,6 +289,8 @@ route    matches  lifetime                                              served s
         check(&format!("[admin]\ntoken = 'short'\n{route}"), &["the admin token is short"]);
         check(&format!("[admin]\npurge_without_token = true\n{route}"), &["lets everybody purge"]);
         check(&format!("[cache]\nsecret = 'short'\n{route}"), &["the cache secret is short"]);
+        check(&format!("[redis]\nurl = 'redis://h'\n{route}"), &["can forge responses"]);
+        check(&format!("[redis]\nurl = 'redis://h'\n[cache]\nsecret = '0123456789abcdef'\n{route}"), &[]);
         check(&format!("[origin]\nca_file = '/ca.pem'\n{route}"), &["without https"]);
         check(&format!("{route}share = 'everyone'"), &["gives what one caller was sent to all others"]);
         check(&format!("{route}share = 'everyone'\ncache = 'off'"), &["no route caches anything"]);

@@ -59,6 +59,8 @@ pub use purge::Reach;
 pub use record::reencode;
 pub use replicas::{Answers, Question};
 pub use response::{NotKept, StoredResponse};
+#[doc(hidden)]
+pub use seal::Trial;
 pub use shared::Budget;
 use shared::Written;
 pub use sweep::{Erased, Swept};

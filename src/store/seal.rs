@@ -26,7 +26,8 @@
 //! Nothing here can keep Redis from giving back an earlier value of the same name before its end, nor from forgetting one.
 
 use super::options::RedisOptions;
-use super::record::RecordError;
+use super::record::{self, RecordError};
+use super::response::StoredResponse;
 use crate::rules::Secret;
 #[cfg(feature = "encryption")]
 use aws_lc_rs::{
@@ -36,6 +37,7 @@ use aws_lc_rs::{
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use std::time::SystemTime;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// How the values of one Redis are protected.
@@ -203,6 +205,27 @@ impl Seal {
                 Tagger::Sealed { key: Box::new(LessSafeKey::new(UnboundKey::from(derived))), nonce, context }
             }
         })
+    }
+}
+
+/// What the bench of a hit in Redis needs, apart from Redis: how a response is written there, and read again.
+#[doc(hidden)]
+pub struct Trial(Seal);
+
+impl Trial {
+    /// Protects values as these options say.
+    pub fn new(options: &RedisOptions) -> Trial {
+        Trial(Seal::of(options))
+    }
+
+    /// Makes the value of a response that lies under `name`.
+    pub fn write(&self, name: &str, response: &StoredResponse, ends: SystemTime) -> Vec<u8> {
+        self.0.close(name, &record::encode(response, &[], 0, ends), &response.body)
+    }
+
+    /// Reads a value that lay under `name`; `false` if it is refused.
+    pub fn read(&self, name: &str, value: Vec<u8>, now: SystemTime) -> bool {
+        self.0.open(name, value).and_then(|opened| record::decode(opened, now)).is_ok()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::world::{RedisServer, Reply, World, eventually, redis_options, secs};
 use sidecache::config::Config;
+use sidecache::rules::Scope;
 use sidecache::store::EncryptionKey;
 
 /// Each way in which values can be protected: with a secret or without, and sealed with keys, the first of which seals.
@@ -162,6 +163,33 @@ async fn what_was_protected_otherwise_is_a_miss_and_says_why() {
     put(&redis, &name, &planted).await;
     assert_eq!(ask(&plain).await, 504);
     assert_eq!(plain.metric("sidecache_redis_values_rejected_total{reason=\"forged\"}").await, 1.0);
+}
+
+#[tokio::test]
+async fn who_hashes_guesses_finds_nobody_where_there_is_a_secret() {
+    let tagged = |mut reply: Reply| {
+        reply = reply.with("cache-tag", "customer:4711").with("vary", "accept");
+        reply.cache("max-age=60")
+    };
+    for (way, secret, keys) in WAYS {
+        let redis = RedisServer::start().await;
+        let world = world(&redis, secret, keys).await;
+        store(&world, "/4711", tagged(Reply::new("one"))).await;
+        let scopes = [Scope::Tag("customer:4711".into()), Scope::TagsUnder("customer:".into()), Scope::Target("/4711".into())];
+        let names = redis.all_keys().await;
+        for scope in scopes {
+            let guessed = scope.name().to_string();
+            assert_eq!(names.iter().any(|name| name.contains(&guessed)), secret.is_none(), "{way}: {scope}");
+        }
+        assert!(!names.iter().any(|name| name.contains("4711") || name.contains("customer")), "{way}: {names:?}");
+        // The hash under which memory knows it, which logs and `explain` may show.
+        let explained = world.admin("/admin/cache/explain?url=http://h/4711").await.text();
+        let known = names.iter().filter_map(|name| name.split(['{', '}']).nth(1)).any(|hash| explained.contains(hash));
+        assert!(!known || secret.is_none(), "{way}: {explained}");
+        // It is purged all the same.
+        world.purge(serde_json::json!({ "tags": ["customer:4711"], "wait": true })).await;
+        assert!(!is_there(&world, "/4711").await, "{way}");
+    }
 }
 
 #[tokio::test]
