@@ -190,7 +190,8 @@ fn response() -> StoredResponse {
 #[divan::bench(args = WAYS)]
 fn read_from_redis(bencher: divan::Bencher<'_, '_>, way: &str) {
     let (trial, now) = (trial(way), SystemTime::now());
-    let value = trial.write(NAME, &response(), now);
+    let ends = now + Duration::from_secs(60);
+    let value = trial.write(NAME, &response(), ends);
     assert!(trial.read(NAME, value.clone(), now));
     bencher.with_inputs(|| value.clone()).bench_values(|value| trial.read(NAME, value, now));
 }
