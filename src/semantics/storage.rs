@@ -128,6 +128,10 @@ pub fn decide(status: StatusCode, fields: &HeaderMap, received: SystemTime, poli
     if status.is_informational() || NEVER_STORED.contains(&status.as_u16()) {
         return Err(NotStored::Status);
     }
+    let is_named = policy.ttl_by_status.iter().any(|(named, _)| *named == status);
+    if CLIENTS_FAULT.contains(&status.as_u16()) && !is_named {
+        return Err(NotStored::Status);
+    }
     if directives.must_understand && !UNDERSTOOD.contains(&status.as_u16()) {
         return Err(NotStored::Status);
     }
@@ -209,6 +213,10 @@ fn lifetime(
 /// Statuses that only the request they answer can make sense of: they say how its own conditions or ranges came out.
 const NEVER_STORED: [u16; 3] = [304, 412, 416];
 
+/// Statuses of a request that the origin did not like the form of: whoever asks for the same in another form is answered otherwise,
+/// and one client could have all others be told what is its own fault alone. Stored where the operator names them.
+const CLIENTS_FAULT: [u16; 10] = [400, 411, 413, 414, 415, 417, 421, 426, 428, 431];
+
 /// Statuses that a rule's TTL is for.
 const RULE_STATUSES: [u16; 3] = [200, 203, 204];
 
@@ -289,12 +297,12 @@ mod tests {
     fn any_final_status_with_explicit_freshness_may_be_stored() {
         // §3
         for policy in [&STANDARD, &RULE] {
-            for status in [200, 203, 204, 299, 301, 302, 400, 404, 410, 500, 503, 599] {
+            for status in [200, 203, 204, 299, 301, 302, 403, 404, 410, 500, 503, 599] {
                 check(policy, status, &["cache-control: max-age=60"], Ok((60, Source::MaxAge)));
             }
         }
         for policy in [&STANDARD, &RULE, &OVERRIDE] {
-            for status in [100, 101, 103, 304, 412, 416] {
+            for status in [100, 101, 103, 304, 412, 416, 400, 413, 414, 431] {
                 check(policy, status, &["cache-control: max-age=60"], Err(NotStored::Status));
             }
             check(policy, 206, &["cache-control: max-age=60"], Err(NotStored::Partial));
