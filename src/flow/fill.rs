@@ -19,7 +19,7 @@ use crate::store::{Budget, ReplicaLease, StoredResponse};
 use bytes::Bytes;
 use http::header::{SET_COOKIE, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, StatusCode, Version, response};
+use http::{Request, Response, StatusCode, Version, response};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use std::sync::Arc;
@@ -285,7 +285,9 @@ struct Framing {
 impl Framing {
     fn of(parts: &response::Parts, body: &ResponseBody) -> Framing {
         let body_bytes = body.size_hint().exact();
-        let has_certain_end = body_bytes.is_some() || parts.version == Version::HTTP_2 || is_chunked(&parts.headers);
+        // RFC 9112 §6.3: without a length, and without the one coding that there is, the end of the connection ends the body.
+        let has_certain_end =
+            body_bytes.is_some() || parts.version == Version::HTTP_2 || parts.headers.contains_key(TRANSFER_ENCODING);
         Framing { body_bytes, has_certain_end }
     }
 
@@ -293,12 +295,6 @@ impl Framing {
         let Framing { body_bytes, has_certain_end } = *self;
         Got { status: parts.status, fields: &parts.headers, body_bytes, has_certain_end, times }
     }
-}
-
-/// RFC 9112 §6.3: after any other coding, only the end of the connection ends the body.
-fn is_chunked(fields: &HeaderMap) -> bool {
-    let mut codings = fields.get_all(TRANSFER_ENCODING).iter();
-    codings.next().is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) && codings.next().is_none()
 }
 
 /// Says in the log why the origin gave no response, with all causes.

@@ -1,6 +1,8 @@
 //! Bodies in both directions. They stream, and whoever is silent for too long ends them.
 
+use crate::semantics::fields;
 use bytes::Bytes;
+use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
@@ -261,7 +263,7 @@ impl IdleTimer {
     fn poll_frame(&mut self, source: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(source).poll_frame(cx) {
             self.is_running = false;
-            return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)));
+            return Poll::Ready(frame.map(|frame| frame.map(without_forbidden_trailers).map_err(BodyError::Broken)));
         }
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.limit)));
         if !self.is_running {
@@ -270,6 +272,21 @@ impl IdleTimer {
         }
         ready!(sleep.as_mut().poll(cx));
         Poll::Ready(Some(Err(BodyError::Idle(self.limit))))
+    }
+}
+
+/// What frames, steers or identifies a message comes before its content, or not at all: who merges trailers into the fields would
+/// have it decide once more.
+fn without_forbidden_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            let forbidden: Vec<HeaderName> = trailers.keys().filter(|name| !fields::may_be_trailer(name)).cloned().collect();
+            for name in forbidden {
+                trailers.remove(name);
+            }
+            Frame::trailers(trailers)
+        }
+        Err(data) => data,
     }
 }
 

@@ -9,6 +9,10 @@ pub(super) enum HeadFault {
     /// RFC 9112 §6.3: one of the two is a mistake, or an attempt to have two readers see two messages.
     #[error("both Content-Length and Transfer-Encoding")]
     TwoFramings,
+    /// RFC 9112 §7: of the codings, every recipient knows one, and may not see it twice. hyper takes off the last one, or takes
+    /// all that comes for the content.
+    #[error("a Transfer-Encoding that is not `chunked`")]
+    Coding,
     /// hyper looks at the length only where a body follows; to `HEAD`, or with 304, it is passed on, and means as much.
     #[error("a Content-Length that is no length, or several that differ")]
     Length,
@@ -16,11 +20,16 @@ pub(super) enum HeadFault {
 
 /// Looks for a fault.
 pub(super) fn fault(fields: &HeaderMap) -> Option<HeadFault> {
+    let mut codings = fields.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        if fields.contains_key(CONTENT_LENGTH) {
+            return Some(HeadFault::TwoFramings);
+        }
+        let is_chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+        return (!is_chunked).then_some(HeadFault::Coding);
+    }
     let mut lengths = fields.get_all(CONTENT_LENGTH).iter().flat_map(|value| value.as_bytes().split(|octet| *octet == b','));
     let first = lengths.next()?;
-    if fields.contains_key(TRANSFER_ENCODING) {
-        return Some(HeadFault::TwoFramings);
-    }
     let first = length(first);
     // RFC 9110 §8.6: the same one several times is one.
     (first.is_none() || lengths.any(|other| length(other) != first)).then_some(HeadFault::Length)
@@ -67,6 +76,11 @@ mod tests {
     #[test]
     fn a_length_beside_a_coding_is_a_fault() {
         check(&[(TRANSFER_ENCODING, "chunked")], None);
+        check(&[(TRANSFER_ENCODING, "Chunked")], None);
+        for coding in ["gzip, chunked", "chunked, chunked", "identity", "xchunked", "chunked;q=1", "", "\"chunked\""] {
+            check(&[(TRANSFER_ENCODING, coding)], Some(HeadFault::Coding));
+        }
+        check(&[(TRANSFER_ENCODING, "chunked"), (TRANSFER_ENCODING, "chunked")], Some(HeadFault::Coding));
         check(&[(TRANSFER_ENCODING, "chunked"), (CONTENT_LENGTH, "3")], Some(HeadFault::TwoFramings));
         check(&[(CONTENT_LENGTH, "x"), (TRANSFER_ENCODING, "identity")], Some(HeadFault::TwoFramings));
     }

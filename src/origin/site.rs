@@ -6,10 +6,11 @@ use super::connect::{self, Connector, Past};
 use super::head;
 use super::health::{Health, Standing};
 use super::{Address, Options, OriginError, RequestBody};
-use http::header::HOST;
+use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderValue, Method, Request, Response, Uri, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -173,6 +174,10 @@ impl Site {
     /// Sends a request once.
     async fn send(&self, mut parts: Parts, body: RequestBody, pool: Pool) -> Result<Response<Incoming>, (OriginError, How)> {
         self.address_to_it(&mut parts);
+        // hyper takes it that a `GET` has no content where its length is not known, and would send the request without it.
+        if matches!(parts.method, Method::GET | Method::HEAD) && body.size_hint().exact().is_none() {
+            parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let upload = body.upload();
         let made = self.connector.made();
         let answer = self.client(pool).request(Request::from_parts(parts, body));

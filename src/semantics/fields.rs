@@ -1,7 +1,8 @@
 //! Hop-by-hop fields, and what kind of field each request field is to a cache (RFC 9110 §7.6).
 
 use super::list;
-use http::header::{CONNECTION, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use memchr::memchr;
 
 /// What a request field may mean for a response that others share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,12 +27,9 @@ pub enum Kind {
 /// intermediary in front of us added (who asks, for which host), or a broken origin its own `Cache-Control`.
 pub fn remove_hop_by_hop(fields: &mut HeaderMap) {
     if fields.contains_key(CONNECTION) {
-        let options = fields.get_all(CONNECTION).iter().flat_map(|line| list::members(line.as_bytes()));
-        let nominated: Vec<HeaderName> = options.filter_map(|option| HeaderName::from_bytes(option).ok()).collect();
+        let nominated: Vec<HeaderName> = nominated(fields).filter(|name| !is_end_to_end(name)).collect();
         for name in nominated {
-            if !is_end_to_end(&name) {
-                fields.remove(name);
-            }
+            fields.remove(name);
         }
     }
     for name in HOP_BY_HOP {
@@ -39,22 +37,42 @@ pub fn remove_hop_by_hop(fields: &mut HeaderMap) {
     }
 }
 
+/// The fields that `Connection` names.
+pub fn nominated(fields: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    let options = fields.get_all(CONNECTION).iter().flat_map(|line| list::members(line.as_bytes()));
+    options.filter_map(|option| HeaderName::from_bytes(option).ok())
+}
+
+/// Whether a field is meant for every recipient, so that nobody can nominate it to be of the connection.
+pub fn is_end_to_end(name: &HeaderName) -> bool {
+    !matches!(kind(name), Kind::HopByHop | Kind::Unkeyed) || is_listed(name.as_str())
+}
+
+/// The name that CGI and its descendants take a name with underscores for: to them, `Content_Length` is `Content-Length`.
+pub fn twin(name: &HeaderName) -> Option<HeaderName> {
+    memchr(b'_', name.as_str().as_bytes())?;
+    name.as_str().replace('_', "-").parse().ok()
+}
+
+/// Whether a field is taken for a known one by those who know no underscores.
+pub fn is_twin(name: &HeaderName) -> bool {
+    twin(name).is_some_and(|dashed| known(dashed.as_str().as_bytes()).is_some() || is_listed(dashed.as_str()))
+}
+
+/// Whether a field may come behind the content, when all that is decided by fields has been decided (RFC 9110 §6.5.1).
+pub fn may_be_trailer(name: &HeaderName) -> bool {
+    // RFC 9530 §2: a digest is what trailers are for. So is a measurement.
+    let is_meant_for_it = || matches!(name.as_str(), "content-digest" | "server-timing" | "etag");
+    kind(name) == Kind::Unkeyed && !is_listed(name.as_str()) && *name != TRAILER || is_meant_for_it()
+}
+
 /// Tells the kind of a request field.
 pub fn kind(name: &HeaderName) -> Kind {
-    let name = name.as_str().as_bytes();
-    if let Some(kind) = known(name) {
-        return kind;
+    match known(name.as_str().as_bytes()) {
+        Some(kind) => kind,
+        None if is_twin(name) => Kind::Steering,
+        None => Kind::Unkeyed,
     }
-    // CGI and its descendants read `X_Forwarded_For` as if it were `X-Forwarded-For`.
-    if name.contains(&b'_') {
-        let mut dashed = [0; NAME_MAX];
-        let dashed = &mut dashed[..name.len().min(NAME_MAX)];
-        dashed.iter_mut().zip(name).for_each(|(dashed, &octet)| *dashed = if octet == b'_' { b'-' } else { octet });
-        if known(dashed).is_some() {
-            return Kind::Steering;
-        }
-    }
-    Kind::Unkeyed
 }
 
 fn known(name: &[u8]) -> Option<Kind> {
@@ -69,9 +87,8 @@ fn known(name: &[u8]) -> Option<Kind> {
     Some(*kind)
 }
 
-fn is_end_to_end(name: &HeaderName) -> bool {
-    let is_of_responses = || name.as_str().starts_with("content-") || END_TO_END.contains(&name.as_str());
-    !matches!(kind(name), Kind::HopByHop | Kind::Unkeyed) || is_of_responses()
+fn is_listed(name: &str) -> bool {
+    END_TO_END.contains(&name) || END_TO_END_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Fields that are hop-by-hop without being nominated. `Trailer` and `Proxy-Authorization` were among them before RFC 9110;
@@ -86,22 +103,49 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     UPGRADE,
 ];
 
-/// Fields of responses that are meant for every recipient, beside `Content-*`.
-const END_TO_END: [&str; 13] = [
+/// Fields that are meant for every recipient, beside the known ones of requests.
+const END_TO_END: [&str; 37] = [
+    "accept-ranges",
     "age",
+    "allow",
+    "alt-svc",
+    "authentication-info",
+    "cache-groups",
     "cache-status",
+    "cache-tag",
     "cdn-cache-control",
+    "clear-site-data",
+    "cookie2",
     "etag",
     "expires",
     "last-modified",
+    "link",
     "location",
+    "no-vary-search",
+    "permissions-policy",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "referrer-policy",
+    "refresh",
+    "retry-after",
+    "server",
     "server-timing",
     "set-cookie",
     "set-cookie2",
+    "sidecache-cache-control",
     "strict-transport-security",
+    "surrogate-control",
+    "surrogate-key",
     "vary",
+    "warning",
     "www-authenticate",
+    "x-content-type-options",
+    "x-frame-options",
+    "x-robots-tag",
 ];
+
+/// The beginnings of the names of others.
+const END_TO_END_PREFIXES: [&str; 3] = ["content-", "access-control-", "cross-origin-"];
 
 /// The request fields that are known by name.
 const NAMES: [(Kind, &[&str]); 5] = [
@@ -197,11 +241,19 @@ const NAMES: [(Kind, &[&str]); 5] = [
             "x-url-scheme",
             "x-arr-ssl",
             "x-host",
+            "x-http-host",
             "x-http-host-override",
+            "x-real-host",
+            "proxy-host",
+            "x-forwarder-for",
+            "x-proxy-host",
             "x-backend-host",
             // Another path.
             "x-rewrite-url",
             "x-override-url",
+            "x-proxy-url",
+            "x-http-destinationurl",
+            "x-http-path-override",
             "x-script-name",
             "x-matched-path",
             "x-now-route-matches",
@@ -213,7 +265,10 @@ const NAMES: [(Kind, &[&str]); 5] = [
             // Another method.
             "x-http-method",
             "x-http-method-override",
+            "x-method",
             "x-method-override",
+            // A proxy for what the origin asks others: CGI makes `HTTP_PROXY` of it.
+            "proxy",
             // A file instead of the response.
             "x-sendfile-type",
             "x-accel-mapping",
@@ -234,9 +289,6 @@ const PREFIXES: [(&str, Kind); 8] = [
     ("x-envoy-", Kind::Steering),
     ("fly-forwarded-", Kind::Steering),
 ];
-
-/// The length up to which a name with underscores is looked at; longer than any known name.
-const NAME_MAX: usize = 48;
 
 /// The names as a hash table, made by the compiler: this is asked for each field of each request.
 static SLOTS: [Option<(&str, Kind)>; 512] = slots();
@@ -292,6 +344,7 @@ mod tests {
         check(&[("connection", "a b, \"c\""), ("a", "1"), ("b", "2"), ("c", "3")], &["a", "b", "c"]);
         check(&[("connection", "upgrade, http2-settings"), ("upgrade", "h2c"), ("http2-settings", "x")], &[]);
         check(&[("trailer", "x"), ("proxy-authorization", "y")], &["proxy-authorization", "trailer"]);
+        check(&[("connection", "x-forwarded_for, trailer"), ("x-forwarded_for", "1"), ("trailer", "2")], &["x-forwarded_for"]);
         // Nobody can nominate what is meant for every recipient.
         for name in ["host", "content-length", "authorization", "cookie", "cache-control", "set-cookie", "vary", "via"] {
             check(&[("connection", name), (name, "x")], &[name]);
@@ -323,7 +376,27 @@ mod tests {
         check("connection keep-alive proxy-connection te transfer-encoding upgrade http2-settings", Kind::HopByHop);
         check("if-match if-none-match if-modified-since if-unmodified-since if-range range", Kind::Conditional);
         check("x-tenant content-type x-requested-with x-api-key a accept-datetime if-anything trailer x_tenant", Kind::Unkeyed);
-        check("a-name-that-is-longer-than-any-known-name-can-ever-be sec-fetch cf-ipcountry content_type", Kind::Unkeyed);
+        check(
+            "a-name-that-is-longer-than-any-known-name-can-ever-be sec-fetch cf-ipcountry x_tenant_content_type",
+            Kind::Unkeyed,
+        );
+        check("content_type content_length set_cookie transfer_encoding if_match x_http_method_override Proxy", Kind::Steering);
+    }
+
+    #[test]
+    fn what_frames_steers_or_identifies_is_no_trailer() {
+        // RFC 9110 §6.5.1
+        let check = |names: &str, expected: bool| {
+            for name in names.split(' ') {
+                assert_eq!(may_be_trailer(&name.parse().unwrap()), expected, "{name}");
+            }
+        };
+        check("x-sum grpc-status grpc-message content-digest repr-digest digest server-timing etag", true);
+        check("content-length transfer-encoding te connection upgrade trailer host expect max-forwards", false);
+        check("authorization proxy-authorization cookie set-cookie www-authenticate x-forwarded-for forwarded via", false);
+        check("cache-control pragma age expires vary date location retry-after warning cache-status surrogate-key", false);
+        check("content-type content-encoding content-range content-location range if-match if-none-match", false);
+        check("content_length x_forwarded_for access-control-allow-origin x-http-method-override", false);
     }
 
     #[test]
@@ -331,7 +404,6 @@ mod tests {
         for (expected, names) in NAMES {
             for name in names {
                 assert_eq!(kind(&HeaderName::from_static(name)), expected, "{name}");
-                assert!(name.len() <= NAME_MAX, "{name}");
                 assert_eq!(SLOTS.iter().flatten().filter(|(known, _)| known == name).count(), 1, "{name}");
             }
         }

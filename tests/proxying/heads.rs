@@ -115,6 +115,17 @@ async fn a_length_beside_a_coding_is_refused() {
 }
 
 #[tokio::test]
+async fn a_coding_that_is_not_chunked_is_refused() {
+    for value in ["identity", "gzip", "gzip, chunked", "chunked, chunked", "xchunked", "chunked;q=1", "\"chunked\"", ""] {
+        for body in ["3\r\none\r\n0\r\n\r\n", "one"] {
+            is_refused("GET", format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {value}\r\n\r\n{body}").as_bytes()).await;
+        }
+    }
+    let two = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x-own\r\n\r\n3\r\none\r\n0\r\n\r\n";
+    is_refused("GET", two.as_bytes()).await;
+}
+
+#[tokio::test]
 async fn a_head_that_is_too_large_is_refused() {
     is_refused("GET", format!("HTTP/1.1 200 OK\r\n{}\r\n", "X-A: 1\r\n".repeat(5_000)).as_bytes()).await;
     is_refused("GET", format!("HTTP/1.1 200 OK\r\n{}\r\n", "X-A: 1\r\n".repeat(201)).as_bytes()).await;

@@ -111,8 +111,7 @@ async fn an_http_1_0_origin_is_understood() {
 
 #[tokio::test]
 async fn a_body_that_only_the_end_of_the_connection_delimits_is_relayed_and_not_stored() {
-    let codings = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x-own";
-    for head in ["HTTP/1.0 200 OK", "HTTP/1.1 200 OK", "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity", codings] {
+    for head in ["HTTP/1.0 200 OK", "HTTP/1.1 200 OK"] {
         let origin = RawOrigin::start().await;
         let world = World::at(&origin.address, |_| {}).await;
         origin.always(format!("{head}\r\n\r\none").leak());
