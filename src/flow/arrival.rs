@@ -3,13 +3,13 @@
 use super::interim::Interim;
 use super::{Options, outgoing};
 use crate::origin::{OriginError, RequestBody};
-use crate::rules::{Content, Forwarding, KeyedRequest};
+use crate::rules::{Admitted, Content, Forwarding, KeyedRequest, RuleSet, authority};
 use crate::semantics::fields::{self, Kind};
 use crate::store::StoredResponse;
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, COOKIE, HOST, HeaderName, TE, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, TE, UPGRADE};
 use http::request::Parts;
-use http::uri::{Authority, PathAndQuery};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -89,6 +89,11 @@ pub(super) enum Refused {
     Authority,
     /// The target is none that can be forwarded.
     Target,
+    /// `Connection` names a field that is not of the connection. To remove it, as the client says, would take away what somebody
+    /// in front of us relies on; to keep it, as the origin might not; so there is no right reading.
+    Nomination,
+    /// There is one expectation that a server may have met (RFC 9110 §10.1.1).
+    Expectation,
     /// `CONNECT` would make us an open relay, `TRACE` would show what we add.
     Method,
 }
@@ -96,7 +101,8 @@ pub(super) enum Refused {
 impl Refused {
     pub(super) fn status(self) -> StatusCode {
         match self {
-            Refused::Host | Refused::Authority | Refused::Target => StatusCode::BAD_REQUEST,
+            Refused::Host | Refused::Authority | Refused::Target | Refused::Nomination => StatusCode::BAD_REQUEST,
+            Refused::Expectation => StatusCode::EXPECTATION_FAILED,
             Refused::Method => StatusCode::METHOD_NOT_ALLOWED,
         }
     }
@@ -106,6 +112,8 @@ impl Refused {
             Refused::Host => "exactly one valid Host field is needed",
             Refused::Authority => "the target and the Host field name different hosts",
             Refused::Target => "the target cannot be forwarded",
+            Refused::Nomination => "Connection names a field that is not of the connection",
+            Refused::Expectation => "the expectation is unknown",
             Refused::Method => "the method is not allowed",
         }
     }
@@ -113,9 +121,21 @@ impl Refused {
 
 impl Arrival {
     /// Reads a request.
-    pub(super) fn read(mut request: Request<Incoming>, client: Client, options: &Options) -> Result<Arrival, Refused> {
+    pub(super) fn read(
+        mut request: Request<Incoming>,
+        client: Client,
+        options: &Options,
+        rules: &RuleSet,
+    ) -> Result<Arrival, Refused> {
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
             return Err(Refused::Method);
+        }
+        let mut expectations = request.headers().get_all(EXPECT).iter();
+        if !expectations.all(|expectation| expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+            return Err(Refused::Expectation);
+        }
+        if fields::nominated(request.headers()).any(|name| fields::is_end_to_end(&name) || rules.key_has(&name)) {
+            return Err(Refused::Nomination);
         }
         let upgrade = asks_for_websocket(&request).then(|| hyper::upgrade::on(&mut request));
         let (mut parts, body) = request.into_parts();
@@ -123,6 +143,7 @@ impl Arrival {
         let takes_trailers = names_token(&parts.headers, TE, "trailers");
         // Before the key is made: a field that `Connection` nominates is not sent on, so it must not be in the key either.
         outgoing::remove_hop_by_hop(&mut parts.headers);
+        outgoing::remove_twins(&mut parts.headers, rules);
         // RFC 9113 §8.2.3: HTTP/2 may take `Cookie` apart; everybody else knows it as one field.
         if let Some(cookies) = joined(&parts.headers, COOKIE, b"; ").filter(|_| parts.version == Version::HTTP_2) {
             parts.headers.insert(COOKIE, cookies);
@@ -189,6 +210,13 @@ impl Arrival {
         Ok(())
     }
 
+    /// Takes from a request what content it has.
+    pub(super) fn forget_content(&mut self) {
+        self.body = ArrivedBody::None;
+        self.parts.headers.remove(CONTENT_LENGTH);
+        Admitted::forget_content(&mut self.parts.headers);
+    }
+
     pub(super) fn forwarding(&self) -> Forwarding<'_> {
         Forwarding { scheme: self.scheme, host: self.forwarded_host.as_ref().map(HeaderValue::as_bytes) }
     }
@@ -201,23 +229,27 @@ fn settle_target(parts: &mut Parts) -> Result<(), Refused> {
     if hosts.next().is_some() {
         return Err(Refused::Host);
     }
-    let named: Option<Authority> = match &host {
-        Some(host) => Some(Authority::try_from(host.as_bytes()).map_err(|_| Refused::Host)?),
-        None => None,
-    };
-    if named.as_ref().is_some_and(|named| named.as_str().contains('@')) {
+    if host.as_ref().is_some_and(|host| !authority::is_plain(host.as_bytes())) {
         return Err(Refused::Host);
     }
-    match (parts.uri.authority(), named) {
-        (Some(target), Some(named)) if *target != named => return Err(Refused::Authority),
+    // RFC 9112 §3.2: also where the target names one. In HTTP/2 the target is where it is named (RFC 9113 §8.3.1).
+    if host.is_none() && parts.version == Version::HTTP_11 {
+        return Err(Refused::Host);
+    }
+    if !matches!(parts.uri.scheme_str(), None | Some("http" | "https")) {
+        return Err(Refused::Target);
+    }
+    match (parts.uri.authority(), &host) {
+        // To the letter: whoever compares `H` with `h`, or `h:80` with `h`, may find that they differ.
+        (Some(target), Some(host)) if target.as_str().as_bytes() != host.as_bytes() => return Err(Refused::Authority),
         (Some(target), None) => {
-            if target.as_str().contains('@') {
+            if !authority::is_plain(target.as_str().as_bytes()) {
                 return Err(Refused::Target);
             }
             let host = HeaderValue::from_str(target.as_str()).map_err(|_| Refused::Host)?;
             parts.headers.insert(HOST, host);
         }
-        (None, None) if parts.version >= Version::HTTP_11 => return Err(Refused::Host),
+        (None, None) if parts.version > Version::HTTP_11 => return Err(Refused::Host),
         _ => {}
     }
     if parts.uri.authority().is_some() {
@@ -241,13 +273,16 @@ fn settle_target(parts: &mut Parts) -> Result<(), Refused> {
 /// Only WebSockets are bridged; a request for any other protocol is answered in HTTP, as RFC 9110 §7.8 lets a server do.
 fn asks_for_websocket(request: &Request<Incoming>) -> bool {
     let fields = request.headers();
-    request.version() == Version::HTTP_11
+    // RFC 6455 §4.1. With a body, what comes behind it could be of either protocol.
+    *request.method() == Method::GET
+        && request.body().is_end_stream()
+        && request.version() == Version::HTTP_11
         && names_token(fields, CONNECTION, "upgrade")
         && names_token(fields, UPGRADE, "websocket")
 }
 
 /// Whether a token is on the list that a field has.
-fn names_token(fields: &HeaderMap, name: HeaderName, token: &str) -> bool {
+pub(super) fn names_token(fields: &HeaderMap, name: HeaderName, token: &str) -> bool {
     let lists = fields.get_all(name).iter().filter_map(|value| value.to_str().ok());
     lists.flat_map(|list| list.split(',')).any(|member| member.trim().eq_ignore_ascii_case(token))
 }
@@ -294,11 +329,15 @@ mod tests {
         };
         check("/a?b=c", &["h"], Ok(("/a?b=c", "h")));
         check("http://h/a?b", &["h"], Ok(("/a?b", "h")));
-        check("http://h:81/a", &[], Ok(("/a", "h:81")));
+        check("http://h:81/a", &["h:81"], Ok(("/a", "h:81")));
         check("http://h", &["h"], Ok(("/", "h")));
         check("http://h?a=b", &["h"], Ok(("/?a=b", "h")));
         check("http://h/a", &["other"], Err(Refused::Authority));
-        check("http://u@h/a", &[], Err(Refused::Target));
+        check("http://H/a", &["h"], Err(Refused::Authority));
+        check("http://h:80/a", &["h"], Err(Refused::Authority));
+        check("ftp://h/a", &["h"], Err(Refused::Target));
+        check("http://h/a", &[], Err(Refused::Host));
+        check("http://u@h/a", &["u@h"], Err(Refused::Host));
         check("/a", &[], Err(Refused::Host));
         check("/a", &["h", "h"], Err(Refused::Host));
         check("/a", &["h h"], Err(Refused::Host));
@@ -306,5 +345,8 @@ mod tests {
         check("/a", &["h/path"], Err(Refused::Host));
         check("/a", &[""], Err(Refused::Host));
         assert_eq!(settled("/a", &[], Version::HTTP_10), Ok(("/a".into(), String::new())));
+        assert_eq!(settled("http://h:81/a", &[], Version::HTTP_2), Ok(("/a".into(), "h:81".into())));
+        assert_eq!(settled("http://u@h/a", &[], Version::HTTP_2), Err(Refused::Target));
+        assert_eq!(settled("/a", &[], Version::HTTP_2), Err(Refused::Host));
     }
 }

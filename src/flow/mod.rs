@@ -64,7 +64,7 @@ use crate::store::{Lookup, Store};
 use crate::tasks::Tasks;
 use access::AccessRecord;
 use arc_swap::ArcSwap;
-use arrival::Arrival;
+use arrival::{Arrival, ArrivedBody};
 use collapse::Collapser;
 use fetch::Errand;
 use http::{HeaderName, Request, Response, Version};
@@ -183,13 +183,22 @@ impl Proxy {
     /// Answers a request.
     pub async fn serve(self: &Arc<Proxy>, request: Request<Incoming>, client: Client) -> Response<Body> {
         let (now, started) = (self.clock.now(), Instant::now());
-        let mut arrival = match Arrival::read(request, client, &self.options) {
+        let mut arrival = match Arrival::read(request, client, &self.options, &self.rules) {
             Ok(arrival) => arrival,
             Err(why) => {
                 self.stats.bad_requests.inc();
                 return respond::refused(why);
             }
         };
+        if !outgoing::spend_hop(&mut arrival.parts) {
+            return respond::last_hop();
+        }
+        // RFC 9110 §9.3.1: it has no meaning in a `GET`. What is not in the key the origin is not shown, and hyper reads no
+        // request out of it: it takes what is there of it, or closes the connection.
+        let has_content = !matches!(arrival.body, ArrivedBody::None);
+        if has_content && self.options.enabled && self.rules.ignores_content(&arrival.parts) {
+            arrival.forget_content();
+        }
         let is_http2 = arrival.parts.version == Version::HTTP_2;
         let record = self.options.access_log.then(|| AccessRecord::of(&arrival, started));
         let mut admission = self.admit(&arrival);

@@ -1,9 +1,11 @@
 //! What a proxy changes in the fields of a message (RFC 9110 §7.6), on its way to the origin and back.
 
 use super::arrival::{Arrival, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use crate::rules::RuleSet;
 use crate::semantics::fields::{self, Kind};
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, MAX_FORWARDS, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 /// Makes a client's fields those of the request to the origin. Those of the client's connection are gone already.
 pub(super) fn to_origin(fields: &mut HeaderMap, arrival: &Arrival) {
@@ -32,6 +34,31 @@ pub(super) fn remove_steering(fields: &mut HeaderMap) {
     for name in steering {
         fields.remove(name);
     }
+}
+
+/// Removes the fields that some origins take for known ones, or for one of a key, whoever sent them.
+pub(super) fn remove_twins(fields: &mut HeaderMap, rules: &RuleSet) {
+    let is_twin = |name: &HeaderName| fields::is_twin(name) || fields::twin(name).is_some_and(|twin| rules.key_has(&twin));
+    let twins: Vec<HeaderName> = fields.keys().filter(|name| is_twin(name)).cloned().collect();
+    for name in twins {
+        fields.remove(name);
+    }
+}
+
+/// Counts the way from one intermediary to the next, where the client wants to know one of them; `false` if we are that one
+/// (RFC 9110 §7.6.2).
+pub(super) fn spend_hop(request: &mut Parts) -> bool {
+    if request.method != Method::OPTIONS {
+        return true;
+    }
+    let mut values = request.headers.get_all(MAX_FORWARDS).iter();
+    let hops = values.next().and_then(|hops| hops.to_str().ok()?.parse::<u32>().ok());
+    match hops.filter(|_| values.next().is_none()) {
+        Some(0) => return false,
+        Some(hops) => drop(request.headers.insert(MAX_FORWARDS, HeaderValue::from(hops - 1))),
+        None => drop(request.headers.remove(MAX_FORWARDS)),
+    }
+    true
 }
 
 /// Removes the fields of this one connection, and a length that a coding had made void.

@@ -1,6 +1,6 @@
 //! Past the cache: the request to the origin and its response to the client, as they come.
 
-use super::arrival::{Arrival, ArrivedBody};
+use super::arrival::{Arrival, ArrivedBody, names_token};
 use super::body::Body;
 use super::fill::log_failure;
 use super::outcome::Outcome;
@@ -46,8 +46,9 @@ impl Proxy {
         let outcome = Outcome::forwarded(Ending::Pass, why, detail);
         let version = std::mem::replace(response.version_mut(), Version::HTTP_11);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let Some(client) = arrival.upgrade.take() else {
-                // Nobody asked for another protocol, so nothing that follows can be understood.
+            let is_asked_for = names_token(response.headers(), UPGRADE, "websocket");
+            let Some(client) = arrival.upgrade.take().filter(|_| is_asked_for) else {
+                // Nobody asked for another protocol, or for this one, so nothing that follows can be understood.
                 return (respond::unasked_switch(), Outcome::forwarded(Ending::Error, why, "origin-switched-unasked"));
             };
             let origin = hyper::upgrade::on(&mut response);

@@ -11,7 +11,9 @@ use crate::semantics::{Forward, StoredHead, age, conditional};
 use crate::stats::Ending;
 use crate::store::{StoredResponse, Tier};
 use bytes::Bytes;
-use http::header::{AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, RANGE, RETRY_AFTER, VIA};
+use http::header::{
+    AGE, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, RANGE, RETRY_AFTER, VIA,
+};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use std::ops::Range;
 use std::time::SystemTime;
@@ -228,14 +230,25 @@ pub(super) fn only_if_cached() -> (Response<Body>, Outcome) {
     (own(StatusCode::GATEWAY_TIMEOUT, "only-if-cached"), outcome)
 }
 
-/// The answer to a request that is refused.
+/// The answer to a request that is refused. Whoever sends such a one is not believed about where the next one begins.
 pub(super) fn refused(why: Refused) -> Response<Body> {
     let mut response = own(why.status(), why.as_str());
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     if why == Refused::Method {
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
     }
     response
 }
+
+/// The answer to `OPTIONS` that is to go no further (RFC 9110 §7.6.2).
+pub(super) fn last_hop() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
+    response
+}
+
+/// What the sidecar forwards, among others.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 fn own(status: StatusCode, reason: &str) -> Response<Body> {
     let text = format!("sidecache: {} ({reason})\n", status.canonical_reason().unwrap_or("error"));

@@ -266,6 +266,17 @@ impl RuleSet {
         scopes
     }
 
+    /// Whether a request has no content that anyone looks at: the method gives it no meaning, and it may be answered from what is stored.
+    pub fn ignores_content(&self, request: &Parts) -> bool {
+        let route = || self.route_of(request.uri.path());
+        !Route::has_content(&request.method) && route().is_some_and(|route| route.caching != Caching::Off)
+    }
+
+    /// Whether the key of some route has this field.
+    pub fn key_has(&self, name: &HeaderName) -> bool {
+        self.routes.iter().any(|route| route.keys(name))
+    }
+
     fn route_of(&self, path: &str) -> Option<&Arc<Route>> {
         self.router.at(path).ok().map(|found| &self.routes[*found.value])
     }

@@ -5,12 +5,14 @@
 //! | `route` | one `[[route]]` of the configuration, as values that cannot be wrong |
 //! | `pattern` | path patterns, `{id}` and `{*rest}` |
 //! | `target` | the normal form of a path, and which query parameters count |
+//! | `authority` | which values of `Host` name a host |
 //! | `tags` | tag templates such as `customer:{id}` |
 //! | `scope` | what can be purged at once |
 //! | `key` | the cache key |
 //! | `admit` | the decision whether a request may use the cache at all |
 
 mod admit;
+pub mod authority;
 mod key;
 mod pattern;
 mod route;

@@ -1,5 +1,6 @@
 //! One connection, from its first octet to its end.
 
+use super::framing::{Framed, Switch};
 use super::interim::WithInterim;
 use super::loan::{Lent, Loan};
 use super::stream::{ClientStream, HeadTimer, Protocol, QUIET_AFTER};
@@ -8,8 +9,9 @@ use crate::flow::{self, Answer, Body, Client, Outbox, Turn};
 use crate::stats::Stats;
 use crate::tasks::Tasks;
 use futures_util::FutureExt;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
@@ -109,10 +111,11 @@ impl<A: Answer> Connection<'_, A> {
 
     /// Serves what the client asks for, until it does so no more: gives the connection then, if it is not at its end.
     async fn until_idle(&self, stream: ClientStream) -> hyper::Result<Option<ClientStream>> {
-        let (loan, outbox) = <(Arc<Loan>, Arc<Outbox>)>::default();
+        let (loan, outbox, switch) = <(Arc<Loan>, Arc<Outbox>, Arc<Switch>)>::default();
         let Options { keep_alive_timeout: idle, header_read_timeout: head, .. } = *self.options;
         let timer = HeadTimer { reads: stream.reads(), idle, head, loan: loan.clone() };
-        let io = WithInterim::new(Lent::new(stream, loan.clone()), outbox.clone());
+        let framed = Framed::new(Lent::new(stream, loan.clone()), switch.clone());
+        let io = WithInterim::new(framed, outbox.clone());
         {
             let connection = http1::Builder::new()
                 .timer(timer)
@@ -120,7 +123,7 @@ impl<A: Answer> Connection<'_, A> {
                 .max_headers(self.options.header_fields_max)
                 .max_header_size(self.options.header_bytes_max)
                 .max_buf_size(self.options.header_bytes_max.max(HTTP1_BUFFER_BYTES))
-                .serve_connection(TokioIo::new(io), self.service(outbox))
+                .serve_connection(TokioIo::new(io), self.service(outbox, switch))
                 .with_upgrades();
             let (mut connection, mut last_call) = (pin!(connection), pin!(self.last_call(self.terms.crowd.asks())));
             loop {
@@ -158,7 +161,7 @@ impl<A: Answer> Connection<'_, A> {
             // A client that vanished without a word is found out by a ping that it does not answer.
             .keep_alive_interval(HTTP2_PING_EVERY)
             .keep_alive_timeout(self.options.header_read_timeout)
-            .serve_connection(TokioIo::new(stream), self.service(Arc::default()));
+            .serve_connection(TokioIo::new(stream), self.service(Arc::default(), Arc::default()));
         let mut connection = pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => return ended,
@@ -171,12 +174,12 @@ impl<A: Answer> Connection<'_, A> {
     }
 
     /// Answers requests.
-    fn service(&self, outbox: Arc<Outbox>) -> impl Answering + use<A> {
+    fn service(&self, outbox: Arc<Outbox>, switch: Arc<Switch>) -> impl Answering + use<A> {
         let (answer, address, fields_max) = (self.answer.clone(), self.peer.ip().to_canonical(), self.options.header_fields_max);
         let (requests, is_last, is_secure) = (self.requests.clone(), self.is_last.clone(), self.is_secure);
         service_fn(move |request: Request<Incoming>| {
             requests.fetch_add(1, Ordering::Relaxed);
-            let (answer, outbox, is_last) = (answer.clone(), outbox.clone(), is_last.clone());
+            let (answer, outbox, switch, is_last) = (answer.clone(), outbox.clone(), switch.clone(), is_last.clone());
             async move {
                 // hyper counts the fields of HTTP/1.1 alone.
                 if request.headers().len() > fields_max {
@@ -184,6 +187,7 @@ impl<A: Answer> Connection<'_, A> {
                     *refused.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
                     return Ok(refused);
                 }
+                let asks_for_upgrade = request.headers().contains_key(UPGRADE) && request.body().is_end_stream();
                 // RFC 9110 §15.2: HTTP/1.0 knows no interim responses. hyper writes HTTP/2 in frames that only it can make.
                 let turn = (request.version() == Version::HTTP_11).then(|| outbox.begin());
                 let client = Client { address, is_secure, interim: turn.as_ref().map(Turn::interim) };
@@ -192,8 +196,11 @@ impl<A: Answer> Connection<'_, A> {
                     Some(turn) => turn.answer(answered).await,
                     None => answered.await,
                 };
+                let is_switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                // What came behind such a request was meant for the other protocol, or as the next request: nobody can tell.
+                let is_in_doubt = asks_for_upgrade && !switch.answered(is_switched);
                 // RFC 9112 §9.6: the client then sends no further request that nobody would answer.
-                if is_last.load(Ordering::Relaxed) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                if (is_last.load(Ordering::Relaxed) || is_in_doubt) && !is_switched {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response)

@@ -11,6 +11,7 @@
 
 mod connection;
 pub mod descriptors;
+mod framing;
 mod interim;
 mod loan;
 mod stream;

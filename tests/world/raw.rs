@@ -49,6 +49,11 @@ impl RawOrigin {
         .await
     }
 
+    /// The next connection, however long that takes.
+    pub async fn accept_any(&self) -> RawConnection {
+        self.accept_without_limit().await
+    }
+
     /// Answers the first request of each connection with the same octets, and closes it.
     pub fn always(self, octets: &'static str) -> JoinHandle<()> {
         tokio::spawn(async move {
@@ -111,6 +116,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawConnection<S> {
         })
         .await;
         String::from_utf8(self.ahead.drain(..number).collect()).unwrap()
+    }
+
+    /// Reads so many octets, unless the connection ends before them.
+    pub async fn try_octets(&mut self, number: usize) -> Option<String> {
+        while self.ahead.len() < number {
+            let mut octets = [0; 4096];
+            match self.stream.read(&mut octets).await {
+                Ok(0) | Err(_) => return None,
+                Ok(read) => self.ahead.extend_from_slice(&octets[..read]),
+            }
+        }
+        Some(String::from_utf8_lossy(&self.ahead.drain(..number).collect::<Vec<_>>()).into_owned())
     }
 
     /// Reads all that comes until the other side closes.
