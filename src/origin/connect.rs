@@ -1,5 +1,6 @@
 //! Connections to the origin: TCP, TLS, Unix sockets.
 
+use super::lines::Lines;
 #[cfg(feature = "tls")]
 use super::tls;
 use super::{Address, Options};
@@ -44,6 +45,7 @@ struct Target {
 pub(super) struct OriginStream {
     io: Box<dyn Io>,
     past: Past,
+    lines: Lines,
 }
 
 /// What a connection has been through, so that one that died idle is told from one that died of its request.
@@ -175,7 +177,7 @@ impl Target {
             reads_at_write: AtomicUsize::new(0),
             is_forsaken: AtomicBool::new(false),
         };
-        OriginStream { io: Box::new(io), past: Past(Arc::new(events)) }
+        OriginStream { io: Box::new(io), past: Past(Arc::new(events)), lines: Lines::default() }
     }
 }
 
@@ -227,9 +229,12 @@ impl Connection for OriginStream {
 }
 
 impl OriginStream {
-    fn note_write(&self) {
-        let Events { reads, reads_at_write, .. } = &*self.past.0;
+    fn note_write(&mut self, octets: &[u8]) {
+        let Events { reads, reads_at_write, is_h2, .. } = &*self.past.0;
         reads_at_write.store(reads.load(Ordering::Relaxed), Ordering::Relaxed);
+        if !is_h2 {
+            self.lines.note_written(octets);
+        }
     }
 }
 
@@ -243,13 +248,20 @@ impl AsyncRead for OriginStream {
         if buffer.filled().len() > before {
             self.past.0.reads.fetch_add(1, Ordering::Relaxed);
         }
+        let this = &mut *self;
+        if let Err(believed) = this.lines.read(&buffer.filled()[before..]) {
+            buffer.set_filled(before + believed);
+            let room = buffer.remaining();
+            buffer.put_slice(&NO_HEAD[..NO_HEAD.len().min(room)]);
+            this.past.forsake();
+        }
         polled
     }
 }
 
 impl AsyncWrite for OriginStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        self.note_write();
+        self.note_write(octets);
         Pin::new(&mut self.io).poll_write(cx, octets)
     }
 
@@ -266,7 +278,7 @@ impl AsyncWrite for OriginStream {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.note_write();
+        self.note_write(pieces.first().map_or(&[], |piece| piece));
         Pin::new(&mut self.io).poll_write_vectored(cx, pieces)
     }
 
@@ -274,6 +286,9 @@ impl AsyncWrite for OriginStream {
         self.io.is_write_vectored()
     }
 }
+
+/// What hyper takes for no head, wherever in one it stands.
+const NO_HEAD: &[u8] = b"\r\0\r\n\r\n";
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! Response heads that hyper lets through, and that can be read in two ways.
 
-use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue};
 
 /// What is wrong with a response's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -18,8 +18,22 @@ pub(super) enum HeadFault {
     Length,
 }
 
-/// Looks for a fault.
-pub(super) fn fault(fields: &HeaderMap) -> Option<HeadFault> {
+/// Looks for a fault, and writes a length as everybody reads it: `3, 3` and `03` are 3 (RFC 9110 §8.6).
+pub(super) fn settle(fields: &mut HeaderMap) -> Result<(), HeadFault> {
+    if let Some(fault) = fault(fields) {
+        return Err(fault);
+    }
+    let is_plain = |value: &HeaderValue| !value.as_bytes().contains(&b',') && (value.len() == 1 || value.as_bytes()[0] != b'0');
+    if fields.get(CONTENT_LENGTH).is_some_and(|value| !is_plain(value)) || fields.get_all(CONTENT_LENGTH).iter().nth(1).is_some()
+    {
+        let written = fields.get(CONTENT_LENGTH).and_then(|value| value.as_bytes().split(|octet| *octet == b',').next());
+        let length = written.and_then(length).expect("it is no fault");
+        fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(())
+}
+
+fn fault(fields: &HeaderMap) -> Option<HeadFault> {
     let mut codings = fields.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         if fields.contains_key(CONTENT_LENGTH) {
@@ -44,7 +58,7 @@ fn length(written: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderName;
 
     fn check(fields: &[(HeaderName, &str)], expected: Option<HeadFault>) {
         let map = fields.iter().map(|(name, value)| (name.clone(), HeaderValue::from_bytes(value.as_bytes()).unwrap()));
@@ -71,6 +85,18 @@ mod tests {
         check(&["0x3"], false);
         check(&["3 3"], false);
         check(&["18446744073709551616"], false);
+    }
+
+    #[test]
+    fn a_length_is_written_plainly() {
+        for (written, expected) in
+            [(&["0"][..], "0"), (&["30"], "30"), (&["3, 3"], "3"), (&["3", "3"], "3"), (&["03"], "3"), (&["00"], "0")]
+        {
+            let values = written.iter().map(|value| (CONTENT_LENGTH, HeaderValue::from_static(value)));
+            let mut fields: HeaderMap = values.collect();
+            assert_eq!(settle(&mut fields), Ok(()));
+            assert_eq!(fields.get_all(CONTENT_LENGTH).iter().collect::<Vec<_>>(), [expected], "{written:?}");
+        }
     }
 
     #[test]

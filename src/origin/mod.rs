@@ -18,6 +18,7 @@ mod choice;
 mod connect;
 mod head;
 mod health;
+mod lines;
 mod retries;
 mod site;
 pub mod tls;

@@ -190,9 +190,9 @@ impl Site {
         let past = response.extensions_mut().remove::<Past>();
         // Over HTTP/2 there is no such doubt.
         let past = past.filter(|_| response.version() != Version::HTTP_2);
-        match head::fault(response.headers()) {
-            None => Ok(response),
-            Some(fault) => {
+        match head::settle(response.headers_mut()) {
+            Ok(()) => Ok(response),
+            Err(fault) => {
                 // What follows on the connection is in as much doubt as the response.
                 if let Some(past) = past {
                     past.forsake();

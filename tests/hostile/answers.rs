@@ -153,6 +153,44 @@ async fn a_body_that_is_too_short_is_not_stored_and_seen_to_be_short() {
 }
 
 #[tokio::test]
+async fn a_length_that_is_said_twice_is_said_once() {
+    for fields in ["Content-Length: 3\r\nContent-Length: 3", "Content-Length: 3, 3", "Content-Length: 03"] {
+        let origin = RawOrigin::start().await;
+        let world = World::at(&origin.address, |_| {}).await;
+        origin.always(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\none").leak());
+        for path in ["/past/a", "/a", "/a"] {
+            world.get(path).await.is("one").has("content-length", "3");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_field_that_somebody_has_written_into_another_is_no_field() {
+    for injected in [
+        "X-A: a\nSet-Cookie: evil=1",
+        "X-A: a\nCache-Control: max-age=9999",
+        "X-A: a\n\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+        "X-A: a\rSet-Cookie: evil=1",
+        "X-A: a\0b",
+    ] {
+        for first in ["", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"] {
+            let origin = RawOrigin::start().await;
+            let world = World::at(&origin.address, |_| {}).await;
+            origin.always(format!("{first}HTTP/1.1 200 OK\r\n{injected}\r\nContent-Length: 3\r\n\r\none").leak());
+            for path in ["/a", "/past/a", "/a"] {
+                let got = world.get(path).await;
+                got.status(502).has("set-cookie", "").says("detail=origin-invalid-response").does_not_say("stored");
+            }
+        }
+    }
+    // An origin that ends all of its lines so has written them itself.
+    let origin = RawOrigin::start().await;
+    let world = World::at(&origin.address, |_| {}).await;
+    origin.always("HTTP/1.1 200 OK\nContent-Length: 3\n\none");
+    world.get("/a").await.is("one").says("stored");
+}
+
+#[tokio::test]
 async fn a_response_of_http_0_9_is_none() {
     let origin = RawOrigin::start().await;
     let world = World::at(&origin.address, |_| {}).await;
