@@ -7,7 +7,7 @@ use crate::rules::{Admitted, Content, Forwarding, KeyedRequest, RuleSet, authori
 use crate::semantics::fields::{self, Kind};
 use crate::store::StoredResponse;
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, TE, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
@@ -89,7 +89,7 @@ pub(super) enum Refused {
     Authority,
     /// The target is none that can be forwarded.
     Target,
-    /// `Connection` names a field that is not of the connection. To remove it, as the client says, would take away what somebody
+    /// `Connection` names a field that is not of the connection, or that frames the request itself. To remove it, as the client says, would take away what somebody
     /// in front of us relies on; to keep it, as the origin might not; so there is no right reading.
     Nomination,
     /// There is one expectation that a server may have met (RFC 9110 §10.1.1).
@@ -134,7 +134,8 @@ impl Arrival {
         if !expectations.all(|expectation| expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
             return Err(Refused::Expectation);
         }
-        if fields::nominated(request.headers()).any(|name| fields::is_end_to_end(&name) || rules.key_has(&name)) {
+        let is_of_others = |name: HeaderName| fields::is_end_to_end(&name) || name == TRANSFER_ENCODING || rules.key_has(&name);
+        if fields::nominated(request.headers()).any(is_of_others) {
             return Err(Refused::Nomination);
         }
         let upgrade = asks_for_websocket(&request).then(|| hyper::upgrade::on(&mut request));

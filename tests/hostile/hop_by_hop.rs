@@ -9,6 +9,7 @@ async fn connection_cannot_name_what_is_not_of_the_connection() {
     for name in [
         "Host",
         "Content-Length",
+        "Transfer-Encoding",
         "Authorization",
         "Proxy-Authorization",
         "Cookie",
@@ -58,16 +59,11 @@ async fn connection_cannot_name_what_is_not_of_the_connection() {
 #[tokio::test]
 async fn connection_takes_away_what_nobody_else_knows() {
     let stage = Stage::set().await;
-    let fields = "Connection: close, X-Own, X-Other, Transfer-Encoding\r\nX-Own: evil\r\nx-other: evil\r\nX-Third: 3";
+    let fields = "Connection: close, X-Own, X-Other, TE, Keep-Alive\r\nX-Own: evil\r\nx-other: evil\r\nX-Third: 3";
     let answer = stage.answer(format!("GET /past/a HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n")).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     let seen = stage.origin.last();
     assert!(!seen.head.contains("evil") && seen.field("x-third") == Some("3"), "{seen:?}");
-    // To name the coding takes nothing from the framing, which is made anew.
-    let body = "Connection: close, Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n0\r\n\r\n";
-    let answer = stage.answer(format!("POST /past/b HTTP/1.1\r\nHost: h\r\n{body}")).await;
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    assert_eq!(stage.origin.last().body.as_deref(), Some("3\r\none\r\n0\r\n\r\n"));
 }
 
 #[tokio::test]
