@@ -650,6 +650,7 @@ fn a_token_that_cannot_be_meant_is_a_problem_and_never_shown() {
         token("token = \"0123456789abcdef\"").replace("read", "write"),
         &["role: \"write\" is none of \"read\", \"purge\", \"all\""],
     );
+    check(token("token = \"0123456789abcdef\"").replace("\"a\"", "\"loopback\""), &["name: \"loopback\" is what callers"]);
     check("[[admin.tokens]]\ntoken = \"0123456789abcdef\"".to_owned(), &["name: is missing", "role: is missing"]);
     check("[admin]\ntokens = \"hunter2\"".to_owned(), &["[admin] tokens: is no list of tables"]);
 }

@@ -120,10 +120,13 @@ impl Keyring {
             {
                 refuse(StatusCode::FORBIDDEN, "without ADMIN_TOKEN, only from this machine, and not through a proxy\n")
             }
-            None => Ok(Caller { name: "loopback".to_owned(), role: Role::All, address }),
+            None => Ok(Caller { name: LOOPBACK.to_owned(), role: Role::All, address }),
         }
     }
 }
+
+/// What a caller is called who needs no token, since there is none.
+pub const LOOPBACK: &str = "loopback";
 
 /// What proxies add.
 const RELAYED: &[&str] = &["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];

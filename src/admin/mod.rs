@@ -27,7 +27,7 @@ mod purge;
 mod reply;
 mod report;
 
-pub use auth::{Role, Token};
+pub use auth::{LOOPBACK, Role, Token};
 
 use crate::flow::{Answer, Body, Client, Proxy};
 use crate::tasks::Tasks;

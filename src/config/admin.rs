@@ -6,7 +6,7 @@ use super::reader::{Name, Parsed, Section};
 use super::tls;
 use super::values::{boolean, list, one_of, quote, secret, string, word};
 use super::{Config, Sources};
-use crate::admin::{Role, Token};
+use crate::admin::{LOOPBACK, Role, Token};
 use http::Uri;
 use http::uri::Authority;
 use std::fs::File;
@@ -103,6 +103,9 @@ fn token(section: &mut Section<'_>, sources: &Sources, others: &[Token]) -> Opti
         _ => return None,
     };
     let ((name, name_place), role) = (name?, role?);
+    if name == LOOPBACK {
+        section.problem(&name_place, "name", format!("{name:?} is what callers are called who need no token"));
+    }
     if others.iter().any(|other| other.name == name) {
         section.problem(
             &name_place,
