@@ -28,6 +28,7 @@ pub(super) fn read_server(section: &mut Section<'_>, config: &mut Config) {
     section.read("connections_max", &mut options.connections_max, count(1..=1_000_000));
     section.read("header_fields_max", &mut options.header_fields_max, count(FIELDS));
     section.read("header_size_max", &mut options.header_bytes_max, size(HEAD));
+    section.read("http2_streams_max", &mut options.http2_streams_max, count(1..=10_000));
     section.read("drain_wait", &mut options.drain_wait, duration(Duration::ZERO..=HOUR));
     section.read("drain_timeout", &mut options.drain_timeout, duration(Duration::ZERO..=HOUR));
     section.read("trusted_proxies", &mut config.cache.trusted_proxies, list(network));

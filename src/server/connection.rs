@@ -1,9 +1,11 @@
 //! One connection, from its first octet to its end.
 
+use super::frames::Frames;
 use super::framing::{Framed, Switch};
+use super::http2;
 use super::interim::WithInterim;
 use super::loan::{Lent, Loan};
-use super::stream::{ClientStream, HeadTimer, Protocol, QUIET_AFTER};
+use super::stream::{ClientStream, HeadTimer, OPENING_BYTES, Protocol, QUIET_AFTER};
 use super::{Options, Terms};
 use crate::flow::{self, Answer, Body, Client, Outbox, Turn};
 use crate::stats::Stats;
@@ -13,9 +15,9 @@ use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use socket2::SockRef;
 use std::convert::Infallible;
@@ -153,15 +155,9 @@ impl<A: Answer> Connection<'_, A> {
     }
 
     async fn http2(&self, stream: ClientStream) -> hyper::Result<()> {
-        let connection = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(HTTP2_STREAMS_MAX)
-            .max_header_list_size(u32::try_from(self.options.header_bytes_max).unwrap_or(u32::MAX))
-            .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
-            // A client that vanished without a word is found out by a ping that it does not answer.
-            .keep_alive_interval(HTTP2_PING_EVERY)
-            .keep_alive_timeout(self.options.header_read_timeout)
-            .serve_connection(TokioIo::new(stream), self.service(Arc::default(), Arc::default()));
+        let io = TokioIo::new(Frames::new(stream, OPENING_BYTES, self.options.header_read_timeout));
+        let service = self.service(Arc::default(), Arc::default());
+        let connection = http2::builder(&self.options).serve_connection(io, service);
         let mut connection = pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => return ended,
@@ -185,6 +181,11 @@ impl<A: Answer> Connection<'_, A> {
                 if request.headers().len() > fields_max {
                     let mut refused = Response::new(Body::empty());
                     *refused.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                    return Ok(refused);
+                }
+                if http2::is_malformed(&request) {
+                    let mut refused = Response::new(Body::empty());
+                    *refused.status_mut() = StatusCode::BAD_REQUEST;
                     return Ok(refused);
                 }
                 let asks_for_upgrade = request.headers().contains_key(UPGRADE) && request.body().is_end_stream();
@@ -276,12 +277,3 @@ const UNSENT_BYTES_MAX: u32 = 256 << 10;
 
 /// hyper's read buffer grows to this size for bodies.
 const HTTP1_BUFFER_BYTES: usize = 64 << 10;
-
-/// Requests at once on one HTTP/2 connection.
-const HTTP2_STREAMS_MAX: u32 = 256;
-
-/// What is buffered for one HTTP/2 stream towards a slow client.
-const HTTP2_SEND_BUFFER_BYTES: usize = 256 << 10;
-
-/// How often an HTTP/2 client is asked whether it is still there.
-const HTTP2_PING_EVERY: Duration = Duration::from_secs(30);

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `connection` | one connection, HTTP/1.1 or HTTP/2, to its end |
 //! | `descriptors` | how many descriptors there are, and for whom |
+//! | `frames` | the frames of an HTTP/2 client, looked at as they pass |
+//! | `http2` | the limits of HTTP/2, and requests that are malformed |
 //! | `interim` | interim responses, written between the others |
 //! | `loan` | a connection, taken back from hyper while it is idle |
 //! | `stream` | its octets, with the limits on how long a client may dawdle |
@@ -11,7 +13,9 @@
 
 mod connection;
 pub mod descriptors;
+mod frames;
 mod framing;
+mod http2;
 mod interim;
 mod loan;
 mod stream;
@@ -57,6 +61,8 @@ pub struct Options {
     pub header_fields_max: usize,
     /// Octets in a request's head.
     pub header_bytes_max: usize,
+    /// Requests at once on one HTTP/2 connection.
+    pub http2_streams_max: usize,
     /// After SIGTERM: how long requests are still taken, unready, so that a load balancer can look elsewhere.
     pub drain_wait: Duration,
     /// After that: how long what is in flight may take.
@@ -76,6 +82,7 @@ impl Default for Options {
             connections_max: 10_000,
             header_fields_max: 100,
             header_bytes_max: 64 << 10,
+            http2_streams_max: 256,
             drain_wait: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(30),
         }

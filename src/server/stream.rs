@@ -43,11 +43,16 @@ pub(super) enum Protocol {
     Http2,
 }
 
-#[derive(Default)]
 struct Ahead {
-    octets: [u8; PREFACE.len()],
+    octets: [u8; OPENING_BYTES],
     filled: usize,
     taken: usize,
+}
+
+impl Default for Ahead {
+    fn default() -> Ahead {
+        Ahead { octets: [0; OPENING_BYTES], filled: 0, taken: 0 }
+    }
 }
 
 impl ClientStream {
@@ -61,7 +66,7 @@ impl ClientStream {
         let mut wire = Wire::open(tcp, acceptor).await?;
         let mut ahead = Ahead::default();
         let protocol = loop {
-            let read = wire.read(&mut ahead.octets[ahead.filled..]).await?;
+            let read = wire.read(&mut ahead.octets[ahead.filled..PREFACE.len()]).await?;
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -70,6 +75,9 @@ impl ClientStream {
                 break Protocol::Http1;
             }
             if ahead.filled == PREFACE.len() {
+                // See `frames`: our settings hold without the client's consent.
+                ahead.octets[PREFACE.len()..].copy_from_slice(SETTINGS_ACK);
+                ahead.filled = OPENING_BYTES;
                 break Protocol::Http2;
             }
         };
@@ -255,3 +263,9 @@ pub(super) const QUIET_AFTER: Duration = Duration::from_millis(250);
 
 /// What an HTTP/2 client that knows its server sends first (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A `SETTINGS` frame that acknowledges ours (RFC 9113 §6.5).
+const SETTINGS_ACK: &[u8; 9] = &[0, 0, 0, 4, 1, 0, 0, 0, 0];
+
+/// What HTTP/2 reads before the client's frames.
+pub(super) const OPENING_BYTES: usize = PREFACE.len() + SETTINGS_ACK.len();

@@ -1,0 +1,351 @@
+//! The frames of an HTTP/2 client, looked at as they pass.
+//!
+//! h2 bounds what a client can make it keep, and little of what a client can make it do: a hundred thousand `PING` or `SETTINGS` are
+//! answered one by one, for as long as they come. So the head of each frame is looked at here, before h2 reads it, and frames that ask
+//! for work and bring no request have to be paid for: from a purse that fills with time, and with what the client was sent. A client that
+//! does what clients do never sees its bottom. One that does is told to calm down (RFC 9113 §7), and its connection ends.
+//!
+//! Two further things hold for frames that h2 leaves alone:
+//! - What is begun has to be ended in time: the client's preface, with which belongs that it acknowledges our settings (§6.5.3), a block of
+//!   field lines (§6.10), a frame other than `DATA`, whose time `flow` looks after.
+//! - Our settings hold from the first octet. Until a client acknowledges them h2 takes heads of 16 MiB from it, and a client that wants that
+//!   would just not do so. Therefore h2 gets an acknowledgement behind the preface, and that of the client is made a frame of a type that
+//!   nobody knows, which is ignored (§5.5).
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// A client's connection after its preface, whose frames are looked at.
+pub(super) struct Frames<S> {
+    stream: S,
+    account: Account,
+    /// Octets that were read and are still to be read by h2.
+    ahead: Short,
+    /// The beginning of a frame's head, of which the rest is still to come.
+    partial: Short,
+    /// How long something that has begun may take.
+    limit: Duration,
+    patience: Pin<Box<Sleep>>,
+    /// What was written last was taken in part only, so that a frame of ours would come in the midst of another.
+    is_midway: bool,
+}
+
+/// A few octets: less than two heads of frames.
+#[derive(Default)]
+struct Short {
+    octets: [u8; SHORT_BYTES],
+    filled: usize,
+}
+
+/// What a client may do, and what it has begun.
+struct Account {
+    /// Points that are left.
+    purse: u32,
+    filled_at: Instant,
+    /// Octets written that were not paid for yet.
+    written: usize,
+    /// What is left of the frame that is passing.
+    payload_left: usize,
+    kind: u8,
+    frame_begun: Instant,
+    /// Since when a block of field lines is open.
+    block_begun: Option<Instant>,
+    /// Since when our settings wait to be acknowledged.
+    unacknowledged: Option<Instant>,
+    /// The latest stream that the client has opened.
+    last_stream: [u8; 4],
+}
+
+/// Why a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(super) enum Offence {
+    #[error("more frames that ask for work than a client has need of")]
+    Flood,
+    #[error("a frame or a block of field lines that did not end in time")]
+    Dawdling,
+    #[error("settings that were not acknowledged in time")]
+    Unacknowledged,
+}
+
+impl Offence {
+    /// The error code (RFC 9113 §7).
+    fn code(self) -> u8 {
+        match self {
+            Offence::Flood | Offence::Dawdling => ENHANCE_YOUR_CALM,
+            Offence::Unacknowledged => SETTINGS_TIMEOUT,
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
+    /// Looks at what comes from `stream`: so many octets that are no frames, and then frames.
+    pub(super) fn new(stream: S, preface: usize, limit: Duration) -> Frames<S> {
+        let now = Instant::now();
+        Frames {
+            stream,
+            account: Account::new(preface, now),
+            ahead: Short::default(),
+            partial: Short::default(),
+            limit,
+            patience: Box::pin(tokio::time::sleep(limit)),
+            is_midway: false,
+        }
+    }
+
+    /// Reads what has come, and lets `buffer` have the frames of it whose heads are whole.
+    fn poll_frames(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        loop {
+            buffer.put_slice(self.partial.filled());
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer)).inspect_err(|_| buffer.set_filled(before))?;
+            let now = Instant::now();
+            let came = &mut buffer.filled_mut()[before..];
+            if came.len() == self.partial.filled {
+                // The end of the connection: what is only a part of a head means nothing any more.
+                buffer.set_filled(before);
+                return Poll::Ready(Ok(()));
+            }
+            let whole = match self.account.pass(came, now) {
+                Ok(whole) => whole,
+                Err(offence) => return Poll::Ready(Err(self.end(cx, offence))),
+            };
+            self.partial = Short::of(&came[whole..]);
+            buffer.set_filled(before + whole);
+            if whole > 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Tells the client why, as far as it takes it.
+    fn end(&mut self, cx: &mut Context<'_>, offence: Offence) -> io::Error {
+        if !self.is_midway {
+            let [a, b, c, d] = self.account.last_stream;
+            let frame = [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, offence.code()];
+            // The connection ends, whether it is heard or not.
+            let _ = Pin::new(&mut self.stream).poll_write(cx, &frame);
+            let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
+        }
+        io::Error::other(offence)
+    }
+
+    fn written(&mut self, offered: usize, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(written)) = &polled {
+            self.account.written = self.account.written.saturating_add(*written);
+            self.is_midway = *written < offered;
+        }
+        polled
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Frames<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.ahead.filled > 0 {
+            this.ahead.give(buffer);
+            return Poll::Ready(Ok(()));
+        }
+        let polled = match buffer.remaining() < SHORT_BYTES {
+            false => {
+                let before = buffer.filled().len();
+                let polled = this.poll_frames(cx, buffer);
+                if polled.is_pending() {
+                    buffer.set_filled(before);
+                }
+                polled
+            }
+            true => {
+                let mut octets = [0; SHORT_BYTES];
+                let mut short = ReadBuf::new(&mut octets);
+                let polled = this.poll_frames(cx, &mut short);
+                if matches!(polled, Poll::Ready(Ok(()))) {
+                    this.ahead = Short::of(short.filled());
+                    this.ahead.give(buffer);
+                }
+                polled
+            }
+        };
+        if polled.is_ready() {
+            return polled;
+        }
+        let Some((since, offence)) = this.account.waits(this.partial.filled > 0) else { return Poll::Pending };
+        if this.patience.deadline() != since + this.limit {
+            this.patience.as_mut().reset(since + this.limit);
+        }
+        ready!(this.patience.as_mut().poll(cx));
+        Poll::Ready(Err(this.end(cx, offence)))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Frames<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, octets);
+        self.written(octets.len(), polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+        self.written(pieces.iter().map(|piece| piece.len()).sum(), polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Short {
+    fn of(octets: &[u8]) -> Short {
+        let mut short = Short { filled: octets.len(), ..Short::default() };
+        short.octets[..octets.len()].copy_from_slice(octets);
+        short
+    }
+
+    fn filled(&self) -> &[u8] {
+        &self.octets[..self.filled]
+    }
+
+    /// Moves what has room.
+    fn give(&mut self, buffer: &mut ReadBuf<'_>) {
+        let given = self.filled.min(buffer.remaining());
+        buffer.put_slice(&self.octets[..given]);
+        *self = Short::of(&self.octets[given..self.filled]);
+    }
+}
+
+impl Account {
+    fn new(preface: usize, now: Instant) -> Account {
+        Account {
+            purse: PURSE_MAX,
+            filled_at: now,
+            written: 0,
+            payload_left: preface,
+            kind: DATA,
+            frame_begun: now,
+            block_begun: None,
+            unacknowledged: Some(now),
+            last_stream: [0; 4],
+        }
+    }
+
+    /// Looks at octets, and says how many of them may pass: all but a head of which the rest is still to come.
+    fn pass(&mut self, octets: &mut [u8], now: Instant) -> Result<usize, Offence> {
+        self.fill(now);
+        let mut at = 0;
+        while at < octets.len() {
+            if self.payload_left > 0 {
+                let passing = self.payload_left.min(octets.len() - at);
+                self.payload_left -= passing;
+                at += passing;
+                continue;
+            }
+            self.frame_begun = now;
+            let Some(head) = octets[at..].first_chunk_mut() else { break };
+            self.begin(head, now)?;
+            at += HEAD_BYTES;
+        }
+        Ok(at)
+    }
+
+    /// Takes note of a frame by its head (RFC 9113 §4.1).
+    fn begin(&mut self, head: &mut [u8; HEAD_BYTES], now: Instant) -> Result<(), Offence> {
+        let [a, b, c, kind, flags, stream @ ..] = *head;
+        let length = u32::from_be_bytes([0, a, b, c]) as usize;
+        (self.payload_left, self.kind) = (length, kind);
+        match kind {
+            HEADERS => {
+                self.last_stream = stream.max(self.last_stream);
+                self.purse = (self.purse + REQUEST_BRINGS).min(PURSE_MAX);
+                self.block_begun = (flags & END_HEADERS == 0).then_some(now);
+            }
+            CONTINUATION if flags & END_HEADERS != 0 => self.block_begun = None,
+            SETTINGS if flags & ACK != 0 && length == 0 && self.unacknowledged.take().is_some() => head[3] = UNKNOWN,
+            _ => {}
+        }
+        let price = match kind {
+            HEADERS => 0,
+            DATA if length > 0 => 0,
+            RST_STREAM => 5,
+            PING => 2,
+            SETTINGS | GOAWAY => 10,
+            _ => 1,
+        };
+        self.purse = self.purse.checked_sub(price).ok_or(Offence::Flood)?;
+        Ok(())
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let passed = (now - self.filled_at).as_millis().min(PURSE_MAX.into());
+        let earned = u32::try_from(passed).unwrap_or(PURSE_MAX) * POINTS_PER_MILLISECOND;
+        // A part of a millisecond is not lost, but counted the next time.
+        if passed > 0 {
+            self.filled_at = now;
+        }
+        let sent = u32::try_from(self.written / WRITTEN_BYTES_PER_POINT).unwrap_or(PURSE_MAX);
+        self.written %= WRITTEN_BYTES_PER_POINT;
+        self.purse = self.purse.saturating_add(earned).saturating_add(sent).min(PURSE_MAX);
+    }
+
+    /// Since when something that was begun waits for its end, and what it is if that does not come.
+    fn waits(&self, is_head_partial: bool) -> Option<(Instant, Offence)> {
+        if let Some(since) = self.unacknowledged {
+            return Some((since, Offence::Unacknowledged));
+        }
+        let is_frame_open = is_head_partial || (self.payload_left > 0 && self.kind != DATA);
+        let since = self.block_begun.or(is_frame_open.then_some(self.frame_begun))?;
+        Some((since, Offence::Dawdling))
+    }
+}
+
+/// What a client has at the start and can have at most: enough for one that cancels all its streams several times in a row, or that has
+/// much to say about priorities and windows at its start.
+const PURSE_MAX: u32 = 4096;
+
+/// What time brings: a thousand a second, which is nothing to the machine, and more than a client that announces each small piece that
+/// it has read twice, once for its stream and once for the connection.
+const POINTS_PER_MILLISECOND: u32 = 1;
+
+/// What octets bring that the client was sent. The most talkative clients announce every 4 KiB that they have read, twice.
+const WRITTEN_BYTES_PER_POINT: usize = 1024;
+
+/// What a request brings: a client that cancels every second one is left alone, one that cancels all of them at once is not.
+const REQUEST_BRINGS: u32 = 2;
+
+const HEAD_BYTES: usize = 9;
+
+/// Room for a part of a head, and a whole one.
+const SHORT_BYTES: usize = 2 * HEAD_BYTES;
+
+/// Types of frames (RFC 9113 §6), and one that is none of them.
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+const UNKNOWN: u8 = 0xff;
+
+/// Flags.
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// Error codes (RFC 9113 §7).
+const SETTINGS_TIMEOUT: u8 = 4;
+const ENHANCE_YOUR_CALM: u8 = 0xb;
