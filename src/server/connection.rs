@@ -6,6 +6,7 @@ use super::http2;
 use super::interim::WithInterim;
 use super::loan::{Lent, Loan};
 use super::stream::{ClientStream, HeadTimer, OPENING_BYTES, Protocol, QUIET_AFTER};
+use super::streams::{Handed, Streams};
 use super::{Options, Terms};
 use crate::flow::{self, Answer, Body, Client, Outbox, Turn};
 use crate::stats::Stats;
@@ -155,9 +156,14 @@ impl<A: Answer> Connection<'_, A> {
     }
 
     async fn http2(&self, stream: ClientStream) -> hyper::Result<()> {
-        let io = TokioIo::new(Frames::new(stream, OPENING_BYTES, self.options.header_read_timeout));
+        let frames = Frames::new(stream, OPENING_BYTES, self.options.header_read_timeout);
+        let (moves, streams) = (frames.moves(), Streams::new(self.options.body_idle_timeout));
         let service = self.service(Arc::default(), Arc::default());
-        let connection = http2::builder(&self.options).serve_connection(io, service);
+        let service = service_fn(move |request| {
+            let answered = service.call(request);
+            async move { answered.await.map(|response| response.map(Handed::new)) }
+        });
+        let connection = http2::builder(&self.options, streams.clone()).serve_connection(TokioIo::new(frames), service);
         let mut connection = pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => return ended,
@@ -166,7 +172,11 @@ impl<A: Answer> Connection<'_, A> {
             () = idle(&self.requests, self.options.keep_alive_timeout) => {}
         }
         connection.as_mut().graceful_shutdown();
-        connection.await
+        tokio::select! {
+            ended = connection => ended,
+            // Its client closes windows, and answers pings for ever.
+            () = streams.stuck(&moves) => Ok(()),
+        }
     }
 
     /// Answers requests.

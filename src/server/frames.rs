@@ -5,13 +5,16 @@
 //! for work and bring no request have to be paid for: from a purse that fills with time, and with what the client was sent. A client that
 //! does what clients do never sees its bottom. One that does is told to calm down (RFC 9113 §7), and its connection ends.
 //!
-//! Two further things hold for frames that h2 leaves alone:
+//! Three further things hold, which h2 leaves alone:
+//! - Frames that cost little come in great numbers at once, and h2 reads for as long as there are any. So a connection that has had many lets
+//!   the others have their turn.
 //! - What is begun has to be ended in time: the client's preface, with which belongs that it acknowledges our settings (§6.5.3), a block of
 //!   field lines (§6.10), a frame other than `DATA`, whose time `flow` looks after.
 //! - Our settings hold from the first octet. Until a client acknowledges them h2 takes heads of 16 MiB from it, and a client that wants that
 //!   would just not do so. Therefore h2 gets an acknowledgement behind the preface, and that of the client is made a frame of a type that
 //!   nobody knows, which is ignored (§5.5).
 
+use super::stream::Reads;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -24,6 +27,10 @@ use tokio::time::{Instant, Sleep};
 pub(super) struct Frames<S> {
     stream: S,
     account: Account,
+    /// Counts what the client was sent, and the room that it makes for more.
+    moves: Reads,
+    /// Frames since others had their turn.
+    in_turn: u32,
     /// Octets that were read and are still to be read by h2.
     ahead: Short,
     /// The beginning of a frame's head, of which the rest is still to come.
@@ -49,6 +56,9 @@ struct Account {
     filled_at: Instant,
     /// Octets written that were not paid for yet.
     written: usize,
+    /// Frames, and those of them that make room.
+    frames: u32,
+    windows: u32,
     /// What is left of the frame that is passing.
     payload_left: usize,
     kind: u8,
@@ -89,12 +99,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         Frames {
             stream,
             account: Account::new(preface, now),
+            moves: Reads::default(),
+            in_turn: 0,
             ahead: Short::default(),
             partial: Short::default(),
             limit,
             patience: Box::pin(tokio::time::sleep(limit)),
             is_midway: false,
         }
+    }
+
+    /// Whether anything moves towards the client.
+    pub(super) fn moves(&self) -> Reads {
+        self.moves.clone()
     }
 
     /// Reads what has come, and lets `buffer` have the frames of it whose heads are whole.
@@ -110,10 +127,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
                 buffer.set_filled(before);
                 return Poll::Ready(Ok(()));
             }
+            let (frames_before, windows_before) = (self.account.frames, self.account.windows);
             let whole = match self.account.pass(came, now) {
                 Ok(whole) => whole,
                 Err(offence) => return Poll::Ready(Err(self.end(cx, offence))),
             };
+            if self.account.windows != windows_before {
+                self.moves.count();
+            }
+            self.in_turn += self.account.frames.wrapping_sub(frames_before);
             self.partial = Short::of(&came[whole..]);
             buffer.set_filled(before + whole);
             if whole > 0 {
@@ -138,6 +160,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         if let Poll::Ready(Ok(written)) = &polled {
             self.account.written = self.account.written.saturating_add(*written);
             self.is_midway = *written < offered;
+            if *written > SIGN_OF_LIFE_BYTES {
+                self.moves.count();
+            }
         }
         polled
     }
@@ -146,6 +171,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Frames<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.in_turn >= TURN_FRAMES {
+            this.in_turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if this.ahead.filled > 0 {
             this.ahead.give(buffer);
             return Poll::Ready(Ok(()));
@@ -235,6 +265,8 @@ impl Account {
             purse: PURSE_MAX,
             filled_at: now,
             written: 0,
+            frames: 0,
+            windows: 0,
             payload_left: preface,
             kind: DATA,
             frame_begun: now,
@@ -268,12 +300,14 @@ impl Account {
         let [a, b, c, kind, flags, stream @ ..] = *head;
         let length = u32::from_be_bytes([0, a, b, c]) as usize;
         (self.payload_left, self.kind) = (length, kind);
+        self.frames = self.frames.wrapping_add(1);
         match kind {
             HEADERS => {
                 self.last_stream = stream.max(self.last_stream);
                 self.purse = (self.purse + REQUEST_BRINGS).min(PURSE_MAX);
                 self.block_begun = (flags & END_HEADERS == 0).then_some(now);
             }
+            WINDOW_UPDATE => self.windows = self.windows.wrapping_add(1),
             CONTINUATION if flags & END_HEADERS != 0 => self.block_begun = None,
             SETTINGS if flags & ACK != 0 && length == 0 && self.unacknowledged.take().is_some() => head[3] = UNKNOWN,
             _ => {}
@@ -327,6 +361,12 @@ const WRITTEN_BYTES_PER_POINT: usize = 1024;
 /// What a request brings: a client that cancels every second one is left alone, one that cancels all of them at once is not.
 const REQUEST_BRINGS: u32 = 2;
 
+/// So many frames in a row, and others have their turn: requests of a whole page, and some ten microseconds of `PING`.
+const TURN_FRAMES: u32 = 128;
+
+/// What is sent to a client that takes nothing: a `PING`, and answers to what it says.
+const SIGN_OF_LIFE_BYTES: usize = 64;
+
 const HEAD_BYTES: usize = 9;
 
 /// Room for a part of a head, and a whole one.
@@ -339,6 +379,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const UNKNOWN: u8 = 0xff;
 

@@ -6,17 +6,18 @@
 //! them bounds is bounded by `frames`.
 
 use super::Options;
+use super::streams::Streams;
 use http::header::CONTENT_LENGTH;
 use http::uri::Scheme;
 use http::{Method, Request, Version};
 use hyper::server::conn::http2::Builder;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use std::time::Duration;
 
 /// A server of HTTP/2 within its limits.
-pub(super) fn builder(options: &Options) -> Builder<TokioExecutor> {
+pub(super) fn builder(options: &Options, streams: Streams) -> Builder<Streams> {
     let at_most = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let mut builder = Builder::new(TokioExecutor::new());
+    let mut builder = Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(at_most(options.http2_streams_max))

@@ -9,6 +9,7 @@
 //! | `interim` | interim responses, written between the others |
 //! | `loan` | a connection, taken back from hyper while it is idle |
 //! | `stream` | its octets, with the limits on how long a client may dawdle |
+//! | `streams` | the streams of an HTTP/2 connection, and those that nobody reads |
 //! | `tls`, `wire` | certificates and keys; the octets on the wire, plain or within TLS |
 
 mod connection;
@@ -19,6 +20,7 @@ mod http2;
 mod interim;
 mod loan;
 mod stream;
+mod streams;
 mod tls;
 mod wire;
 

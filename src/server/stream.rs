@@ -32,7 +32,7 @@ pub(super) struct ClientStream {
     _held: Box<dyn Send>,
 }
 
-/// How often something was read from a connection; shared with who watches for silence.
+/// How often something was read from a connection, or moved on it; shared with who watches for silence.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reads(Arc<AtomicU64>);
 
@@ -188,7 +188,7 @@ impl AsyncWrite for ClientStream {
 }
 
 impl Reads {
-    fn count(&self) {
+    pub(super) fn count(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 

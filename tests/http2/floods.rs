@@ -1,0 +1,211 @@
+//! A hundred thousand frames of each kind, beside clients that only want their hits (CVE-2023-44487 and what came before and after it).
+//!
+//! In the suite it is a few thousand; `SIDECACHE_FLOOD=100000` is the long form. Either prints what it measured.
+
+use super::frames::{
+    ACK, COMPRESSION_ERROR, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, Framed, HEADERS, PING,
+    PRIORITY, PROTOCOL_ERROR, RST_STREAM, STREAM_CLOSED, WINDOW_UPDATE, block, field, frame, get, literal, number, post, request,
+    settings,
+};
+use super::program::Program;
+use super::world::{Client, Origin, Reply, millis};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// A kind of flood.
+struct Flood {
+    name: &'static str,
+    /// What comes before it.
+    opening: Vec<u8>,
+    /// The frames of one round, for the number of the round.
+    round: fn(u32) -> Vec<u8>,
+    /// Whether the connection has to end of it, also in the short form.
+    ends: bool,
+}
+
+/// What a flood did.
+#[derive(Default)]
+struct Done {
+    /// Rounds that were written before the connection ended.
+    rounds: u32,
+    /// The code of the `GOAWAY`, if it was heard.
+    code: Option<u32>,
+    has_ended: bool,
+}
+
+fn id(round: u32) -> u32 {
+    2 * round + 1
+}
+
+fn floods() -> Vec<Flood> {
+    let flood = |name, opening: Vec<u8>, round: fn(u32) -> Vec<u8>, ends| Flood { name, opening, round, ends };
+    let open = || post(1, "/past/slow", &[]);
+    let endless = || frame(HEADERS, END_STREAM, 1, &request("GET", "/hit"));
+    // A value of 4,000 octets that is remembered, and then named by one octet as often as a frame has room.
+    let bomb =
+        || frame(HEADERS, END_STREAM | END_HEADERS, 1, &[request("GET", "/hit"), literal(0x40, b"x", &[b'a'; 4000])].concat());
+    vec![
+        flood(
+            "rapid reset (CVE-2023-44487), hits",
+            vec![],
+            |n| [get(id(n), "/hit"), number(RST_STREAM, id(n), 8)].concat(),
+            true,
+        ),
+        flood("rapid reset, past the cache", vec![], |n| [get(id(n), "/past/slow"), number(RST_STREAM, id(n), 8)].concat(), true),
+        flood("SETTINGS (CVE-2019-9515)", vec![], |_| settings(&[]), true),
+        flood("SETTINGS that resize (CVE-2019-9515)", vec![], |n| settings(&[(4, n), (1, n)]), true),
+        flood("PING (CVE-2019-9512)", vec![], |_| frame(PING, 0, 0, &[0; 8]), true),
+        flood("PING, acknowledged", vec![], |_| frame(PING, ACK, 0, &[0; 8]), true),
+        flood("empty DATA (CVE-2019-9518)", open(), |_| frame(DATA, 0, 1, b""), true),
+        flood("small DATA", open(), |_| frame(DATA, 0, 1, b"x"), false),
+        flood("WINDOW_UPDATE, connection", vec![], |_| number(WINDOW_UPDATE, 0, 1), false),
+        flood("WINDOW_UPDATE, stream (CVE-2019-9511)", open(), |_| number(WINDOW_UPDATE, 1, 1), false),
+        flood("PRIORITY (CVE-2019-9513)", vec![], |n| frame(PRIORITY, 0, id(n), &[0, 0, 0, 0, (n % 256) as u8]), false),
+        flood("frames of unknown type", vec![], |_| frame(0xee, 0, 0, b""), false),
+        flood("CONTINUATION (CVE-2024-27316)", endless(), |_| frame(CONTINUATION, 0, 1, &field("x-a", "1")), true),
+        flood("empty CONTINUATION", endless(), |_| frame(CONTINUATION, 0, 1, b""), true),
+        flood("large CONTINUATION", endless(), |_| frame(CONTINUATION, 0, 1, &field("x-a", &"1".repeat(16_000))), true),
+        flood(
+            "fields without a name (CVE-2019-9516)",
+            vec![],
+            |n| frame(HEADERS, END_STREAM | END_HEADERS, id(n), &[request("GET", "/hit"), literal(0, b"", b"")].concat()),
+            true,
+        ),
+        flood(
+            "HEADERS that are malformed",
+            vec![],
+            |n| frame(HEADERS, END_STREAM | END_HEADERS, id(n), &block(&[(":method", "GET"), ("connection", "close")])),
+            true,
+        ),
+        flood(
+            "resets by what the client does to its stream: windows (CVE-2025-8671)",
+            vec![],
+            |n| [post(id(n), "/past/slow", &[]), number(WINDOW_UPDATE, id(n), 0x7fff_ffff)].concat(),
+            true,
+        ),
+        flood(
+            "resets by what the client does to its stream: lengths (CVE-2025-8671)",
+            vec![],
+            |n| [post(id(n), "/past/slow", &[("content-length", "1")]), frame(DATA, 0, id(n), b"xx")].concat(),
+            true,
+        ),
+        flood(
+            "resets by what the client does to its stream: priorities (CVE-2025-8671)",
+            vec![],
+            |n| frame(PRIORITY, 0, id(n), &[&id(n).to_be_bytes()[..], &[0]].concat()),
+            true,
+        ),
+        flood(
+            "a bomb of field lines (CVE-2016-6581)",
+            bomb(),
+            |n| frame(HEADERS, END_STREAM | END_HEADERS, id(n + 1), &vec![0xbe; 16_000]),
+            true,
+        ),
+    ]
+}
+
+/// Sends rounds until there were enough, or the connection has ended; reads all that comes meanwhile.
+async fn flood(address: SocketAddr, flood: &Flood, rounds: u32) -> Done {
+    let mut framed = Framed::connect(address).await;
+    framed.send(&flood.opening).await;
+    let (mut reader, mut writer) = framed.into_stream().into_split();
+    let reading = tokio::spawn(async move {
+        let (mut octets, mut ahead, mut code) = (vec![0; 64 << 10], Vec::new(), None);
+        while let Ok(read @ 1..) = reader.read(&mut octets).await {
+            ahead.extend_from_slice(&octets[..read]);
+            while let Some(frame) = Frame::take(&mut ahead) {
+                code = frame.is_goaway().or(code);
+            }
+        }
+        code
+    });
+    let mut done = Done::default();
+    while done.rounds < rounds {
+        let some = (rounds - done.rounds).min(100);
+        let octets: Vec<u8> = (done.rounds..done.rounds + some).flat_map(flood.round).collect();
+        match tokio::time::timeout(Duration::from_secs(20), writer.write_all(&octets)).await {
+            Ok(Ok(())) => done.rounds += some,
+            Ok(Err(_)) => break,
+            Err(_) => panic!("{}: it stands still", flood.name),
+        }
+    }
+    // Who is let go on would be read for ever.
+    match tokio::time::timeout(millis(500), reading).await {
+        Ok(code) => Done { code: code.unwrap(), has_ended: true, ..done },
+        Err(_) => done,
+    }
+}
+
+/// The times of hits, in the order of their length.
+async fn measure(client: Client, until: impl Fn(usize) -> bool) -> Vec<Duration> {
+    let mut times = Vec::new();
+    while !until(times.len()) {
+        let begun = Instant::now();
+        client.get("/hit").await.is("hit");
+        times.push(begun.elapsed());
+        tokio::time::sleep(millis(1)).await;
+    }
+    times.sort();
+    times
+}
+
+fn p99(times: &[Duration]) -> Duration {
+    times[(times.len() * 99 / 100).min(times.len() - 1)]
+}
+
+/// What the others pay is printed, rather than checked: on a machine that others use too it is mostly theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_end_and_cost_the_others_nothing() {
+    let rounds = std::env::var("SIDECACHE_FLOOD").map_or(6000, |rounds| rounds.parse().expect("a number of frames"));
+    let origin = Origin::start().await;
+    origin.reply("/hit", "hit");
+    origin.reply("/past/slow", Reply::new("slow").behind(&super::world::Gate::closed()));
+    let program = Program::start(&origin.address, "").await;
+    let (http1, http2) = (Client::of(program.address), Client::http2(program.address));
+    http1.get("/hit").await.is("hit");
+    let alone = measure(http1.clone(), |asked| asked == 1000).await;
+    println!("alone: p50 {:?} p99 {:?}", alone[alone.len() / 2], p99(&alone));
+    let mut unended = Vec::new();
+    for kind in floods() {
+        let before = program.resident();
+        let flooding = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let measuring = [&http1, &http2].map(|client| {
+            let (client, flooding) = (client.clone(), flooding.clone());
+            tokio::spawn(measure(client, move |asked| asked > 20 && !flooding.load(std::sync::atomic::Ordering::Relaxed)))
+        });
+        let begun = Instant::now();
+        // One connection after the other, as whoever is thrown out comes again.
+        let (mut sent, mut connections, mut most, mut last) = (0, 0, before, Done::default());
+        while sent < rounds && connections < 50 {
+            last = flood(program.address, &kind, rounds - sent).await;
+            sent += last.rounds.max(1);
+            connections += 1;
+            most = most.max(program.resident());
+        }
+        let took = begun.elapsed();
+        flooding.store(false, std::sync::atomic::Ordering::Relaxed);
+        let [first, second] = measuring;
+        let (first, second) = (first.await.unwrap(), second.await.unwrap());
+        println!(
+            "{:<75} {sent:>7} rounds, {connections:>3} connections, last code {:?}, {took:.1?}; p99 {:.1?} and {:.1?}; +{} KiB",
+            kind.name,
+            last.code,
+            p99(&first),
+            p99(&second),
+            most.saturating_sub(before) >> 10,
+        );
+        if kind.ends && !(last.has_ended || connections > 1) {
+            unended.push(kind.name);
+        }
+        if let Some(code) = last.code {
+            assert!(
+                [ENHANCE_YOUR_CALM, PROTOCOL_ERROR, COMPRESSION_ERROR, STREAM_CLOSED].contains(&code),
+                "{}: {code}",
+                kind.name
+            );
+        }
+        assert!(most.saturating_sub(before) < 32 << 20, "{} took {} KiB", kind.name, most.saturating_sub(before) >> 10);
+    }
+    assert_eq!(unended, [""; 0]);
+}
