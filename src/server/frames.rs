@@ -69,6 +69,8 @@ struct Account {
     unacknowledged: Option<Instant>,
     /// The latest stream that the client has opened.
     last_stream: [u8; 4],
+    /// The latest stream on which it has said that there is no more.
+    ended_stream: Option<[u8; 4]>,
 }
 
 /// Why a connection ends.
@@ -80,6 +82,8 @@ pub(super) enum Offence {
     Dawdling,
     #[error("settings that were not acknowledged in time")]
     Unacknowledged,
+    #[error("more of a body that had ended")]
+    Closed,
 }
 
 impl Offence {
@@ -88,6 +92,7 @@ impl Offence {
         match self {
             Offence::Flood | Offence::Dawdling => ENHANCE_YOUR_CALM,
             Offence::Unacknowledged => SETTINGS_TIMEOUT,
+            Offence::Closed => STREAM_CLOSED,
         }
     }
 }
@@ -273,6 +278,7 @@ impl Account {
             block_begun: None,
             unacknowledged: Some(now),
             last_stream: [0; 4],
+            ended_stream: None,
         }
     }
 
@@ -311,6 +317,13 @@ impl Account {
             CONTINUATION if flags & END_HEADERS != 0 => self.block_begun = None,
             SETTINGS if flags & ACK != 0 && length == 0 && self.unacknowledged.take().is_some() => head[3] = UNKNOWN,
             _ => {}
+        }
+        if kind == DATA && self.ended_stream == Some(stream) {
+            // §5.1: an error of the connection. h2, which may have forgotten the stream, resets it.
+            return Err(Offence::Closed);
+        }
+        if matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 {
+            self.ended_stream = Some(stream);
         }
         let price = match kind {
             HEADERS => 0,
@@ -385,8 +398,94 @@ const UNKNOWN: u8 = 0xff;
 
 /// Flags.
 const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 /// Error codes (RFC 9113 §7).
 const SETTINGS_TIMEOUT: u8 = 4;
+const STREAM_CLOSED: u8 = 5;
 const ENHANCE_YOUR_CALM: u8 = 0xb;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u32, length: u8) -> Vec<u8> {
+        let mut octets = vec![0, 0, length, kind, flags];
+        octets.extend(stream.to_be_bytes());
+        octets.resize(HEAD_BYTES + usize::from(length), 0);
+        octets
+    }
+
+    /// How many rounds pass, of so many, without a moment between them; in each the client is sent so many octets.
+    fn rounds(number: u32, written: usize, round: impl Fn(u32) -> Vec<u8>) -> u32 {
+        let now = Instant::now();
+        let mut account = Account::new(0, now);
+        let pass = |n: &u32| {
+            account.written += written;
+            account.pass(&mut round(*n), now).is_ok()
+        };
+        u32::try_from((0..number).take_while(pass).count()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn floods_come_to_the_bottom_of_the_purse() {
+        let check = |expected: u32, round: fn(u32) -> Vec<u8>| assert_eq!(rounds(100_000, 0, round), expected);
+        check(PURSE_MAX, |_| frame(WINDOW_UPDATE, 0, 0, 4));
+        check(PURSE_MAX, |_| frame(DATA, 0, 1, 0));
+        check(PURSE_MAX, |_| frame(UNKNOWN, 0, 1, 0));
+        check(PURSE_MAX / 2, |_| frame(PING, 0, 0, 8));
+        check(PURSE_MAX / 10, |_| frame(SETTINGS, 0, 0, 0));
+        // The first brings nothing to a purse that is full.
+        check(PURSE_MAX / 3 - 1, |n| [frame(HEADERS, END_HEADERS, 2 * n + 1, 9), frame(RST_STREAM, 0, 2 * n + 1, 4)].concat());
+    }
+
+    #[tokio::test]
+    async fn what_clients_do_costs_them_nothing() {
+        let check = |written: usize, round: fn(u32) -> Vec<u8>| assert_eq!(rounds(100_000, written, round), 100_000);
+        check(0, |n| frame(HEADERS, END_HEADERS, 2 * n + 1, 99));
+        check(0, |_| frame(DATA, 0, 1, 99));
+        // Every 4 KiB that were read are announced twice.
+        check(4096, |_| [frame(WINDOW_UPDATE, 0, 0, 4), frame(WINDOW_UPDATE, 0, 1, 4)].concat());
+        // A ping for each frame, to find out what the way can bear.
+        check(16 << 10, |_| frame(PING, 0, 0, 8));
+        // Each request with a word on its priority, and every second one cancelled.
+        check(100, |n| {
+            let request = |id| [frame(HEADERS, END_HEADERS | END_STREAM, id, 99), frame(2, 0, id, 5)].concat();
+            [request(4 * n + 1), request(4 * n + 3), frame(WINDOW_UPDATE, 0, 0, 4)].concat()
+        });
+    }
+
+    #[tokio::test]
+    async fn time_fills_the_purse() {
+        let begun = Instant::now();
+        let mut account = Account::new(0, begun);
+        let mut flood = frame(PING, 0, 0, 8).repeat(PURSE_MAX as usize / 2);
+        assert!(account.pass(&mut flood.clone(), begun).is_ok());
+        assert_eq!(account.pass(&mut frame(PING, 0, 0, 8), begun), Err(Offence::Flood));
+        assert!(account.pass(&mut frame(PING, 0, 0, 8), begun + Duration::from_millis(2)).is_ok());
+        assert!(account.pass(&mut flood, begun + Duration::from_secs(10)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn only_whole_heads_pass_and_one_acknowledgement_is_hidden() {
+        let now = Instant::now();
+        let mut account = Account::new(3, now);
+        let mut octets = [b"abc".to_vec(), frame(SETTINGS, ACK, 0, 0), frame(SETTINGS, ACK, 0, 0), vec![0; 8]].concat();
+        let whole = 3 + 2 * HEAD_BYTES;
+        assert_eq!(account.pass(&mut octets, now), Ok(whole));
+        assert_eq!((octets[3 + 3], octets[3 + HEAD_BYTES + 3]), (UNKNOWN, SETTINGS));
+        assert_eq!(account.waits(false), None);
+        assert_eq!(account.waits(true), Some((now, Offence::Dawdling)));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_has_ended_does_not_go_on() {
+        let now = Instant::now();
+        let mut account = Account::new(0, now);
+        let mut octets =
+            [frame(HEADERS, END_HEADERS | END_STREAM, 1, 9), frame(HEADERS, END_HEADERS, 3, 9), frame(DATA, 0, 3, 1)].concat();
+        assert!(account.pass(&mut octets, now).is_ok());
+        assert_eq!(account.pass(&mut frame(DATA, 0, 1, 1), now), Err(Offence::Closed));
+    }
+}

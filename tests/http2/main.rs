@@ -11,9 +11,11 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod conformance;
 mod floods;
 mod frames;
 #[path = "../clients/program.rs"]
+#[expect(dead_code, reason = "a part of it is used here")]
 mod program;
 mod stalls;
 mod translation;
