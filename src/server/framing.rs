@@ -193,8 +193,9 @@ impl Framing {
             (_, []) if self.head.blank_lines == 0 => self.head.blank_lines = 1,
             (_, []) => return None,
             (Place::Head, _) if !self.head.has_request_line => {
-                // hyper has no answer for the beginning of a connection of HTTP/2 that does not go on as one.
-                if line.starts_with(b"PRI ") {
+                // hyper has no answer for the beginning of a connection of HTTP/2 that does not go on as one; and between requests
+                // it takes a CR for nothing.
+                if line.starts_with(b"PRI ") || line.starts_with(b"\r") {
                     return None;
                 }
                 self.head.has_request_line = true;
@@ -355,6 +356,16 @@ const TUNNEL: u8 = 3;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::{BodyExt, Empty};
+    use hyper::body::Incoming;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use std::convert::Infallible;
+    use std::sync::Mutex;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     /// Reads octets in pieces of this size: where they are refused, or the place behind them.
     fn read(octets: &[u8], piece: usize) -> Result<Place, ()> {
@@ -425,6 +436,105 @@ mod tests {
         ] {
             check(&(head("Transfer-Encoding: chunked") + body), Err(()));
         }
+    }
+
+    /// What hyper makes of octets behind a `Framed`: the targets, with the bodies that came to their end.
+    async fn served(octets: &[u8], piece: usize) -> Vec<(String, Option<Vec<u8>>)> {
+        let (mut client, server) = tokio::io::duplex(64 << 10);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let record = seen.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let record = record.clone();
+            async move {
+                let target = request.uri().to_string();
+                let body = request.into_body().collect().await.ok().map(|body| body.to_bytes().to_vec());
+                record.lock().unwrap().push((target, body));
+                Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+            }
+        });
+        let framed = Framed::new(server, Arc::default());
+        let serving = tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(framed), service));
+        for octets in octets.chunks(piece) {
+            let _ = client.write_all(octets).await;
+            tokio::task::yield_now().await;
+        }
+        let _ = client.shutdown().await;
+        let _ = client.read_to_end(&mut Vec::new()).await;
+        let _ = serving.await;
+        let mut seen = seen.lock().unwrap();
+        std::mem::take(&mut *seen)
+    }
+
+    /// The targets of the requests that come to their end, by the strict reading alone.
+    fn whole(octets: &[u8]) -> Vec<String> {
+        let (mut framing, switch, mut whole, mut begun) = (Framing::default(), Switch::default(), Vec::new(), None);
+        let mut line = Vec::new();
+        for octet in octets {
+            line.push(*octet);
+            let was_in_head = framing.head.has_request_line;
+            if framing.read(&[*octet], &switch).is_err() {
+                break;
+            }
+            if framing.head.has_request_line && !was_in_head {
+                begun = String::from_utf8_lossy(&line).split(' ').nth(1).map(str::to_owned);
+            }
+            if *octet == b'\n' || framing.place != Place::Head {
+                line.clear();
+            }
+            if framing.place == Place::Head && !framing.head.has_request_line {
+                whole.extend(begun.take());
+            }
+        }
+        whole
+    }
+
+    /// Requests with octets changed at random: whatever hyper takes for a whole request is one by the strict reading too, and there is
+    /// none between them that hyper did not see.
+    #[tokio::test]
+    async fn hyper_sees_no_request_that_is_none() {
+        const REQUESTS: [&str; 6] = [
+            "GET /1 HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET /2 HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n\r\n",
+            "POST /3 HTTP/1.1\r\nHost: h\r\nContent-Length: 31\r\n\r\nGET /a HTTP/1.1\r\nHost: h\r\n\r\n\r\n",
+            "POST /4 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1d;x=y\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n\r\n0\r\n\r\n",
+            "POST /5 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n0\r\nX-A: 1\r\n\r\n",
+            "POST /6 HTTP/1.1\r\nContent-Length: 3\r\nX-A: b\r\n\r\none",
+        ];
+        const PIECES: [&str; 14] = [
+            "\r\n",
+            "\n",
+            "\r",
+            " ",
+            "\t",
+            "0",
+            "1",
+            ";",
+            ",",
+            ":",
+            "\0",
+            "Content-Length: 3\r\n",
+            "Transfer-Encoding: chunked\r\n",
+            "\r\n0\r\n\r\n",
+        ];
+        let mut random = fastrand::Rng::with_seed(9112);
+        let mut requests = 0;
+        for _ in 0..6000 {
+            let number = random.usize(1..5);
+            let mut octets: String = (0..number).map(|_| REQUESTS[random.usize(..REQUESTS.len())]).collect();
+            for _ in 0..random.usize(..4) {
+                let (at, piece) = (random.usize(..octets.len()), PIECES[random.usize(..PIECES.len())]);
+                let replaced = random.usize(..3);
+                octets.replace_range(at..octets.len().min(at + replaced), piece);
+            }
+            let strict = whole(octets.as_bytes());
+            let piece = random.usize(1..=octets.len());
+            let served = served(octets.as_bytes(), piece).await;
+            let finished: Vec<_> = served.iter().filter(|(_, body)| body.is_some()).map(|(target, _)| target.clone()).collect();
+            requests += finished.len();
+            // hyper may refuse more, or close the connection before; it sees nothing else, and nothing in another order.
+            assert!(strict.starts_with(&finished), "{octets:?} in pieces of {piece}: {strict:?}, but hyper saw {served:?}");
+        }
+        assert!(requests > 5000, "{requests} are too few");
     }
 
     #[test]

@@ -61,7 +61,7 @@ async fn blank_lines_and_bodies_are_what_they_were() {
     let world = world().await;
     let post = |body: &str| format!("POST /past/b HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let mut after_blank = world.raw().await;
-    is_answered(&mut after_blank, &format!("{REQUEST}\r\n\r\n"), "one").await;
+    is_answered(&mut after_blank, &format!("{REQUEST}\r\n"), "one").await;
     let mut after_half_a_blank_line = world.raw().await;
     is_answered(&mut after_half_a_blank_line, &format!("{REQUEST}\r"), "one").await;
     let mut after_bodies = Vec::new();

@@ -265,6 +265,10 @@ async fn one_blank_line_may_come_before_a_request() {
     stage.goes_on(&mut client, "/past/a").await;
     stage.refuses("\r\n\r\nGET /a HTTP/1.1\r\nHost: h\r\n\r\n").await;
     stage.refuses("\r\n GET /a HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    let mut client = stage.world.raw().await;
+    stage.goes_on(&mut client, "/past/a").await;
+    client.send("\rGET /past/a HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    assert!(client.rest().await.starts_with("HTTP/1.1 400 "));
 }
 
 /// A chunked body that is none: the request may have reached the origin by then, but it never ends there, and what follows is nothing.
