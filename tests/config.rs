@@ -726,8 +726,8 @@ fn what_a_route_cannot_mean_is_a_problem() {
         "ttl_by_status = { 206 = 1, 304 = 1, 404 = 0, 600 = 1, x = 1 }",
         &[
             "proxy.toml:3:19: route[0].ttl_by_status (\"/a/{id}\"): 206 is a part of a response, and a ttl is for whole ones",
-            "proxy.toml:3:28: route[0].ttl_by_status (\"/a/{id}\"): 304 says how a request's own condition or range came out, and \
-             is no answer to other requests",
+            "proxy.toml:3:28: route[0].ttl_by_status (\"/a/{id}\"): 304 is about the one request that it answers, and is \
+             no answer to others",
             "proxy.toml:3:43: route[0].ttl_by_status (\"/a/{id}\"): 0 is out of range; write something from 1s to 365d",
             "proxy.toml:3:46: route[0].ttl_by_status (\"/a/{id}\"): \"600\" is not the status of a response; write one from 200 to 599",
             "proxy.toml:3:55: route[0].ttl_by_status (\"/a/{id}\"): \"x\" is not the status of a response; write one from 200 to 599",

@@ -98,7 +98,7 @@ fn status(written: &str) -> Result<StatusCode, String> {
         Ok(StatusCode::PARTIAL_CONTENT) => Err("206 is a part of a response, and a ttl is for whole ones".to_owned()),
         Ok(status) if !status.is_informational() && !storage::can_be_stored(status) => {
             let status = status.as_str();
-            Err(format!("{status} says how a request's own condition or range came out, and is no answer to other requests"))
+            Err(format!("{status} is about the one request that it answers, and is no answer to others"))
         }
         Ok(status) if (200..600).contains(&status.as_u16()) => Ok(status),
         _ => Err(format!("{} is not the status of a response; write one from 200 to 599", quote(written))),

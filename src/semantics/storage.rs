@@ -210,12 +210,13 @@ fn lifetime(
     })
 }
 
-/// Statuses that only the request they answer can make sense of: they say how its own conditions or ranges came out.
-const NEVER_STORED: [u16; 3] = [304, 412, 416];
+/// Statuses that only the request they answer can make sense of: they say how its own conditions or ranges came out, or that its
+/// sender asks too often, too much, or without having logged in to the network (RFC 6585 §3 to §6: MUST NOT be stored).
+const NEVER_STORED: [u16; 7] = [304, 412, 416, 428, 429, 431, 511];
 
 /// Statuses of a request that the origin did not like the form of: whoever asks for the same in another form is answered otherwise,
 /// and one client could have all others be told what is its own fault alone. Stored where the operator names them.
-const CLIENTS_FAULT: [u16; 10] = [400, 411, 413, 414, 415, 417, 421, 426, 428, 431];
+const CLIENTS_FAULT: [u16; 9] = [400, 406, 411, 413, 414, 415, 417, 421, 426];
 
 /// Statuses that a rule's TTL is for.
 const RULE_STATUSES: [u16; 3] = [200, 203, 204];
@@ -302,7 +303,7 @@ mod tests {
             }
         }
         for policy in [&STANDARD, &RULE, &OVERRIDE] {
-            for status in [100, 101, 103, 304, 412, 416, 400, 413, 414, 431] {
+            for status in [100, 101, 103, 304, 412, 416, 400, 406, 413, 414, 428, 429, 431, 511] {
                 check(policy, status, &["cache-control: max-age=60"], Err(NotStored::Status));
             }
             check(policy, 206, &["cache-control: max-age=60"], Err(NotStored::Partial));

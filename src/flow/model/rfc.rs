@@ -81,8 +81,8 @@ pub(super) fn may_store(request: &Fields, response: &Stored, route: &RouteSpec) 
     // RFC 9110 §8.8.2.2: one clock has to have made both dates, so a `Date` of our own makes none strong.
     let has_strong = strong_validator(fields).is_some() && (has(fields, "etag") || response.is_dated);
     let can_be_completed = route.ttl.is_none() && content_range(fields).is_some() && has_strong;
-    // These are about their own request.
-    !matches!(response.status, 304 | 412 | 416)
+    // These are about their own request; RFC 6585 §3 to §6.
+    !matches!(response.status, 304 | 412 | 416 | 428 | 429 | 431 | 511)
         && (!says(fields, "must-understand") || understood)
         && (!says(fields, "no-store") || outdoes_no_store)
         && !says(fields, "private")
