@@ -35,7 +35,7 @@ pub(super) struct Switch(AtomicU8);
 struct Framing {
     place: Place,
     head: Head,
-    /// What came of a line that goes on with the next octets. hyper reads no more of a head, or of trailers, than its limit.
+    /// What came of a line that goes on with the next octets, up to [`LINE_KEPT`].
     line: Vec<u8>,
     /// What came of a line ends in a CR.
     ends_in_cr: bool,
@@ -158,7 +158,7 @@ impl Framing {
             if self.ends_in_cr || memchr(b'\r', here).is_some_and(is_bare) {
                 return Err(Refused(0));
             }
-            self.line.extend_from_slice(here);
+            self.keep(here);
             self.ends_in_cr = here.ends_with(b"\r");
             return Ok(octets.len());
         };
@@ -171,8 +171,8 @@ impl Framing {
         let taken = match self.line.is_empty() {
             true => self.take_line(&here[..end - 1]),
             false => {
+                self.keep(here);
                 let mut line = std::mem::take(&mut self.line);
-                line.extend_from_slice(here);
                 line.pop();
                 self.take_line(&line)
             }
@@ -182,6 +182,11 @@ impl Framing {
             switch.0.store(ASKED, Ordering::Relaxed);
         }
         Ok(end + 1)
+    }
+
+    fn keep(&mut self, octets: &[u8]) {
+        let room = LINE_KEPT - self.line.len();
+        self.line.extend_from_slice(&octets[..octets.len().min(room)]);
     }
 
     /// Takes a whole line, without its end; `None` refuses it.
@@ -212,10 +217,11 @@ impl Framing {
 impl Head {
     /// Takes a field that says how the request ends.
     fn take_field(&mut self, line: &[u8]) -> Option<()> {
+        let is_whole = line.len() + 1 < LINE_KEPT;
         match line[0] {
             b'c' | b'C' => {
                 if let Some(value) = value_of(b"content-length", line) {
-                    if self.length.is_some() || self.is_chunked {
+                    if self.length.is_some() || self.is_chunked || !is_whole {
                         return None;
                     }
                     self.length = Some(length(value)?);
@@ -223,7 +229,7 @@ impl Head {
             }
             b't' | b'T' => {
                 if let Some(value) = value_of(b"transfer-encoding", line) {
-                    if self.length.is_some() || self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                    if self.length.is_some() || self.is_chunked || !is_whole || !value.eq_ignore_ascii_case(b"chunked") {
                         return None;
                     }
                     self.is_chunked = true;
@@ -340,6 +346,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
 /// like a head, so that hyper does not wait for more.
 const NO_HTTP: &[u8] = b"\r\0\r\n\r\n";
 
+/// More of a line is not kept, in addition to what hyper keeps: a length and a coding are shorter, and no others are looked at.
+const LINE_KEPT: usize = 256;
+
 /// Those of the largest number that has no sign in 64 bits; hyper takes one more.
 const CHUNK_DIGITS_MAX: u8 = 15;
 
@@ -391,6 +400,8 @@ mod tests {
         check("X-A: 1", "", Place::Head);
         check("Content-Length: 0", "", Place::Head);
         check("Content-Length: 5", "", Place::Body(5));
+        check(&format!("X-Long: {}", "a".repeat(1000)), "", Place::Head);
+        check(&format!("Content-Length: {}5", " ".repeat(230)), "", Place::Body(5));
         check("content-length:\t5 ", "\r\n\r\n\n", Place::Head);
         check("Content-Length: 9223372036854775807", "abc", Place::Body(9_223_372_036_854_775_804));
         check("Transfer-Encoding: chunked", "", Place::ChunkSize { digits: 0, size: 0 });
@@ -414,6 +425,9 @@ mod tests {
             "Content-Length: 9223372036854775808",
             "Content-Length:",
             "X-A: 1\r\n 2",
+            &format!("Content-Length: {}5", " ".repeat(240)),
+            &format!("Content-Length: {}5", " ".repeat(400)),
+            &format!("Transfer-Encoding: chunked{}", " ".repeat(250)),
             "X-A: 1\nX-B: 2",
         ] {
             check(&head(fields), Err(()));
