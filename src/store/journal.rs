@@ -20,7 +20,7 @@ impl Store {
         if let Some(redis) = self.redis.clone() {
             self.tasks.spawn(async move {
                 let name = redis.names().purges();
-                let record = redis.seal().close_text(&name, &record);
+                let record = redis.texts().close_text(&name, &record);
                 let mut pipeline = Pipeline::new();
                 pipeline.cmd("LPUSH").arg(&name).arg(record).ignore();
                 pipeline.cmd("LTRIM").arg(&name).arg(0).arg(RECORDS_MAX - 1).ignore();
@@ -38,7 +38,7 @@ impl Store {
             pipeline.cmd("LRANGE").arg(&name).arg(0).arg(number - 1);
             if let Some((records,)) = redis.run::<(Vec<Vec<u8>>,)>(pipeline).await {
                 // What somebody else has put on the list is no record.
-                return records.into_iter().filter_map(|record| redis.seal().open_text(&name, record)).collect();
+                return records.into_iter().filter_map(|record| redis.texts().open_text(&name, record)).collect();
             }
         }
         let here = self.journal.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -80,6 +80,7 @@ pub(super) enum RecordError {
     Version(u8),
     #[error("the value is protected in another way than this configuration says")]
     Protection,
+    #[cfg(feature = "encryption")]
     #[error("the value is sealed with a key that is not known here")]
     Key,
     #[error("the value's checksum does not fit")]
@@ -101,6 +102,7 @@ impl RecordError {
             RecordError::Foreign => "foreign",
             RecordError::Version(_) => "version",
             RecordError::Protection => "protection",
+            #[cfg(feature = "encryption")]
             RecordError::Key => "key",
             RecordError::Checksum => "checksum",
             RecordError::Forged => "forged",

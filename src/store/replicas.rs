@@ -156,7 +156,7 @@ impl Store {
                     let (name, mut asked) = (redis.names().question(&question), Pipeline::new());
                     asked.cmd("GET").arg(&name);
                     let task = redis.run::<(Option<Vec<u8>>,)>(asked).await.and_then(|(task,)| task);
-                    task.and_then(|task| redis.seal().open_text(&name, task))
+                    task.and_then(|task| redis.texts().open_text(&name, task))
                 }
             };
             let found = match task.as_deref() {

@@ -229,7 +229,7 @@ impl Redis {
         if let Some((id, task)) = question {
             let name = self.names().question(id);
             // It may name tags.
-            let task = self.seal().close_text(&name, task);
+            let task = self.texts().close_text(&name, task);
             pipeline.cmd("SET").arg(&name).arg(task).arg("PX").arg(millis(QUESTION_KEPT));
             names.push(name);
         }

@@ -44,6 +44,7 @@ struct Shared {
     options: RedisOptions,
     names: Names,
     seal: Seal,
+    texts: Seal,
     /// What this process is to other replicas on the channel.
     id: String,
     presence: Mutex<Presence>,
@@ -157,6 +158,7 @@ impl Redis {
             knows_gt: AtomicBool::new(false),
             names: Names::new(&options.prefix, options.secret.as_deref()),
             seal: Seal::of(&options),
+            texts: Seal::of_texts(&options),
             id: random_id(),
             presence: Mutex::default(),
             recent: Mutex::default(),
@@ -180,6 +182,11 @@ impl Redis {
     /// What protects the values.
     pub(super) fn seal(&self) -> &Seal {
         &self.shared.seal
+    }
+
+    /// What protects lines of text.
+    pub(super) fn texts(&self) -> &Seal {
+        &self.shared.texts
     }
 
     /// What this process is to other replicas, as one that is present.
