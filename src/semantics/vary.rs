@@ -184,7 +184,8 @@ fn chosen(language: &[u8]) -> Box<[u8]> {
     [b",", language].concat().to_ascii_lowercase().into()
 }
 
-fn is_secret(name: &HeaderName) -> bool {
+/// Whether the value of this field is a credential, of which a selection has a hash alone.
+pub fn is_secret(name: &HeaderName) -> bool {
     *name == COOKIE || *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION
 }
 

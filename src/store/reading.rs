@@ -174,7 +174,8 @@ impl Store {
     pub(super) fn decode(&self, redis: &Redis, key: &CacheKey, name: &str, value: Present) -> Option<Record> {
         let now = self.clock.now();
         let opened = redis.seal().open(name, value.octets);
-        let record = opened.and_then(|opened| record::decode(opened, now.checked_sub(DIFFERENCE_MAX).unwrap_or(now)));
+        let record =
+            opened.and_then(|opened| record::decode(opened, now.checked_sub(DIFFERENCE_MAX).unwrap_or(now), redis.mask()));
         let is_of_key = |record: &Record| match record {
             Record::Response(recorded) => recorded.key == *key,
             Record::Varies { key: theirs, .. } => theirs == key,

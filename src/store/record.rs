@@ -7,11 +7,11 @@
 //! | 1 | the kind: a response, or the names that the key's responses vary on, with the variants that there are |
 //! | 8 | when it ends, in ms since 1970, whatever Redis does |
 //! | 4 + n | the parts of the cache key |
-//! | | for the names: their number (2), then each (2 + n); the variants that are known, the latest first: number (2), each its hash, as |
-//! | | in its name (16), entity-tag (2 + n; empty where the origin is not asked about it), and the coding to be accepted (2 + n) |
+//! | | for the names: their number (2), then each (2 + n); the variants that are known, the latest first: number (2), each its hash, |
+//! | | masked (16), entity-tag (2 + n; empty where the origin is not asked about it), and the coding to be accepted (2 + n) |
 //! | | for a response: status (2), when it was requested and received, in ms since 1970 (8, 8), lifetime in ms (8) and its source (1), |
 //! | | what may be done when it is stale: flags (1), and for how long in ms: while revalidating, on errors, when unreachable (8 each), |
-//! | | the selecting request fields: number (2), each name (2 + n), whether it was there (1), value (4 + n), |
+//! | | the selecting request fields: number (2), each name (2 + n), whether it was there (1), value (4 + n; of a credential a hash, masked), |
 //! | | the generations that it depends on: number (2), each the scope's name (16) and the generation (32); |
 //! | | the tags: number (2), each (2 + n); the fields: number (2), each name (2 + n) and value (4 + n) |
 //!
@@ -23,11 +23,11 @@
 use super::generations::Generation;
 use super::held::Held;
 use super::response::StoredResponse;
-use super::seal::{Opened, VERSION};
+use super::seal::{Mask, Opened, VERSION};
 use crate::rules::{CacheKey, ScopeName};
 use crate::semantics::candidates::Candidate;
 use crate::semantics::freshness::{Lifetime, Source};
-use crate::semantics::vary::Selection;
+use crate::semantics::vary::{Selection, is_secret};
 use crate::semantics::{StoredHead, Terms, Times};
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -120,6 +120,7 @@ pub(super) fn encode(
     generations: &[(ScopeName, Generation)],
     fresh_beyond_ms: i64,
     ends: SystemTime,
+    mask: &Mask,
 ) -> Vec<u8> {
     let head = &response.head;
     let mut out = Writer::new(KIND_RESPONSE, ends, 1024);
@@ -134,6 +135,10 @@ pub(super) fn encode(
         out.short(name.as_str().as_bytes());
         out.0.push(value.is_some().into());
         out.long(value.unwrap_or_default());
+        if let Some(value) = value.filter(|_| is_secret(name)) {
+            let from = out.0.len() - value.len();
+            mask.put_on(&mut out.0[from..]);
+        }
     }
     out.count(generations.len());
     for (name, generation) in generations {
@@ -151,14 +156,16 @@ pub(super) fn encode(
 }
 
 /// Encodes the names that a key's responses vary on, and the variants that are known.
-pub(super) fn encode_varies(key: &CacheKey, names: &[HeaderName], variants: &[Listed], ends: SystemTime) -> Vec<u8> {
+pub(super) fn encode_varies(key: &CacheKey, names: &[HeaderName], variants: &[Listed], ends: SystemTime, mask: &Mask) -> Vec<u8> {
     let mut out = Writer::new(KIND_VARIES, ends, 256 + variants.len() * 64);
     out.long(key.parts());
     out.count(names.len());
     names.iter().for_each(|name| out.short(name.as_str().as_bytes()));
     out.count(variants.len());
     for Listed { variant, candidate } in variants {
-        out.0.extend(variant.to_be_bytes());
+        let mut variant = variant.to_be_bytes();
+        mask.put_on(&mut variant);
+        out.0.extend(variant);
         out.short(candidate.as_ref().map_or(b"", |candidate| candidate.tag.as_bytes()));
         let coding = candidate.as_ref().and_then(|candidate| candidate.coding.as_ref());
         out.short(coding.map_or(b"", HeaderValue::as_bytes));
@@ -167,7 +174,7 @@ pub(super) fn encode_varies(key: &CacheKey, names: &[HeaderName], variants: &[Li
 }
 
 /// Decodes a value that was opened at `now`. The parts of a response are slices of it.
-pub(super) fn decode((head, body): Opened, now: SystemTime) -> Result<Record, RecordError> {
+pub(super) fn decode((head, body): Opened, now: SystemTime, mask: &Mask) -> Result<Record, RecordError> {
     let mut input = Reader(head);
     let kind = input.octet()?;
     if input.time()? < now {
@@ -177,10 +184,10 @@ pub(super) fn decode((head, body): Opened, now: SystemTime) -> Result<Record, Re
     match kind {
         KIND_VARIES => {
             let names = (0..input.u16()?).map(|_| input.name()).collect::<Result<_, _>>()?;
-            let variants = (0..input.u16()?).map(|_| input.listed()).collect::<Result<_, _>>()?;
+            let variants = (0..input.u16()?).map(|_| input.listed(mask)).collect::<Result<_, _>>()?;
             Ok(Record::Varies { key, names, variants })
         }
-        KIND_RESPONSE => Ok(Record::Response(Box::new(decode_response(key, input, body)?))),
+        KIND_RESPONSE => Ok(Record::Response(Box::new(decode_response(key, input, body, mask)?))),
         _ => Err(RecordError::Malformed),
     }
 }
@@ -189,14 +196,20 @@ pub(super) fn decode((head, body): Opened, now: SystemTime) -> Result<Record, Re
 /// This is what the fuzz target sees of the format.
 #[doc(hidden)]
 pub fn reencode(kind: u8, octets: &[u8]) -> Option<Vec<u8>> {
-    let mut value = Writer::new(kind, UNIX_EPOCH, octets.len());
+    let (mut value, mask) = (Writer::new(kind, UNIX_EPOCH, octets.len()), Mask::of(None));
     value.0.extend_from_slice(octets);
-    let encoded = match decode((value.0.into(), Bytes::new()), UNIX_EPOCH).ok()? {
+    let encoded = match decode((value.0.into(), Bytes::new()), UNIX_EPOCH, &mask).ok()? {
         Record::Response(recorded) => {
             let Recorded { key, head, body, tags, generations, fresh_beyond_ms } = *recorded;
-            encode(&StoredResponse { key, head, body, tags, held: Held::broken() }, &generations, fresh_beyond_ms, UNIX_EPOCH)
+            encode(
+                &StoredResponse { key, head, body, tags, held: Held::broken() },
+                &generations,
+                fresh_beyond_ms,
+                UNIX_EPOCH,
+                &mask,
+            )
         }
-        Record::Varies { key, names, variants } => encode_varies(&key, &names, &variants, UNIX_EPOCH),
+        Record::Varies { key, names, variants } => encode_varies(&key, &names, &variants, UNIX_EPOCH, &mask),
     };
     Some([&[kind], &encoded[ENDS_UNTIL..]].concat())
 }
@@ -226,7 +239,7 @@ pub(super) fn belonging(head: Bytes) -> Result<Option<Belonging>, RecordError> {
     Ok(Some(Belonging { generations: input.generations()?, tags: input.tags()? }))
 }
 
-fn decode_response(key: CacheKey, mut input: Reader, body: Bytes) -> Result<Recorded, RecordError> {
+fn decode_response(key: CacheKey, mut input: Reader, body: Bytes, mask: &Mask) -> Result<Recorded, RecordError> {
     let status = StatusCode::from_u16(input.u16()?).map_err(|_| RecordError::Malformed)?;
     let times = Times { requested: input.time()?, received: input.time()? };
     let fresh_beyond_ms = input.u64()?.cast_signed();
@@ -236,7 +249,11 @@ fn decode_response(key: CacheKey, mut input: Reader, body: Bytes) -> Result<Reco
         let name = input.name()?;
         let is_present = input.octet()? != 0;
         let value = input.long()?;
-        selection.push((name, is_present.then(|| value.as_ref().into())));
+        let mut value: Box<[u8]> = value.as_ref().into();
+        if is_secret(&name) {
+            mask.take_off(&mut value);
+        }
+        selection.push((name, is_present.then_some(value)));
     }
     let generations = input.generations()?;
     let tags = input.tags()?;
@@ -357,8 +374,10 @@ impl Reader {
         Ok(tags)
     }
 
-    fn listed(&mut self) -> Result<Listed, RecordError> {
-        let variant = self.0.try_get_u128().map_err(|_| RecordError::Malformed)?;
+    fn listed(&mut self, mask: &Mask) -> Result<Listed, RecordError> {
+        let mut variant = self.0.try_get_u128().map_err(|_| RecordError::Malformed)?.to_be_bytes();
+        mask.take_off(&mut variant);
+        let variant = u128::from_be_bytes(variant);
         let [tag, coding] = [self.short()?, self.short()?].map(|octets| (!octets.is_empty()).then_some(octets));
         let value = |octets: Bytes| HeaderValue::from_maybe_shared(octets).map_err(|_| RecordError::Malformed);
         let coding = coding.map(value).transpose()?;
@@ -414,7 +433,11 @@ mod tests {
 
     fn encoded() -> (Bytes, Vec<(ScopeName, Generation)>) {
         let generations = vec![(ScopeName(1), Generation::new()), (ScopeName(u128::MAX), Generation::new())];
-        (encode(&sample(), &generations, -3_600_000, at(1000)).into(), generations)
+        (encode(&sample(), &generations, -3_600_000, at(1000), &mask()).into(), generations)
+    }
+
+    fn mask() -> Mask {
+        Mask::of(Some("secret"))
     }
 
     fn at(second: u64) -> SystemTime {
@@ -422,7 +445,7 @@ mod tests {
     }
 
     fn decoded(head: impl Into<Bytes>) -> Result<Record, RecordError> {
-        decode((head.into(), sample().body), at(1000))
+        decode((head.into(), sample().body), at(1000), &mask())
     }
 
     #[test]
@@ -441,9 +464,37 @@ mod tests {
         let german: HeaderMap = [(CONTENT_LANGUAGE, "de".parse().unwrap())].into_iter().collect();
         let mut sample = sample();
         sample.head.selection = Selection::of_exchange(&[ACCEPT_LANGUAGE], &request, &german);
-        let Ok(Record::Response(recorded)) = decoded(encode(&sample, &[], 0, at(1000))) else { panic!("it is a response") };
+        let Ok(Record::Response(recorded)) = decoded(encode(&sample, &[], 0, at(1000), &mask())) else {
+            panic!("it is a response")
+        };
         assert_eq!(recorded.head.selection, sample.head.selection);
         assert_eq!(sample.key.variant(&recorded.head.selection), sample.key.variant(&sample.head.selection));
+    }
+
+    #[test]
+    fn the_hash_of_a_credential_is_there_for_who_has_the_secret_alone() {
+        let request: HeaderMap = [(http::header::COOKIE, "id=1".parse().unwrap())].into_iter().collect();
+        let sample = response("key", "the body", &["cookie"], &request);
+        let hash = sample.head.selection.iter().next().unwrap().1.unwrap();
+        let variant = sample.key.variant(&sample.head.selection).to_be_bytes();
+        let written = |secret| {
+            let mask = Mask::of(secret);
+            let listed = [Listed::of(&sample)];
+            let list = encode_varies(&sample.key, &[http::header::COOKIE], &listed, at(1000), &mask);
+            let (head, list) = (encode(&sample, &[], 0, at(1000), &mask), Bytes::from(list));
+            let Ok(Record::Varies { variants, .. }) = decode((list.clone(), Bytes::new()), at(1000), &mask) else {
+                panic!("a list")
+            };
+            assert_eq!(variants, listed);
+            let Ok(Record::Response(read)) = decode((head.clone().into(), Bytes::new()), at(1000), &mask) else {
+                panic!("a response")
+            };
+            assert_eq!(read.head.selection, sample.head.selection);
+            let finds = |octets: &[u8], what: &[u8]| octets.windows(what.len()).any(|window| window == what);
+            (finds(&head, &hash[..16]), finds(&head, &hash[16..]), finds(&list, &variant))
+        };
+        assert_eq!(written(None), (true, true, true));
+        assert_eq!(written(Some("secret")), (false, false, false));
     }
 
     #[test]
@@ -452,7 +503,7 @@ mod tests {
         let expected = Belonging { generations, tags: sample().tags };
         assert_eq!(belonging(value.clone()), Ok(Some(expected)));
         assert!(belonging(value.slice(..100)).is_err());
-        let of_names = encode_varies(&CacheKey::from_parts("key".into()), &[], &[], at(1000));
+        let of_names = encode_varies(&CacheKey::from_parts("key".into()), &[], &[], at(1000), &mask());
         assert_eq!(belonging(of_names.into()), Ok(None));
     }
 
@@ -468,15 +519,15 @@ mod tests {
         ];
         for variants in [&variants[..], &[]] {
             let expected = Record::Varies { key: key.clone(), names: names.clone(), variants: variants.to_vec() };
-            assert_eq!(decoded(encode_varies(&key, &names, variants, at(1000))), Ok(expected));
+            assert_eq!(decoded(encode_varies(&key, &names, variants, at(1000), &mask())), Ok(expected));
         }
     }
 
     #[test]
     fn what_has_ended_is_refused_whatever_redis_keeps() {
         let (value, _) = encoded();
-        assert_eq!(decode((value.clone(), Bytes::new()), at(1001)), Err(RecordError::Ended));
-        assert!(decode((value, Bytes::new()), at(1000)).is_ok());
+        assert_eq!(decode((value.clone(), Bytes::new()), at(1001), &mask()), Err(RecordError::Ended));
+        assert!(decode((value, Bytes::new()), at(1000), &mask()).is_ok());
     }
 
     #[test]

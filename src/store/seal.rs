@@ -29,6 +29,8 @@ use super::options::RedisOptions;
 use super::record::{self, RecordError};
 use super::response::StoredResponse;
 use crate::rules::Secret;
+use aes::cipher::{BlockCipherDecrypt, BlockCipherEncrypt};
+use aes::{Aes256, Block};
 #[cfg(feature = "encryption")]
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
@@ -221,24 +223,54 @@ impl Seal {
     }
 }
 
+/// What hides hashes within values that can be read: of credentials that a response varies by, and of variants, into which those go. Who
+/// reads Redis could compare them with the hashes of guesses. As with names, each 128 bits go through AES-256 as one block.
+pub(super) struct Mask(Option<Box<Aes256>>);
+
+impl Mask {
+    /// There is one wherever there is a secret.
+    pub(super) fn of(secret: Option<&str>) -> Mask {
+        let key = |secret| Aes256::new(&Secret::from_passphrase(secret).derived(HASHES).into());
+        Mask(secret.map(|secret| Box::new(key(secret))))
+    }
+
+    /// Hides a hash, in its place.
+    pub(super) fn put_on(&self, hash: &mut [u8]) {
+        if let Some(cipher) = &self.0 {
+            blocks(hash).for_each(|block| cipher.encrypt_block(block));
+        }
+    }
+
+    /// Brings a hash back, in its place.
+    pub(super) fn take_off(&self, hash: &mut [u8]) {
+        if let Some(cipher) = &self.0 {
+            blocks(hash).for_each(|block| cipher.decrypt_block(block));
+        }
+    }
+}
+
+fn blocks(hash: &mut [u8]) -> impl Iterator<Item = &mut Block> {
+    hash.chunks_exact_mut(16).map(|block| block.try_into().expect("it has 16 octets"))
+}
+
 /// What the bench of a hit in Redis needs, apart from Redis: how a response is written there, and read again.
 #[doc(hidden)]
-pub struct Trial(Seal);
+pub struct Trial(Seal, Mask);
 
 impl Trial {
     /// Protects values as these options say.
     pub fn new(options: &RedisOptions) -> Trial {
-        Trial(Seal::of(options))
+        Trial(Seal::of(options), Mask::of(options.secret.as_deref()))
     }
 
     /// Makes the value of a response that lies under `name`.
     pub fn write(&self, name: &str, response: &StoredResponse, ends: SystemTime) -> Vec<u8> {
-        self.0.close(name, &record::encode(response, &[], 0, ends), &response.body)
+        self.0.close(name, &record::encode(response, &[], 0, ends, &self.1), &response.body)
     }
 
     /// Reads a value that lay under `name`; `false` if it is refused.
     pub fn read(&self, name: &str, value: Vec<u8>, now: SystemTime) -> bool {
-        self.0.open(name, value).and_then(|opened| record::decode(opened, now)).is_ok()
+        self.0.open(name, value).and_then(|opened| record::decode(opened, now, &self.1)).is_ok()
     }
 }
 
@@ -333,6 +365,7 @@ const BEFORE_MAX: usize = 96;
 
 /// What is made of the secret, and of a key, is of no use for anything else.
 const VALUES: &str = "sidecache values in Redis, HMAC-SHA-256";
+const HASHES: &str = "sidecache hashes in Redis";
 #[cfg(feature = "encryption")]
 const TEXTS: &str = "sidecache texts in Redis, AES-256-GCM";
 #[cfg(feature = "encryption")]

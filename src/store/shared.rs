@@ -157,7 +157,8 @@ impl Store {
         let now = response.head.times.requested + response.asked_ago(&self.clock);
         let keep = response.keep_for(now, self.keep_stale());
         let Some(generations) = response.held.values().filter(|_| !keep.is_zero()) else { return Written::Not };
-        let head = record::encode(response, &generations, fresh_beyond(response.head.remaining(now), keep), now + keep);
+        let head =
+            record::encode(response, &generations, fresh_beyond(response.head.remaining(now), keep), now + keep, redis.mask());
         let selection = &response.head.selection;
         let own = redis.names().response(&response.key, None);
         let variant = (!selection.is_empty()).then(|| redis.names().response(&response.key, Some(selection)));
@@ -170,7 +171,11 @@ impl Store {
         } else if is_small {
             let names: Vec<HeaderName> = selection.names().cloned().collect();
             let list_of = |variants: &[Listed], kept_for: Duration| {
-                redis.seal().close(&own, &record::encode_varies(&response.key, &names, variants, now + kept_for), b"")
+                redis.seal().close(
+                    &own,
+                    &record::encode_varies(&response.key, &names, variants, now + kept_for, redis.mask()),
+                    b"",
+                )
             };
             if let Some(variant) = &variant {
                 // It is found from here on; that the list is read before it is written anew makes nobody wait.

@@ -19,7 +19,7 @@ pub(super) use news::{Listener, News};
 pub(super) use purges::{Carried, Order};
 pub(super) use supervise::supervise;
 
-use super::seal::Seal;
+use super::seal::{Mask, Seal};
 use super::{RedisOptions, WhenDown};
 use crate::clock::Clock;
 use crate::rules::Scope;
@@ -45,6 +45,7 @@ struct Shared {
     names: Names,
     seal: Seal,
     texts: Seal,
+    mask: Mask,
     /// What this process is to other replicas on the channel.
     id: String,
     presence: Mutex<Presence>,
@@ -159,6 +160,7 @@ impl Redis {
             names: Names::new(&options.prefix, options.secret.as_deref()),
             seal: Seal::of(&options),
             texts: Seal::of_texts(&options),
+            mask: Mask::of(options.secret.as_deref()),
             id: random_id(),
             presence: Mutex::default(),
             recent: Mutex::default(),
@@ -182,6 +184,11 @@ impl Redis {
     /// What protects the values.
     pub(super) fn seal(&self) -> &Seal {
         &self.shared.seal
+    }
+
+    /// What hides hashes within values.
+    pub(super) fn mask(&self) -> &Mask {
+        &self.shared.mask
     }
 
     /// What protects lines of text.
