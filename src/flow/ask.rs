@@ -91,6 +91,18 @@ impl Proxy {
         Said { sent, requested, to: To::Fetch, stored }
     }
 
+    /// Sends the request once more, if the origin says that its answer varies on what was withheld from it; then with that.
+    pub(super) async fn ask_with_more(&self, said: Said, mut request: Request<RequestBody>, asked: &mut Asked) -> Said {
+        let is_wanted = said.sent.as_ref().is_ok_and(|response| asked.show_also(response.headers(), request.headers_mut()));
+        if !is_wanted {
+            return said;
+        }
+        // Given up first, as above.
+        drop(said.sent);
+        let requested = self.clock.now();
+        Said { sent: self.origin.send(request).await, requested, to: To::Fetch, stored: said.stored }
+    }
+
     /// The stored variant that a 304 names (§4.3.4), if it may be given to whoever asks, and be stored for him.
     async fn named(&self, not_modified: &HeaderMap, others: Others<'_>) -> Option<Arc<StoredResponse>> {
         let Others { key, scopes, asked, query_rule, budget } = others;

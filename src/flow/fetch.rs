@@ -9,18 +9,18 @@ use super::fill::Fetch;
 use super::interim::Interim;
 use super::outcome::Outcome;
 use super::plan::{self, Plan, Trouble};
-use super::settle::Asked;
+use super::settle::{Asked, Shown};
 use super::underway::Answer;
 use super::{Proxy, outgoing, respond};
 use crate::origin::{OriginError, RequestBody};
-use crate::rules::{Admission, Admitted, CacheKey, Route};
+use crate::rules::{Admission, Admitted, CacheKey, Route, Told};
 use crate::semantics::directives::RequestDirectives;
 use crate::semantics::vary::Selection;
 use crate::semantics::{Forward, StoredHead, candidates, conditional, range};
 use crate::stats::Ending;
 use crate::store::{Budget, Lookup, StoredResponse};
 use http::header::{IF_RANGE, RANGE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -147,7 +147,8 @@ impl Proxy {
 
     /// What a fetch is known by: the key, and the request's values of the fields that its responses are known to vary on.
     fn flight_key(&self, key: &CacheKey, request: &HeaderMap) -> FlightKey {
-        let variant = self.store.varies(key).map_or(0, |names| key.variant(&Selection::of(&names, request)));
+        let names = self.store.told(key).selecting();
+        let variant = if names.is_empty() { 0 } else { key.variant(&Selection::of(&names, request)) };
         (key.hash(), variant)
     }
 
@@ -306,7 +307,8 @@ impl Proxy {
         answer: oneshot::Sender<Answer>,
     ) {
         let Errand { admitted, asked, stored, others, wants_part, budget } = errand;
-        let mut request = request_to_fill(arrival, admitted, stored.as_deref(), others, *wants_part);
+        let told = self.store.told(&admitted.key);
+        let (mut request, withheld) = request_to_fill(arrival, admitted, &told, stored.as_deref(), others, *wants_part);
         if let Some(interim) = interim {
             interim.relay(&mut request);
         }
@@ -314,7 +316,7 @@ impl Proxy {
             request,
             scopes: admitted.scopes(&arrival.parts).clone(),
             route: admitted.route.clone(),
-            asked: Asked::of(arrival, errand),
+            asked: Asked::of(arrival, errand, Shown { told, withheld }),
             key: admitted.key.clone(),
             stored: stored.clone(),
             path: arrival.parts.uri.path().to_owned(),
@@ -342,14 +344,16 @@ enum Followed {
     Unshared,
 }
 
-/// The request that fills the cache: shows the origin nothing that could change the response and is not in the key.
+/// The request that fills the cache: shows the origin nothing that could change the response and is not in the key. With it, the names
+/// of the fields that are withheld.
 pub(super) fn request_to_fill(
     arrival: &Arrival,
     admitted: &Admitted<'_>,
+    told: &Told,
     stored: Option<&StoredResponse>,
     others: &[HeaderValue],
     wants_part: bool,
-) -> Request<RequestBody> {
+) -> (Request<RequestBody>, Vec<HeaderName>) {
     // Where content is part of the key, it was read.
     let (method, body) = match &arrival.body {
         ArrivedBody::Read(content) => (arrival.parts.method.clone(), RequestBody::whole(content.clone())),
@@ -363,7 +367,7 @@ pub(super) fn request_to_fill(
         None => arrival.parts.uri.clone(),
     };
     let mut fields = arrival.parts.headers.clone();
-    admitted.route.hide_unkeyed(&arrival.parts.method, &mut fields);
+    let withheld = admitted.route.hide(&arrival.parts.method, &mut fields, told);
     let client_range = [RANGE, IF_RANGE].map(|name| fields.get(&name).cloned().filter(|_| wants_part));
     let missing = stored.and_then(|stored| {
         let part = stored.head.part.filter(|_| !wants_part)?;
@@ -382,8 +386,11 @@ pub(super) fn request_to_fill(
         }
     }
     outgoing::to_origin(&mut fields, arrival);
+    if !admitted.route.trusts_vary() {
+        outgoing::hide_client(&mut fields, arrival);
+    }
     *request.headers_mut() = fields;
-    request
+    (request, withheld)
 }
 
 /// So many responses are fetched anew at once, so that the origin has room for requests.

@@ -11,7 +11,7 @@ use super::spool::{Filling, Spool};
 use super::underway::{Answer, Underway};
 use super::{Proxy, outgoing, plan, respond};
 use crate::origin::{OriginError, RequestBody, ResponseBody};
-use crate::rules::{CacheKey, Collapse, Route, Scopes};
+use crate::rules::{CacheKey, Collapse, Route, Scopes, Unnamed};
 use crate::semantics::no_vary_search::NoVarySearch;
 use crate::semantics::storage::NotStored;
 use crate::semantics::{StoredHead, Times, tagging};
@@ -53,8 +53,21 @@ pub(super) struct Fetch {
 impl Proxy {
     /// The fetch itself.
     pub(super) async fn run(self: Arc<Proxy>, fetch: Fetch) {
-        let Fetch { request, key, route, scopes, asked, stored, path, query_rule, posted, lease, mut budget, may_wait, answer } =
-            fetch;
+        let Fetch {
+            request,
+            key,
+            route,
+            scopes,
+            mut asked,
+            stored,
+            path,
+            query_rule,
+            posted,
+            lease,
+            mut budget,
+            may_wait,
+            answer,
+        } = fetch;
         let replica_lease = match &lease {
             Some(lease) if may_wait && route.collapse == Collapse::Replicas => {
                 match self.for_all_replicas(&key, query_rule.as_deref(), lease, &asked, &scopes).await {
@@ -80,7 +93,12 @@ impl Proxy {
         };
         let others = Others { key: &key, scopes: &scopes, asked: &asked, query_rule: query_rule.as_deref(), budget: &mut budget };
         let others = posted.is_none().then_some(others);
-        let Said { sent, requested, to, stored } = self.ask(request, stored, others).await;
+        let with_more = (!asked.shown.withheld.is_empty()).then(|| without_conditions(&request));
+        let said = self.ask(request, stored, others).await;
+        let Said { sent, requested, to, stored } = match with_more {
+            Some(request) => self.ask_with_more(said, request, &mut asked).await,
+            None => said,
+        };
         let mut way =
             Underway { key, route, scopes, held, asked, stored, path, query_rule, posted, lease, replica_lease, answer };
         let (mut parts, body) = match sent {
@@ -185,6 +203,9 @@ impl Proxy {
             Ok(head) => Arc::new(head),
             Err(why) => return way.relay(self, Response::from_parts(parts, body), why),
         };
+        if way.asked.told_of_negotiation(&way.route) {
+            self.store.note_unnamed(&way.key, Unnamed::by(&head.fields));
+        }
         let Underway { key, scopes, held, lease, replica_lease, answer, .. } = way;
         self.collapser.note_storable(&key);
         let spool = Arc::new(Spool::counted(self.store.ledger().hold()));

@@ -5,8 +5,9 @@ use super::body::Body;
 use super::fetch::Errand;
 use super::outcome::Outcome;
 use super::plan::Trouble;
-use super::settle::{self, Asked, Got};
-use super::{Proxy, plan};
+use super::settle::{self, Asked, Got, Shown};
+use super::{Proxy, outgoing, plan};
+use crate::rules::Told;
 use crate::semantics::{Forward, Times, conditional, tagging};
 use crate::store::StoredResponse;
 use http::uri::PathAndQuery;
@@ -23,7 +24,9 @@ impl Proxy {
         stored: &StoredResponse,
         why: Forward,
     ) -> (Response<Body>, Outcome) {
-        let asked = Asked::of(&arrival, &errand);
+        let told = self.store.told(&errand.admitted.key);
+        let is_shown_more = is_shown_more(&arrival, &errand, &told);
+        let asked = Asked::of(&arrival, &errand, Shown { told, withheld: Vec::new() });
         let own_target = arrival.parts.uri.path_and_query().cloned();
         let (requested, passed) = (self.clock.now(), self.clock.passed());
         let (response, outcome) = self.pass(arrival, why, plan::HEAD).await;
@@ -50,6 +53,9 @@ impl Proxy {
             self.store.invalidate(self.rules.scopes_of_url(&target, false).unwrap_or_default()).await;
             return (response, outcome);
         }
+        if is_shown_more {
+            return (response, outcome);
+        }
         let times = Times { requested, received: self.clock.now() };
         let got = Got { status: StatusCode::OK, fields: response.headers(), body_bytes: None, has_certain_end: true, times };
         let route = errand.admitted.route;
@@ -62,4 +68,16 @@ impl Proxy {
         }
         (response, outcome)
     }
+}
+
+/// Whether a request that is passed shows the origin what one that fills the cache would not: the fields of its response may be for
+/// its client alone.
+fn is_shown_more(arrival: &Arrival, errand: &Errand<'_>, told: &Told) -> bool {
+    let mut passed = arrival.parts.headers.clone();
+    if !arrival.is_trusted {
+        outgoing::remove_steering(&mut passed);
+    }
+    let mut filling = passed.clone();
+    errand.admitted.route.hide(&Method::GET, &mut filling, told);
+    filling != passed
 }

@@ -87,6 +87,14 @@ fn forwarded(fields: &mut HeaderMap, arrival: &Arrival) {
     }
 }
 
+/// Makes what a request says of its client the same for all clients of one peer, since the response is for all: what others wrote into
+/// a trusted proxy's `X-Forwarded-For` is left out, and trailers are taken whoever asks.
+pub(super) fn hide_client(fields: &mut HeaderMap, arrival: &Arrival) {
+    let client = HeaderValue::from_str(&arrival.client.address.to_string()).expect("an address makes a field's value");
+    fields.insert(X_FORWARDED_FOR, client);
+    fields.insert(TE, HeaderValue::from_static("trailers"));
+}
+
 fn via(version: Version) -> HeaderValue {
     HeaderValue::from_static(match version {
         Version::HTTP_2 => "2.0 sidecache",

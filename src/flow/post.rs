@@ -9,8 +9,8 @@ use super::body::Body;
 use super::fetch::Errand;
 use super::fill::Fetch;
 use super::outcome::Outcome;
-use super::settle::{Asked, Got};
-use crate::rules::{Admission, Admitted, Caching, Content, Unkeyed};
+use super::settle::{Asked, Got, Shown};
+use crate::rules::{Admission, Admitted, Caching, Content};
 use crate::semantics::storage::NotStored;
 use crate::semantics::{Forward, directives, invalidation};
 use crate::store::Held;
@@ -35,7 +35,7 @@ impl Proxy {
             Admission::Keyed(admitted) => {
                 let route = admitted.route;
                 // What the route hides from the origin when the cache is filled, a `POST` shows.
-                let is_like_a_get = route.unkeyed != Unkeyed::Drop && !admitted.has_open_credentials();
+                let is_like_a_get = route.trusts_vary() && !admitted.has_open_credentials();
                 (route.caching == Caching::Standard && is_like_a_get).then_some(admitted)
             }
             _ => None,
@@ -59,7 +59,7 @@ impl Proxy {
             request,
             scopes: errand.admitted.scopes(&arrival.parts).clone(),
             route: errand.admitted.route.clone(),
-            asked: Asked::of(&arrival, &errand),
+            asked: Asked::of(&arrival, &errand, Shown::default()),
             key: errand.admitted.key.clone(),
             stored: None,
             path: arrival.parts.uri.path().to_owned(),

@@ -3,13 +3,14 @@
 use super::Options;
 use super::arrival::Arrival;
 use super::fetch::Errand;
-use crate::rules::{Caching, Route, Share};
+use crate::rules::{Caching, Route, Share, Told};
+use crate::semantics::fields::{self, Kind};
 use crate::semantics::range::ContentRange;
 use crate::semantics::storage::{self, NotStored, Policy, Sharing};
 use crate::semantics::vary::{Selection, Vary};
 use crate::semantics::{Lifetime, Source, Staleness, StoredHead, Terms, Times, conditional, date, freshness};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, DATE, VIA};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::time::Duration;
 
 /// What is known about the request whose response is to be settled.
@@ -23,18 +24,49 @@ pub(super) struct Asked {
     /// Credentials that nothing in the key stands for.
     pub(super) authorization: bool,
     pub(super) cookie: bool,
+    pub(super) shown: Shown,
+}
+
+/// What the origin was shown of the client's fields.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shown {
+    /// By what was known when the request to it was made.
+    pub(super) told: Told,
+    /// Those that it was not shown, although they could matter to it.
+    pub(super) withheld: Vec<HeaderName>,
 }
 
 impl Asked {
     /// What is to be known of a request that was admitted.
-    pub(super) fn of(arrival: &Arrival, errand: &Errand<'_>) -> Asked {
+    pub(super) fn of(arrival: &Arrival, errand: &Errand<'_>, shown: Shown) -> Asked {
         Asked {
             fields: arrival.parts.headers.clone(),
             method: arrival.parts.method.clone(),
             no_store: errand.asked.no_store,
             authorization: errand.admitted.authorization,
             cookie: errand.admitted.cookie,
+            shown,
         }
+    }
+
+    /// Whether what the response names in `Vary` tells something of the fields of content negotiation.
+    pub(super) fn told_of_negotiation(&self, route: &Route) -> bool {
+        let is_shown = |name: &HeaderName| fields::kind(name) == Kind::Negotiating && !self.shown.withheld.contains(name);
+        !route.trusts_vary() && (!self.shown.told.unnamed.is_empty() || self.fields.keys().any(is_shown))
+    }
+
+    /// Adds to a request the fields that were withheld from it, and that its response says it varies on. Says whether there were any.
+    pub(super) fn show_also(&mut self, response: &HeaderMap, request: &mut HeaderMap) -> bool {
+        let Vary::Fields(named) = Vary::of(response) else { return false };
+        let (wanted, withheld): (Vec<_>, Vec<_>) = self.shown.withheld.drain(..).partition(|name| named.contains(name));
+        self.shown.withheld = withheld;
+        for name in &wanted {
+            request.remove(name);
+            for value in self.fields.get_all(name) {
+                request.append(name.clone(), value.clone());
+            }
+        }
+        !wanted.is_empty()
     }
 }
 
@@ -153,14 +185,17 @@ fn settle_again(
 
 /// The request fields that select the response, with the values that they had, or with the language that was chosen.
 fn selection(asked: &Asked, route: &Route, fields: &HeaderMap) -> Result<Selection, NotStored> {
-    let selection = match Vary::of(fields) {
+    let names = match Vary::of(fields) {
         // Of these the origin saw our own values, not the client's, so the client's can't select.
         Vary::Fields(names) if names.iter().any(|name| *name == VIA || *name == "x-forwarded-for") => {
             return Err(NotStored::VaryAny);
         }
-        Vary::Fields(names) => Selection::of_exchange(&names, &asked.fields, fields),
-        Vary::None | Vary::Any => Selection::empty(),
+        // Nor can those that it did not see at all.
+        Vary::Fields(names) if names.iter().any(|name| asked.shown.withheld.contains(name)) => return Err(NotStored::VaryAny),
+        Vary::Fields(names) => names,
+        Vary::None | Vary::Any => Vec::new(),
     };
+    let selection = Selection::of_exchange(&route.selecting(names, &asked.fields, &asked.shown.told), &asked.fields, fields);
     let tells_users_apart = selection.names().any(|name| *name == COOKIE);
     match route.caching == Caching::Standard && asked.cookie && !tells_users_apart {
         true => Err(NotStored::Credentials),
@@ -259,7 +294,8 @@ mod tests {
     }
 
     fn asked() -> Asked {
-        Asked { fields: HeaderMap::new(), method: Method::GET, no_store: false, authorization: false, cookie: false }
+        let shown = Shown::default();
+        Asked { fields: HeaderMap::new(), method: Method::GET, no_store: false, authorization: false, cookie: false, shown }
     }
 
     fn route() -> Route {

@@ -386,30 +386,6 @@ impl Route {
     pub fn has_content(method: &Method) -> bool {
         !matches!(*method, Method::GET | Method::HEAD)
     }
-
-    /// Takes from a request that may fill the cache what could change the response and is not in the key.
-    pub fn hide_unkeyed(&self, method: &Method, request: &mut HeaderMap) {
-        let is_keyed = |name| Route::has_content(method) && CONTENT_FIELDS.contains(name);
-        let hidden: Vec<HeaderName> = request.keys().filter(|name| !self.shows(name) && !is_keyed(name)).cloned().collect();
-        for name in hidden {
-            request.remove(name);
-        }
-    }
-
-    /// Whether the key has this field.
-    fn keys(&self, name: &HeaderName) -> bool {
-        let identifies = matches!(&self.share, Share::PerCredential(identity) if identity.contains(name));
-        identifies || self.key_headers.contains(name)
-    }
-
-    fn shows(&self, name: &HeaderName) -> bool {
-        self.keys(name)
-            || match fields::kind(name) {
-                Kind::Unkeyed => self.unkeyed != Unkeyed::Drop,
-                Kind::Steering => false,
-                _ => true,
-            }
-    }
 }
 
 /// Fields that say what a request's content is; they are part of the key together with it (RFC 10008 §2.7).
@@ -417,7 +393,7 @@ pub(super) const CONTENT_FIELDS: [HeaderName; 3] = [CONTENT_TYPE, CONTENT_ENCODI
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Pattern, QueryRule, TagTemplate};
+    use super::super::{Pattern, QueryRule, TagTemplate, Told};
     use super::*;
     use std::time::Duration;
 
@@ -493,7 +469,7 @@ mod tests {
             let rules = RuleSet::new(vec![Route { share, unkeyed, ..route("/{id}") }]).unwrap();
             let mut request = request("GET /1", &[("x-api-key", "k")]);
             assert_eq!(why(&rules, &request, Content::None), None);
-            rules.routes()[0].hide_unkeyed(&Method::GET, &mut request.headers);
+            rules.routes()[0].hide(&Method::GET, &mut request.headers, &Told::default());
             assert!(request.headers.contains_key(&api_key));
         }
     }
@@ -598,20 +574,5 @@ mod tests {
         ] {
             assert!(other.is_ok() && other != same);
         }
-    }
-
-    #[test]
-    fn what_could_steer_the_origin_is_hidden_from_it() {
-        let mut route = route("/{id}");
-        let mut shown = |unkeyed| {
-            route.unkeyed = unkeyed;
-            let mut fields = request("GET /1", &[("x-tenant", "t"), ("x-original-url", "/admin"), ("accept", "a")]).headers;
-            route.hide_unkeyed(&Method::GET, &mut fields);
-            let mut names: Vec<String> = fields.keys().map(|name| name.to_string()).collect();
-            names.sort();
-            names
-        };
-        assert_eq!(shown(Unkeyed::Drop), ["accept", "host"]);
-        assert_eq!(shown(Unkeyed::Forward), ["accept", "host", "x-tenant"]);
     }
 }

@@ -10,7 +10,7 @@ use crate::semantics::tagging::TagField;
 use crate::semantics::vary::Selection;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use http::header::HOST;
+use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -65,6 +65,9 @@ impl CacheKey {
         push(&mut parts, location.target.as_bytes());
         for name in &route.key_headers {
             push_field(&mut parts, name, fields);
+        }
+        if route.keys_origin() && fields.contains_key(ORIGIN) {
+            push_field(&mut parts, &ORIGIN, fields);
         }
         match &route.share {
             // The three must not meet under one key: what may be shared differs.

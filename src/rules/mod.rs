@@ -9,6 +9,7 @@
 //! | `tags` | tag templates such as `customer:{id}` |
 //! | `scope` | what can be purged at once |
 //! | `key` | the cache key |
+//! | `shown` | what a request that fills the cache shows the origin |
 //! | `admit` | the decision whether a request may use the cache at all |
 
 mod admit;
@@ -17,6 +18,7 @@ mod key;
 mod pattern;
 mod route;
 mod scope;
+mod shown;
 mod tags;
 mod target;
 
@@ -25,5 +27,6 @@ pub use key::{CacheKey, KeyedRequest, Secret};
 pub use pattern::{Pattern, PatternError};
 pub use route::{Caching, Collapse, Route, RouteConflict, Share, Unkeyed};
 pub use scope::{Scope, ScopeName, Scopes, watch};
+pub use shown::{Told, Unnamed};
 pub use tags::{Source as TagSource, TagError, TagTemplate};
 pub use target::QueryRule;

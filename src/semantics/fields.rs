@@ -7,8 +7,10 @@ use memchr::memchr;
 /// What a request field may mean for a response that others share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Many clients or the network send it by themselves. It is forwarded, and trusted to be in `Vary` if it matters.
+    /// Many clients or the network send it by themselves, and few origins look at it.
     Known,
+    /// It says which representation the client would like best (RFC 9110 §12.5).
+    Negotiating,
     /// It says who asks.
     Credential,
     /// It makes frameworks believe in another client, host, path or method than the request has.
@@ -148,17 +150,14 @@ const END_TO_END: [&str; 37] = [
 const END_TO_END_PREFIXES: [&str; 3] = ["content-", "access-control-", "cross-origin-"];
 
 /// The request fields that are known by name.
-const NAMES: [(Kind, &[&str]); 5] = [
+const NAMES: [(Kind, &[&str]); 6] = [
+    (Kind::Negotiating, &["accept", "accept-charset", "accept-encoding", "accept-language"]),
     (
         Kind::Known,
         &[
             // What clients send.
             "host",
-            "accept",
             "user-agent",
-            "accept-encoding",
-            "accept-language",
-            "accept-charset",
             "cache-control",
             "pragma",
             "referer",
@@ -361,7 +360,8 @@ mod tests {
                 assert_eq!(kind(&name.parse().unwrap()), expected, "{name}");
             }
         };
-        check("host user-agent accept accept-encoding accept-language accept-charset cache-control pragma", Kind::Known);
+        check("host user-agent cache-control pragma", Kind::Known);
+        check("accept accept-encoding accept-language accept-charset Accept", Kind::Negotiating);
         check("referer origin from dnt sec-gpc save-data priority upgrade-insecure-requests via", Kind::Known);
         check("sec-fetch-mode sec-fetch-site sec-ch-ua sec-ch-ua-platform content-length expect date max-forwards", Kind::Known);
         check("traceparent tracestate baggage b3 x-b3-traceid uber-trace-id x-cloud-trace-context", Kind::Known);

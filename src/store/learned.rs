@@ -2,7 +2,7 @@
 //! which queries of a path are alike.
 
 use super::Store;
-use crate::rules::CacheKey;
+use crate::rules::{CacheKey, Told, Unnamed};
 use crate::semantics::no_vary_search::NoVarySearch;
 use crate::semantics::vary::Selection;
 use http::HeaderName;
@@ -19,6 +19,19 @@ impl Store {
     pub fn note_varies(&self, key: &CacheKey, selection: &Selection) {
         if !selection.is_empty() && !self.varies(key).is_some_and(|known| known.iter().eq(selection.names())) {
             self.varies.insert(key.hash(), selection.names().cloned().collect());
+        }
+    }
+
+    /// What earlier responses of a key have told of the fields that matter to them.
+    pub fn told(&self, key: &CacheKey) -> Told {
+        Told { varies: self.varies(key), unnamed: self.unnamed.get(&key.hash()).unwrap_or_default() }
+    }
+
+    /// Notes which fields of content negotiation a response does not name, whose request had some of them.
+    pub fn note_unnamed(&self, key: &CacheKey, unnamed: Unnamed) {
+        match unnamed.is_empty() {
+            true => drop(self.unnamed.remove(&key.hash())),
+            false => self.unnamed.insert(key.hash(), unnamed),
         }
     }
 

@@ -67,7 +67,7 @@ pub use sweep::{Erased, Swept};
 
 use self::redis::{Listener, Redis};
 use crate::clock::Clock;
-use crate::rules::{CacheKey, ScopeName, Scopes, watch};
+use crate::rules::{CacheKey, ScopeName, Scopes, Unnamed, watch};
 use crate::semantics::candidates::Candidate;
 use crate::semantics::no_vary_search::NoVarySearch;
 use crate::stats::Stats;
@@ -96,6 +96,8 @@ pub struct Store {
     connected_in: AtomicU64,
     /// By which fields the responses of a key in Redis vary, so that one round trip finds the right one.
     varies: Cache<u128, Arc<[HeaderName]>>,
+    /// Which fields of content negotiation the responses of a key leave out of `Vary`.
+    unnamed: Cache<u128, Unnamed>,
     /// Which scopes a response in Redis lies in beside those that the request tells, so that one round trip reads all generations.
     tagged: Cache<u128, Arc<[ScopeName]>>,
     /// What the latest response of a path said about the parts of its queries that make no difference.
@@ -197,6 +199,7 @@ impl Store {
             connected_in: AtomicU64::new(0),
             redis,
             varies: Cache::new(VARIES_MAX),
+            unnamed: Cache::new(VARIES_MAX),
             tagged: Cache::new(VARIES_MAX),
             query_rules: Cache::new(VARIES_MAX),
             waiting: Waiting::default(),

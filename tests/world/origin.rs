@@ -75,6 +75,8 @@ enum Content {
     Sent(Arc<Mutex<Option<SentBody>>>),
     /// The request's own body, while it comes.
     Echo,
+    /// All fields of the request.
+    Reflected,
 }
 
 /// A door before which the origin's replies wait.
@@ -216,6 +218,11 @@ impl Reply {
         Reply { content: Content::Echo, ..Reply::new("") }
     }
 
+    /// A 200 whose body is the request's fields, all of them.
+    pub fn reflecting() -> Reply {
+        Reply { content: Content::Reflected, ..Reply::new("") }
+    }
+
     pub fn status(self, status: u16) -> Reply {
         Reply { status: StatusCode::from_u16(status).unwrap(), ..self }
     }
@@ -244,6 +251,11 @@ impl Reply {
         let body = match self.content {
             Content::Whole(whole) => Full::new(whole).map_err(Into::into).boxed_unsync(),
             Content::Echo => request.into_body().map_err(Into::into).boxed_unsync(),
+            Content::Reflected => {
+                let line = |(name, value): (&HeaderName, &HeaderValue)| format!("{name}: {}\n", value.to_str().unwrap_or("-"));
+                let lines: String = request.headers().iter().map(line).collect();
+                Full::new(Bytes::from(lines)).map_err(Into::into).boxed_unsync()
+            }
             Content::Sent(body) => {
                 let body = body.lock().unwrap().take().expect("what a test sends is sent once");
                 body.map_err(Into::into).boxed_unsync()

@@ -4,13 +4,13 @@
 use super::super::arrival::{Arrival, ArrivedBody, Client};
 use super::super::ask::{To, is_about};
 use super::super::plan::{self, Memory, Plan, Trouble, Wanted};
-use super::super::settle::{self, Asked, Got};
+use super::super::settle::{self, Asked, Got, Shown};
 use super::super::spool::Spool;
 use super::super::{Options, fetch, respond};
 use super::history::{Framing, Request, Response, START_MS, World};
 use super::messages::{client_got, from_header_map, header_map, to_origin};
 use super::routes::{ROUTES, RouteSpec};
-use crate::rules::{Admission, Admitted, Caching, Content, Pattern, Route, RuleSet, Share, Unkeyed};
+use crate::rules::{Admission, Admitted, Caching, Content, Pattern, Route, RuleSet, Share, Told, Unkeyed};
 use crate::semantics::directives::{self, RequestDirectives};
 use crate::semantics::{StoredHead, Times, conditional, invalidation, range};
 use crate::store::{Held, Lookup, StoredResponse, Tier};
@@ -83,7 +83,7 @@ pub(super) fn rules() -> RuleSet {
             early_refresh: false,
             ignores_request_directives: spec.ignores_request_directives,
             share: if spec.is_for_everyone { Share::Everyone } else { Share::ByResponse },
-            unkeyed: if spec.passes_unknown_fields { Unkeyed::Pass } else { Unkeyed::Forward },
+            unkeyed: Unkeyed::Forward,
             strip_set_cookie: spec.strips_set_cookie,
             ..Route::new("route", pattern, Duration::from_secs(60))
         }
@@ -196,7 +196,7 @@ impl<'a> Driver<'a> {
         let Errand { admitted, stored, wants_part, has_lease, .. } = errand;
         let (method, fields) = (&arrival.parts.method, &arrival.parts.headers);
         let (route, target) = (admitted.route, arrival.parts.uri.path());
-        let request = fetch::request_to_fill(arrival, admitted, stored.as_deref(), &[], *wants_part);
+        let (request, _) = fetch::request_to_fill(arrival, admitted, &Told::default(), stored.as_deref(), &[], *wants_part);
         let mut to = To::for_stored(stored.as_deref());
         let mut requested = world.now_ms;
         let mut sent = world.send(to_origin(target, request.headers()));
@@ -333,6 +333,7 @@ fn asked_of(arrival: &Arrival, errand: &Errand<'_>) -> Asked {
         no_store: errand.asked.no_store,
         authorization: errand.admitted.authorization,
         cookie: errand.admitted.cookie,
+        shown: Shown::default(),
     }
 }
 

@@ -33,9 +33,8 @@ impl Naive {
     pub(super) fn answer(&mut self, request: &Request, world: &mut World<'_>) -> Response {
         let now = world.now_ms;
         let fields = &request.fields;
-        // §2: `GET` is stored, and `HEAD` is answered from that. Choice: fields that nobody knows go past the cache of a rule.
-        let is_unknown = self.route.passes_unknown_fields && has(fields, "x-flavour");
-        if !matches!(request.method, "GET" | "HEAD") || is_unknown {
+        // §2: `GET` is stored, and `HEAD` is answered from that.
+        if !matches!(request.method, "GET" | "HEAD") {
             return self.past(request, world);
         }
         // Choice: the operator can have a route ignore §5.2.1.
