@@ -120,7 +120,8 @@ fn row(route: &Route) -> [String; COLUMNS.len()] {
         Share::ByResponse => "who is anonymous".to_owned(),
         Share::Everyone => "everyone".to_owned(),
         Share::PerCredential(names) => {
-            let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+            let cookies = route.identity_cookies.iter().map(|name| format!("cookie {name}"));
+            let names: Vec<String> = names.iter().map(|name| name.to_string()).chain(cookies).collect();
             format!("who has the same {}", names.join(", "))
         }
     };

@@ -99,7 +99,7 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
     let captures = pattern.as_ref().map(|(pattern, _)| pattern.captures().to_vec());
     let tags = section.take_with_place("tags", list(|value| tag(value, captures.as_deref())));
     let invalidates = section.take_with_place("invalidates", list(|value| tag(value, captures.as_deref())));
-    let (share, share_place) = read_share(section);
+    let (share, identity_cookies, share_place) = read_share(section);
     let mut query = QueryRule::default();
     section.within("query", Name::Query(index, shown), |section| {
         section.read("allow", &mut query.allow, |value| list(string)(value).map(Some));
@@ -144,6 +144,7 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
     route.early_refresh = early_refresh.unwrap_or(true);
     route.ignores_request_directives = ignores_request_directives.unwrap_or_default();
     route.share = share;
+    route.identity_cookies = identity_cookies;
     route.query = query;
     route.heeds_no_vary_search = heeds_no_vary_search.unwrap_or_default();
     route.key_headers = key_headers.unwrap_or_default();
@@ -153,21 +154,21 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
     Written { index, name, is_derived, per_credential, route: Some((route, place)) }
 }
 
-fn read_share(section: &mut Section<'_>) -> (Share, Option<Place>) {
-    let identity = section.take_with_place("identity", distinct(field));
+fn read_share(section: &mut Section<'_>) -> (Share, Vec<String>, Option<Place>) {
+    let identity = section.take_with_place("identity", identity);
     let share = section.take_with_place("share", one_of(SHARES));
     let place = share.as_ref().map(|(_, place)| place.clone());
     let share = match share.map(|(share, _)| share) {
         Some(ShareName::PerCredential) => {
             let identity = match identity {
-                Some((names, place)) if names.is_empty() => {
+                Some(((names, cookies), place)) if names.is_empty() && cookies.is_empty() => {
                     section.problem(&place, "identity", "is empty, so nobody would be told apart; name a request field");
-                    Vec::new()
+                    (Vec::new(), Vec::new())
                 }
-                Some((names, _)) => names,
-                None => vec![http::header::AUTHORIZATION, http::header::COOKIE],
+                Some((identity, _)) => identity,
+                None => (vec![http::header::AUTHORIZATION, http::header::COOKIE], Vec::new()),
             };
-            return (Share::PerCredential(identity), place);
+            return (Share::PerCredential(identity.0), identity.1, place);
         }
         Some(ShareName::Everyone) => Share::Everyone,
         Some(ShareName::ByResponse) | None => Share::ByResponse,
@@ -175,7 +176,7 @@ fn read_share(section: &mut Section<'_>) -> (Share, Option<Place>) {
     if let Some((_, place)) = identity {
         section.problem(&place, "identity", "has a meaning only together with share = \"per-credential\"");
     }
-    (share, place)
+    (share, Vec::new(), place)
 }
 
 /// Notes what is wrong between routes, and between them and other sections.
@@ -279,6 +280,29 @@ fn field(value: &Value) -> Parsed<HeaderName> {
     }
 }
 
+/// What tells callers apart: request fields, and single cookies as `cookie:session`.
+fn identity(value: &Value) -> Parsed<(Vec<HeaderName>, Vec<String>)> {
+    let one = |value: &Value| match value.as_str().and_then(|written| written.strip_prefix(COOKIE_PREFIX)) {
+        // RFC 6265 §4.1.1: the name of a cookie is a token, as that of a field is; but its case counts.
+        Some(name) => match HeaderName::from_bytes(name.as_bytes()) {
+            Ok(_) => Ok((None, Some(name.to_owned()))),
+            Err(_) => Err(value.fault(format!("{} is not the name of a cookie", quote(name)))),
+        },
+        None => Ok((Some(field(value)?), None)),
+    };
+    let (names, cookies): (Vec<_>, Vec<_>) = list(one)(value)?.into_iter().unzip();
+    let (names, cookies): (Vec<HeaderName>, Vec<String>) =
+        (names.into_iter().flatten().collect(), cookies.into_iter().flatten().collect());
+    let twice = |at: usize| names[..at].contains(&names[at]);
+    if let Some(at) = (0..names.len()).find(|at| twice(*at)) {
+        return Err(value.fault(format!("`{}` stands twice", names[at])));
+    }
+    match !cookies.is_empty() && names.contains(&http::header::COOKIE) {
+        true => Err(value.fault("has \"cookie\", which stands for all cookies, and single ones; leave out either")),
+        false => Ok((names, cookies)),
+    }
+}
+
 /// The same for the key, which is written to Redis as it is; `identity` goes into it as a keyed hash.
 fn key_field(value: &Value) -> Parsed<HeaderName> {
     let name = field(value)?;
@@ -302,6 +326,9 @@ const SHARES: &[(&str, ShareName)] =
     &[("by-response", ShareName::ByResponse), ("everyone", ShareName::Everyone), ("per-credential", ShareName::PerCredential)];
 const COLLAPSE: &[(&str, Collapse)] = &[("process", Collapse::Process), ("replicas", Collapse::Replicas)];
 const UNKEYED: &[(&str, Unkeyed)] = &[("pass", Unkeyed::Pass), ("drop", Unkeyed::Drop), ("forward", Unkeyed::Forward)];
+
+/// Before the name of a cookie that identifies.
+const COOKIE_PREFIX: &str = "cookie:";
 
 /// It is a label of metrics.
 const NAME_MAX: usize = 100;

@@ -55,7 +55,7 @@ pub use respond::internal;
 
 use crate::clock::Clock;
 use crate::origin::Origin;
-use crate::rules::{Admission, Admitted, Bypass, CacheKey, RuleSet};
+use crate::rules::{Admission, Admitted, Bypass, CacheKey, RuleSet, Share, token_ends};
 use crate::semantics::Forward;
 use crate::semantics::directives::{self, RequestDirectives};
 use crate::semantics::tagging::TagField;
@@ -345,7 +345,16 @@ impl Proxy {
         match (self.options.enabled, &arrival.upgrade) {
             (true, None) => {
                 let query_rule = |path: &str| self.store.query_rule(path);
-                self.rules.admit(&arrival.parts, &arrival.forwarding(), arrival.body.content(), query_rule)
+                match self.rules.admit(&arrival.parts, &arrival.forwarding(), arrival.body.content(), query_rule) {
+                    // What is stored for a token is not served past its end. Whoever is given it showed the same token.
+                    Admission::Keyed(admitted)
+                        if matches!(admitted.route.share, Share::PerCredential(_))
+                            && token_ends(&arrival.parts.headers).is_some_and(|end| end <= self.clock.now()) =>
+                    {
+                        Admission::Past { route: Some(admitted.index), why: Bypass::TokenEnded }
+                    }
+                    admission => admission,
+                }
             }
             (true, Some(_)) => Admission::Past { route: None, why: Bypass::Upgrade },
             (false, _) => Admission::Past { route: None, why: Bypass::Disabled },

@@ -35,7 +35,8 @@ impl Proxy {
             Admission::Keyed(admitted) => {
                 let route = admitted.route;
                 // What the route hides from the origin when the cache is filled, a `POST` shows.
-                let is_like_a_get = route.trusts_vary() && !admitted.has_open_credentials();
+                let shows_as_much = route.trusts_vary() && route.identity_cookies.is_empty();
+                let is_like_a_get = shows_as_much && !admitted.has_open_credentials();
                 (route.caching == Caching::Standard && is_like_a_get).then_some(admitted)
             }
             _ => None,

@@ -1,5 +1,6 @@
 //! Whether a request may use the cache at all, and under which key.
 
+use super::identity;
 use super::key::{CacheKey, Location, RuleMark, Secret, rule_mark};
 use super::route::{Caching, Route, RouteConflict, Share, Unkeyed};
 use super::scope::{Scope, Scopes};
@@ -9,7 +10,8 @@ use crate::semantics::fields::{self, Kind};
 use crate::semantics::no_vary_search::NoVarySearch;
 use crate::semantics::tagging::TagField;
 use http::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, HOST, IF_MATCH, IF_UNMODIFIED_SINCE, PROXY_AUTHORIZATION,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, COOKIE, HOST, IF_MATCH, IF_UNMODIFIED_SINCE,
+    PROXY_AUTHORIZATION,
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -97,6 +99,10 @@ pub enum Bypass {
     Precondition,
     /// A field that could change the response and is not in the key.
     UnkeyedField(HeaderName),
+    /// A cookie that identifies is there twice, so it is not said who asks.
+    AmbiguousIdentity,
+    /// The token that identifies has ended.
+    TokenEnded,
 }
 
 /// What is known of a request's content.
@@ -132,6 +138,8 @@ impl Bypass {
             Bypass::RequestBody => "request-body",
             Bypass::Precondition => "precondition",
             Bypass::UnkeyedField(_) => "unkeyed-field",
+            Bypass::AmbiguousIdentity => "ambiguous-identity",
+            Bypass::TokenEnded => "token-ended",
         }
     }
 }
@@ -318,6 +326,9 @@ impl RuleSet {
         if !has_content && content != Content::None {
             return past(Bypass::RequestBody);
         }
+        if route.identity_cookies.iter().any(|name| identity::cookies(&request.headers, name).nth(1).is_some()) {
+            return past(Bypass::AmbiguousIdentity);
+        }
         let (mut authorization, mut cookie) = (false, false);
         for name in request.headers.keys() {
             match fields::kind(name) {
@@ -377,6 +388,7 @@ impl Route {
     fn stands_for(&self, credential: &HeaderName) -> bool {
         match &self.share {
             Share::Everyone => true,
+            Share::PerCredential(_) if *credential == COOKIE && !self.identity_cookies.is_empty() => true,
             Share::PerCredential(identity) => identity.contains(credential),
             Share::ByResponse => self.key_headers.contains(credential),
         }

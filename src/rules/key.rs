@@ -5,6 +5,7 @@
 //! a collision would hand one caller's data to another.
 
 use super::admit::CONTENT_FIELDS;
+use super::identity;
 use super::route::{Caching, Route, Share, Unkeyed};
 use crate::semantics::tagging::TagField;
 use crate::semantics::vary::Selection;
@@ -75,7 +76,7 @@ impl CacheKey {
             Share::Everyone => parts.push(b'e'),
             Share::PerCredential(identity) => {
                 parts.push(b'c');
-                push(&mut parts, &secret.digest(identity, fields));
+                push(&mut parts, &secret.digest(identity, &route.identity_cookies, fields));
             }
         }
         if let Some((method, content)) = location.content {
@@ -173,10 +174,17 @@ impl Secret {
         mac.finalize().into_bytes().into()
     }
 
-    fn digest(&self, names: &[HeaderName], fields: &HeaderMap) -> [u8; 32] {
+    fn digest(&self, names: &[HeaderName], cookies: &[String], fields: &HeaderMap) -> [u8; 32] {
         let mut credentials = Vec::new();
         for name in names {
             push_field(&mut credentials, name, fields);
+        }
+        for name in cookies {
+            // No field has a colon in its name.
+            push(&mut credentials, format!("cookie:{name}").as_bytes());
+            let values: Vec<&[u8]> = identity::cookies(fields, name).collect();
+            credentials.extend((values.len() as u32).to_be_bytes());
+            values.iter().for_each(|value| push(&mut credentials, value));
         }
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
         mac.update(&credentials);

@@ -9,11 +9,13 @@
 //! | `tags` | tag templates such as `customer:{id}` |
 //! | `scope` | what can be purged at once |
 //! | `key` | the cache key |
+//! | `identity` | who asks, as far as single cookies and tokens tell |
 //! | `shown` | what a request that fills the cache shows the origin |
 //! | `admit` | the decision whether a request may use the cache at all |
 
 mod admit;
 pub mod authority;
+mod identity;
 mod key;
 mod pattern;
 mod route;
@@ -23,6 +25,7 @@ mod tags;
 mod target;
 
 pub use admit::{Admission, Admitted, Bypass, Content, Forwarding, RuleSet};
+pub use identity::token_ends;
 pub use key::{CacheKey, KeyedRequest, Secret};
 pub use pattern::{Pattern, PatternError};
 pub use route::{Caching, Collapse, Route, RouteConflict, Share, Unkeyed};

@@ -36,6 +36,8 @@ pub struct Route {
     pub invalidates: Vec<TagTemplate>,
     /// Who may be given a response that was fetched with credentials.
     pub share: Share,
+    /// Single cookies that identify, beside the fields of [`Share::PerCredential`]; the origin is shown no others then.
+    pub identity_cookies: Vec<String>,
     /// Which query parameters count.
     pub query: QueryRule,
     /// Whether responses may say themselves which parameters make no difference (`No-Vary-Search`).
@@ -126,6 +128,7 @@ impl Route {
             tags: Vec::new(),
             invalidates: Vec::new(),
             share: Share::ByResponse,
+            identity_cookies: Vec::new(),
             query: QueryRule::default(),
             heeds_no_vary_search: false,
             key_headers: Vec::new(),

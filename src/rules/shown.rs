@@ -11,6 +11,7 @@
 //! - `Origin`, on which the answers of origins depend that are asked from other sites' pages, is a part of the key where it is there.
 
 use super::admit::CONTENT_FIELDS;
+use super::identity;
 use super::route::{Route, Share, Unkeyed};
 use crate::semantics::directives;
 use crate::semantics::fields::{self, Kind};
@@ -79,6 +80,9 @@ impl Route {
         let hidden: Vec<HeaderName> = request.keys().filter(|name| !self.shows(name) && !is_keyed(name)).cloned().collect();
         for name in hidden {
             request.remove(name);
+        }
+        if !self.identity_cookies.is_empty() {
+            identity::keep_cookies(request, &self.identity_cookies);
         }
         if self.trusts_vary() {
             return Vec::new();

@@ -4,3 +4,4 @@
 mod world;
 
 mod inputs;
+mod sharing;
