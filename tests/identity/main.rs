@@ -5,3 +5,4 @@ mod world;
 
 mod inputs;
 mod sharing;
+mod users;
