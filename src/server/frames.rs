@@ -208,6 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Frames<S> {
         if polled.is_ready() {
             return polled;
         }
+        this.in_turn = 0;
         let Some((since, offence)) = this.account.waits(this.partial.filled > 0) else { return Poll::Pending };
         if this.patience.deadline() != since + this.limit {
             this.patience.as_mut().reset(since + this.limit);

@@ -106,6 +106,10 @@ async fn trial(protocol: Protocol, redis: Option<RedisServer>) {
     let address = world.sidecar.address;
     let descriptors_before = origin.descriptors_but_its_own();
     let connections: Arc<[Client]> = (0..4).map(|_| Client::http2(address)).collect();
+    // Whoever makes a connection and leaves takes those with it that wait for the same.
+    for connection in connections.iter().filter(|_| protocol == Protocol::Http2) {
+        connection.get("/n-first").await;
+    }
     let (groups, left) = (requests / TOGETHER, Arc::new(AtomicUsize::new(0)));
     let mut running = JoinSet::new();
     let mut resident_after_half = 0;

@@ -8,7 +8,7 @@ use super::frames::{
     settings,
 };
 use super::program::Program;
-use super::world::{Client, Origin, Reply, millis};
+use super::world::{Client, Origin, Reply, World, millis};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -208,4 +208,30 @@ async fn floods_end_and_cost_the_others_nothing() {
         assert!(most.saturating_sub(before) < 32 << 20, "{} took {} KiB", kind.name, most.saturating_sub(before) >> 10);
     }
     assert_eq!(unended, [""; 0]);
+}
+
+/// Clients that have much to do on one connection: a great many requests, and a long body of which each piece is announced twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_much_is_no_flood() {
+    let world = World::start().await;
+    world.origin.reply("/hit", "hit");
+    world.origin.reply("/long", Reply::new(vec![b'x'; 8 << 20]));
+    let client = Client::http2(world.sidecar.address);
+    client.get("/hit").await.is("hit");
+    for _ in 0..50 {
+        let asked: Vec<_> = (0..100).map(|_| client.get("/hit").spawn()).collect();
+        for got in asked {
+            got.await.unwrap().is("hit").hit("memory");
+        }
+    }
+    // A piece is no longer than the window, which is as small as clients have it.
+    let mut framed = Framed::with_settings(world.sidecar.address, &[(4, 4096)]).await;
+    framed.send(get(1, "/long")).await;
+    let mut octets = 0;
+    while octets < 8 << 20 {
+        let piece = framed.until("a piece", |frame| frame.kind == DATA).await.expect("the connection goes on").payload.len();
+        octets += piece;
+        let piece = u32::try_from(piece).unwrap();
+        framed.send([number(WINDOW_UPDATE, 0, piece), number(WINDOW_UPDATE, 1, piece)].concat()).await;
+    }
 }

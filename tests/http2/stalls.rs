@@ -2,7 +2,7 @@
 
 use super::frames::{
     ACK, CONTINUATION, DATA, END_STREAM, ENHANCE_YOUR_CALM, Framed, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS,
-    SETTINGS_TIMEOUT, frame, get, post, request, settings,
+    SETTINGS_TIMEOUT, WINDOW_UPDATE, frame, get, post, request, settings,
 };
 use super::program::Program;
 use super::world::{Origin, Reply, World, eventually, millis, secs};
@@ -174,6 +174,27 @@ async fn a_connection_of_which_nobody_reads_the_rest_ends() {
             client.send(super::frames::frame(PING, ACK, 0, &frame.payload)).await;
         }
     }
+}
+
+/// Windows that are open as wide as they go, and a connection of which nobody reads an octet (CVE-2019-9517).
+#[tokio::test]
+async fn a_connection_of_which_nobody_reads_anything_ends() {
+    let world = World::with(|config| config.server.body_idle_timeout = millis(500)).await;
+    world.origin.reply("/a", Reply::new(vec![b'x'; 4 << 20]));
+    world.origin.reply("/past/a", Reply::new(vec![b'x'; 4 << 20]));
+    world.get("/a").await;
+    let mut client = Framed::with_settings(world.sidecar.address, &[(INITIAL_WINDOW_SIZE, 0x7fff_ffff)]).await;
+    let wide = super::frames::number(WINDOW_UPDATE, 0, 0x7fff_0000);
+    let requests = (0..20).flat_map(|i| get(2 * i + 1, if i % 2 == 0 { "/a" } else { "/past/a" })).collect();
+    client.send([wide, requests].concat()).await;
+    eventually("they are under way", async || world.metric("sidecache_origin_requests_in_flight").await > 0.0).await;
+    eventually("no place is held", async || world.metric("sidecache_origin_requests_in_flight").await == 0.0).await;
+    // What was on its way already, and no more.
+    let mut octets = 0;
+    while let Some(frame) = super::world::soon("the next frame", client.next()).await {
+        octets += frame.payload.len();
+    }
+    assert!(octets < 20 * (4 << 20), "{octets}");
 }
 
 /// A hundred streams of large bodies that nobody takes, from memory and past the cache (CVE-2019-9517).
