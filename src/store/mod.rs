@@ -20,8 +20,7 @@
 //! | `learned` | what responses have told about their keys |
 //! | `variants` | which variants of a key there are beside the one that a request selects, and how many may be in Redis |
 //! | `lease` | one fetch for all replicas |
-//! | `container` | how much memory the container may use |
-//! | `options` | how the tiers are set up, and what of that can change |
+//! | `options`, `container` | how the tiers are set up, and what of that can change; how much memory the container may use |
 //!
 //! Redis down, slow or lying is an answer ([`Lookup::Unavailable`]), never an error.
 

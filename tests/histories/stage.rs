@@ -205,14 +205,16 @@ impl Setting {
     fn route(&self, kind: Kind) -> Route {
         let pattern = Pattern::parse(&format!("/{}/{{history}}/{{id}}", kind.name())).unwrap();
         let tags = vec![TagTemplate::parse("h:{history}:{id}", pattern.captures()).unwrap()];
-        let mut route = Route { tags, collapse: self.collapse, ..Route::new(kind.name(), pattern, secs(TTL)) };
+        // The reference takes the origin at its word: a response depends on what it names in `Vary`, and on nothing else.
+        let unkeyed = Unkeyed::Forward;
+        let mut route = Route { tags, unkeyed, collapse: self.collapse, ..Route::new(kind.name(), pattern, secs(TTL)) };
         match kind {
             Kind::ByResponse => {}
             Kind::Everyone => route.share = Share::Everyone,
             Kind::PerCredential => {
                 route.share = Share::PerCredential(vec![http::header::AUTHORIZATION, http::header::COOKIE]);
             }
-            Kind::Standard => (route.caching, route.unkeyed) = (Caching::Standard, Unkeyed::Forward),
+            Kind::Standard => route.caching = Caching::Standard,
             Kind::Tenant => {
                 route.key_headers = vec!["x-tenant".parse().unwrap()];
                 route.ttl_by_status = vec![(StatusCode::NOT_FOUND, secs(TTL_404))];

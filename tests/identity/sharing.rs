@@ -118,8 +118,15 @@ async fn redirects_and_errors_have_no_lifetime_by_a_rule() {
         world.get(&path).await.is("second").status(status);
         let path = format!("/fresh-{status}");
         world.origin.reply(&path, Reply::new("first").status(status).cache("max-age=60"));
-        world.get(&path).await.says("stored");
-        world.get(&path).await.is("first").status(status).hit("memory");
+        let answer = world.get(&path).await;
+        // What the form of one request may have caused is for nobody else, however long it says that it is fresh (RFC 6585 for 429).
+        match matches!(status, 400 | 429) {
+            true => drop(answer.does_not_say("stored")),
+            false => {
+                answer.says("stored");
+                world.get(&path).await.is("first").status(status).hit("memory");
+            }
+        }
     }
 }
 

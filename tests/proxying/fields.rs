@@ -80,7 +80,8 @@ const SPOOFED: [(&str, &str); 8] = [
 #[tokio::test]
 async fn who_asks_is_said_by_the_sidecar_and_not_by_the_client() {
     let world = World::start().await;
-    for path in ["/past/a", "/a"] {
+    // What fills the cache is for all, so what this client says came before it is left out there.
+    for (path, ways) in [("/past/a", "1.1 before | 1.1 sidecache"), ("/a", "1.1 sidecache")] {
         world.origin.reply(path, "one");
         let request = SPOOFED.into_iter().fold(world.get(path), |request, (name, value)| request.with(name, value));
         request.with("via", "1.1 before").await.is("one").has("via", "1.1 sidecache");
@@ -90,7 +91,7 @@ async fn who_asks_is_said_by_the_sidecar_and_not_by_the_client() {
         for ((name, _), value) in SPOOFED.into_iter().zip(expected) {
             assert_eq!(seen.field(name).as_deref(), value, "{name} for {path}");
         }
-        assert_eq!(seen.field("via").as_deref(), Some("1.1 before | 1.1 sidecache"));
+        assert_eq!(seen.field("via").as_deref(), Some(ways));
         assert_eq!(seen.field("host"), Some(own_host));
     }
 }
@@ -98,12 +99,13 @@ async fn who_asks_is_said_by_the_sidecar_and_not_by_the_client() {
 #[tokio::test]
 async fn a_trusted_proxy_is_believed() {
     let world = World::with(|config| config.cache.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]).await;
-    for path in ["/past/a", "/a"] {
+    // For which client the cache is filled makes no difference.
+    for (path, clients) in [("/past/a", "1.2.3.4, 5.6.7.8, 127.0.0.1"), ("/a", "127.0.0.1")] {
         world.origin.reply(path, "one");
         let request = world.get(path).with("x-forwarded-for", "1.2.3.4").with("x-forwarded-for", "5.6.7.8");
         request.with("x-forwarded-host", "shop.example").with("x-forwarded-proto", "https").await.is("one");
         let seen = world.origin.last(path);
-        assert_eq!(seen.field("x-forwarded-for").as_deref(), Some("1.2.3.4, 5.6.7.8, 127.0.0.1"));
+        assert_eq!(seen.field("x-forwarded-for").as_deref(), Some(clients));
         assert_eq!(seen.field("x-forwarded-host").as_deref(), Some("shop.example"));
         assert_eq!(seen.field("x-forwarded-proto").as_deref(), Some("https"));
     }

@@ -2,7 +2,7 @@
 
 use crate::world::{RedisServer, Reply, World, eventually, redis_options, secs};
 use sidecache::config::Config;
-use sidecache::rules::Scope;
+use sidecache::rules::{Scope, Unkeyed};
 use sidecache::store::EncryptionKey;
 
 /// Each way in which values can be protected: with a secret or without, and sealed with keys, the first of which seals.
@@ -16,6 +16,8 @@ fn protected(redis: &RedisServer, secret: Option<&str>, keys: &[u8]) -> impl FnO
     move |config| {
         config.store.redis = Some(options);
         config.store.memory.bytes_max = 0;
+        // Responses are taken at their word about what they vary on, so that one that says nothing is one value.
+        config.routes[0].unkeyed = Unkeyed::Forward;
     }
 }
 
