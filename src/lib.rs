@@ -22,7 +22,7 @@ use clock::Clock;
 use config::Config;
 use flow::Proxy;
 use origin::Origin;
-use rules::{RuleSet, Secret};
+use rules::{RuleSet, Secret, Verifier};
 use server::{Acceptor, Listener, Terms, TlsError, TlsFiles};
 use stats::Stats;
 use std::io;
@@ -92,6 +92,9 @@ pub enum StartError {
     /// The origin cannot be prepared for: its certificate authorities, say.
     #[error("cannot prepare connections to the origin: {0}")]
     Origin(io::Error),
+    /// The keys of tokens cannot be read.
+    #[error("cannot read the keys of [identity] jwks_file: {0}")]
+    Keys(io::Error),
 }
 
 impl Sidecar {
@@ -117,7 +120,7 @@ impl Sidecar {
         let origin = Origin::new(config.origin.clone(), stats.clone()).map_err(StartError::Origin)?;
         let lasting = Lasting { store, stats, tasks, clock, secret: Secret::random() };
 
-        let (front, admin) = lasting.answering(&config, Arc::new(origin));
+        let (front, admin) = lasting.answering(&config, Arc::new(origin))?;
         let (front, admin) = (Arc::new(ArcSwap::new(front)), Arc::new(ArcSwap::new(admin)));
         let (tasks, stats) = (&lasting.tasks, &lasting.stats);
         let address = bound(&listener, "requests")?;
@@ -146,7 +149,7 @@ impl Sidecar {
             true => self.proxy().origin().clone(),
             false => Arc::new(Origin::new(config.origin.clone(), self.lasting.stats.clone()).map_err(StartError::Origin)?),
         };
-        let (front, admin) = self.lasting.answering(&config, origin);
+        let (front, admin) = self.lasting.answering(&config, origin)?;
         self.lasting.store.adopt(&config.store);
         self.terms.0.adopt(config.server.clone(), acceptor, &self.lasting.tasks);
         if let (Some(terms), Some(address)) = (&self.terms.1, config.admin.listen) {
@@ -193,7 +196,7 @@ impl Sidecar {
 
 impl Lasting {
     /// What answers requests and operators under a configuration.
-    fn answering(&self, config: &Config, origin: Arc<Origin>) -> (Arc<Front>, Arc<Admin>) {
+    fn answering(&self, config: &Config, origin: Arc<Origin>) -> Result<(Arc<Front>, Arc<Admin>), StartError> {
         let Lasting { store, stats, tasks, clock, secret } = self;
         let rules = RuleSet::new(config.routes.clone()).expect("the configuration was checked for conflicts");
         let secret = config.cache.secret.as_deref().map_or_else(|| secret.clone(), Secret::from_passphrase);
@@ -202,11 +205,20 @@ impl Lasting {
             access_log: config.log.access,
             ..config.cache.clone()
         };
-        let rules = rules.with_secret(secret).with_tag_fields(&config.cache.tag_fields);
+        let verifier = verifier(config, clock).map_err(StartError::Keys)?.map(Arc::new);
+        let rules = rules.with_secret(secret).with_tag_fields(&config.cache.tag_fields).with_verifier(verifier);
         let proxy = Proxy::new(rules, store.clone(), origin, stats.clone(), tasks.clone(), clock.clone(), options);
         let admin = Admin::new(proxy.clone(), tasks.clone(), &config.admin);
-        (Front::new(proxy, admin.clone()), admin)
+        Ok((Front::new(proxy, admin.clone()), admin))
     }
+}
+
+/// What verifies tokens, if there are keys for them.
+fn verifier(config: &Config, clock: &Clock) -> io::Result<Option<Verifier>> {
+    let Some(file) = &config.identity.jwks_file else { return Ok(None) };
+    let clock = clock.clone();
+    let verifier = Verifier::new(&std::fs::read(file)?, config.identity.clone(), move || clock.now());
+    verifier.map(Some).map_err(io::Error::other)
 }
 
 /// Keeps what may be open at once below what the process may have.

@@ -259,6 +259,9 @@ fn a_route_says_what_is_cached() {
     let key = one("share = \"per-credential\"\nidentity = [\"X-Api-Key\"]\nkey_headers = [\"X-Tenant\"]");
     assert_eq!(key.share, Share::PerCredential(vec!["x-api-key".parse().unwrap()]));
     assert_eq!(key.key_headers, ["x-tenant"]);
+    let parts = one("share = \"per-credential\"\nidentity = [\"cookie:Session\", \"jwt:sub\", \"x-api-key\"]");
+    assert_eq!(parts.share, Share::PerCredential(vec!["x-api-key".parse().unwrap()]));
+    assert_eq!((parts.identity_cookies, parts.identity_claims), (vec!["Session".to_owned()], vec!["sub".to_owned()]));
     let query = one("query = { allow = [\"a\"], deny = [\"utm_*\"], sort = true }").query;
     assert_eq!((query.allow, query.deny, query.sort), (Some(vec!["a".to_owned()]), vec!["utm_*".to_owned()], true));
     assert!(one("strip_set_cookie = true").strip_set_cookie);
@@ -369,6 +372,9 @@ fn each_variable_sets_its_key() {
     assert_eq!(with("UNRELATED", "x"), with("SIDECACHE_CONFIG", "/ignored/because/the/text/was/named"));
 }
 
+/// Keys that take whatever is written.
+const ANYTHING: [&str; 5] = ["origin.ca_file", "log.level", "identity.jwks_file", "identity.issuer", "identity.audience"];
+
 #[test]
 fn every_key_but_those_of_routes_and_tokens_can_be_set_from_outside() {
     for key in config::known_keys().iter().filter(|key| !key.starts_with("route.") && !key.starts_with("admin.tokens.")) {
@@ -376,8 +382,8 @@ fn every_key_but_those_of_routes_and_tokens_can_be_set_from_outside() {
         // Nothing takes this value, so that whoever reads the key says so, and nobody calls it unknown.
         for sources in [Sources::new().environment([(&variable, "\u{e9} \"")]), Sources::new().set(&format!("{key}=\u{e9} \""))] {
             match config::load(&sources.text("proxy.toml", "")) {
-                // Any path and nearly any filter will do.
-                Ok(_) => assert!(["origin.ca_file", "log.level"].contains(&key.as_str()), "{key}"),
+                // Any path, any name and nearly any filter will do.
+                Ok(_) => assert!(ANYTHING.contains(&key.as_str()), "{key}"),
                 Err(problems) => assert!(!problems.to_string().contains("no such"), "{problems}"),
             }
         }
@@ -697,6 +703,16 @@ fn what_a_route_cannot_mean_is_a_problem() {
         would be told apart; name a request field"],
     );
     one(
+        "share = 'per-credential'\nidentity = ['cookie:a b']",
+        &["proxy.toml:4:13: route[0].identity (\"/a/{id}\"): \"a b\" is not the name of a cookie"],
+    );
+    for written in ["'cookie', 'cookie:a'", "'authorization', 'jwt:sub'"] {
+        one(
+            &format!("share = 'per-credential'\nidentity = [{written}]"),
+            &["proxy.toml:4:12: route[0].identity (\"/a/{id}\"): has a field as a whole and a part of it; leave out either"],
+        );
+    }
+    one(
         "key_headers = ['TE', 'a b', 'If-Range', 'Cookie']",
         &[
             "proxy.toml:3:16: route[0].key_headers (\"/a/{id}\"): `te` is between two neighbours and never reaches the origin \
@@ -887,7 +903,7 @@ fn problems_outside_of_the_file_name_the_variable_or_the_flag() {
             "--set redis.commands_max (command line): [redis] commands_max: \"many\" is not a whole number",
             "--set route.ttl (command line): routes are written in the file, not in the environment or on the command line",
             "--set turbo.mode (command line): [turbo]: there is no such section; the file has server, origin, cache, memory, \
-             redis, admin, log, route",
+             redis, admin, log, identity, route",
         ],
     );
     // The port is put into the address of the file; where that is wrong, that is the problem.

@@ -121,7 +121,8 @@ fn row(route: &Route) -> [String; COLUMNS.len()] {
         Share::Everyone => "everyone".to_owned(),
         Share::PerCredential(names) => {
             let cookies = route.identity_cookies.iter().map(|name| format!("cookie {name}"));
-            let names: Vec<String> = names.iter().map(|name| name.to_string()).chain(cookies).collect();
+            let claims = route.identity_claims.iter().map(|name| format!("claim {name}"));
+            let names: Vec<String> = names.iter().map(|name| name.to_string()).chain(cookies).chain(claims).collect();
             format!("who has the same {}", names.join(", "))
         }
     };
@@ -213,6 +214,10 @@ fn warnings(config: &Config) -> Vec<String> {
             ),
         );
         warn(
+            !route.identity_claims.is_empty() && config.identity.jwks_file.is_none(),
+            &about("without [identity] jwks_file no token is believed, so each one has responses of its own"),
+        );
+        warn(
             route.strip_set_cookie,
             &about("strip_set_cookie takes Set-Cookie off every response, also where a client would have needed it"),
         );
@@ -298,5 +303,8 @@ route    matches  lifetime                                              served s
         check(&format!("{route}unkeyed_headers = 'forward'"), &["must name in Vary"]);
         check(&format!("{route}cache = 'standard'"), &[]);
         check(&format!("{route}strip_set_cookie = true"), &["Set-Cookie"]);
+        let by_claim = format!("{route}share = 'per-credential'\nidentity = ['jwt:sub']");
+        check(&by_claim, &["no token is believed"]);
+        check(&format!("[identity]\njwks_file = 'f'\n{by_claim}"), &[]);
     }
 }

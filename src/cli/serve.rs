@@ -130,7 +130,7 @@ async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) -> bool {
 
 /// The files that the configuration is read from, and those that it names.
 fn files(sources: &Sources, config: &Config) -> Vec<PathBuf> {
-    let files = [sources.path(), config.origin.ca_file.as_deref()];
+    let files = [sources.path(), config.origin.ca_file.as_deref(), config.identity.jwks_file.as_deref()];
     let shown = config.origin.client_certificate.iter().flat_map(|shown| [Some(shown.certificate.as_path()), Some(&shown.key)]);
     let tls = [&config.server.tls, &config.admin_tls].into_iter().flatten();
     let tls = tls.flat_map(|files| [Some(files.certificate.as_path()), Some(&files.key), files.client_ca.as_deref()]);

@@ -6,13 +6,14 @@
 //! | `raw`, `place` | the values as they were written, each with its place |
 //! | `reader` | takes keys out of tables, notes what is wrong, reports what nobody took |
 //! | `values`, `addresses` | what one value means |
-//! | `sections`, `encryption`, `routes`, `lifetimes`, `log`, `admin`, `tls` | what the keys mean |
+//! | `sections`, `encryption`, `routes`, `identity`, `lifetimes`, `log`, `admin`, `tls` | what the keys mean |
 //! | `reload` | what a running sidecar takes over of a new configuration |
 //! | `problem`, `suggest` | what is wrong, in words for the person who wrote it |
 
 mod addresses;
 mod admin;
 mod encryption;
+mod identity;
 mod lifetimes;
 mod log;
 mod overlay;
@@ -37,7 +38,7 @@ pub use values::{octets, span};
 use crate::admin as operators;
 use crate::flow;
 use crate::origin;
-use crate::rules::Route;
+use crate::rules::{Route, TokenOptions};
 use crate::server;
 use crate::store;
 use problem::{HIDDEN, Report};
@@ -61,6 +62,8 @@ pub struct Config {
     pub admin: operators::Options,
     /// `[admin.tls]`.
     pub admin_tls: Option<server::TlsFiles>,
+    /// `[identity]`.
+    pub identity: TokenOptions,
     /// `[log]`.
     pub log: LogOptions,
     /// `[[route]]`, in the order of the file.
@@ -104,6 +107,7 @@ fn read(root: Table, report: &mut Report, sources: &Sources) -> Config {
     });
     root.within("admin", Name::Section("admin"), |section| admin::read(section, sources, &mut config));
     root.within("log", Name::Section("log"), |section| sections::read_log(section, &mut config));
+    root.within("identity", Name::Section("identity"), |section| identity::read(section, &mut config));
     routes::read(&mut root, &for_routes, &mut config);
     root.finish();
     config
@@ -125,6 +129,7 @@ impl fmt::Debug for Config {
             .field("store", &store)
             .field("admin", &self.admin)
             .field("admin.tls", &self.admin_tls)
+            .field("identity", &self.identity)
             .field("log", &self.log)
             .field("routes", &self.routes)
             .finish()

@@ -99,7 +99,7 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
     let captures = pattern.as_ref().map(|(pattern, _)| pattern.captures().to_vec());
     let tags = section.take_with_place("tags", list(|value| tag(value, captures.as_deref())));
     let invalidates = section.take_with_place("invalidates", list(|value| tag(value, captures.as_deref())));
-    let (share, identity_cookies, share_place) = read_share(section);
+    let (share, identity, share_place) = read_share(section);
     let mut query = QueryRule::default();
     section.within("query", Name::Query(index, shown), |section| {
         section.read("allow", &mut query.allow, |value| list(string)(value).map(Some));
@@ -144,7 +144,8 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
     route.early_refresh = early_refresh.unwrap_or(true);
     route.ignores_request_directives = ignores_request_directives.unwrap_or_default();
     route.share = share;
-    route.identity_cookies = identity_cookies;
+    route.identity_cookies = identity.cookies;
+    route.identity_claims = identity.claims;
     route.query = query;
     route.heeds_no_vary_search = heeds_no_vary_search.unwrap_or_default();
     route.key_headers = key_headers.unwrap_or_default();
@@ -154,21 +155,21 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
     Written { index, name, is_derived, per_credential, route: Some((route, place)) }
 }
 
-fn read_share(section: &mut Section<'_>) -> (Share, Vec<String>, Option<Place>) {
+fn read_share(section: &mut Section<'_>) -> (Share, Identity, Option<Place>) {
     let identity = section.take_with_place("identity", identity);
     let share = section.take_with_place("share", one_of(SHARES));
     let place = share.as_ref().map(|(_, place)| place.clone());
     let share = match share.map(|(share, _)| share) {
         Some(ShareName::PerCredential) => {
             let identity = match identity {
-                Some(((names, cookies), place)) if names.is_empty() && cookies.is_empty() => {
+                Some((none, place)) if none.fields.is_empty() && none.cookies.is_empty() && none.claims.is_empty() => {
                     section.problem(&place, "identity", "is empty, so nobody would be told apart; name a request field");
-                    (Vec::new(), Vec::new())
+                    none
                 }
                 Some((identity, _)) => identity,
-                None => (vec![http::header::AUTHORIZATION, http::header::COOKIE], Vec::new()),
+                None => Identity { fields: vec![http::header::AUTHORIZATION, http::header::COOKIE], ..Identity::default() },
             };
-            return (Share::PerCredential(identity.0), identity.1, place);
+            return (Share::PerCredential(identity.fields.clone()), identity, place);
         }
         Some(ShareName::Everyone) => Share::Everyone,
         Some(ShareName::ByResponse) | None => Share::ByResponse,
@@ -176,7 +177,7 @@ fn read_share(section: &mut Section<'_>) -> (Share, Vec<String>, Option<Place>) 
     if let Some((_, place)) = identity {
         section.problem(&place, "identity", "has a meaning only together with share = \"per-credential\"");
     }
-    (share, Vec::new(), place)
+    (share, Identity::default(), place)
 }
 
 /// Notes what is wrong between routes, and between them and other sections.
@@ -280,26 +281,35 @@ fn field(value: &Value) -> Parsed<HeaderName> {
     }
 }
 
-/// What tells callers apart: request fields, and single cookies as `cookie:session`.
-fn identity(value: &Value) -> Parsed<(Vec<HeaderName>, Vec<String>)> {
-    let one = |value: &Value| match value.as_str().and_then(|written| written.strip_prefix(COOKIE_PREFIX)) {
-        // RFC 6265 §4.1.1: the name of a cookie is a token, as that of a field is; but its case counts.
-        Some(name) => match HeaderName::from_bytes(name.as_bytes()) {
-            Ok(_) => Ok((None, Some(name.to_owned()))),
-            Err(_) => Err(value.fault(format!("{} is not the name of a cookie", quote(name)))),
-        },
-        None => Ok((Some(field(value)?), None)),
-    };
-    let (names, cookies): (Vec<_>, Vec<_>) = list(one)(value)?.into_iter().unzip();
-    let (names, cookies): (Vec<HeaderName>, Vec<String>) =
-        (names.into_iter().flatten().collect(), cookies.into_iter().flatten().collect());
-    let twice = |at: usize| names[..at].contains(&names[at]);
-    if let Some(at) = (0..names.len()).find(|at| twice(*at)) {
-        return Err(value.fault(format!("`{}` stands twice", names[at])));
+/// What tells callers apart: request fields; single cookies, as `cookie:session`; claims of a token, as `jwt:sub`.
+#[derive(Default)]
+struct Identity {
+    fields: Vec<HeaderName>,
+    cookies: Vec<String>,
+    claims: Vec<String>,
+}
+
+fn identity(value: &Value) -> Parsed<Identity> {
+    let mut identity = Identity::default();
+    let written = list(|value| Ok((string(value)?, value.clone())))(value)?;
+    for (index, (one, item)) in written.iter().enumerate() {
+        if written[..index].iter().any(|(other, _)| other.eq_ignore_ascii_case(one)) {
+            return Err(value.fault(format!("`{one}` stands twice")));
+        }
+        match one.split_once(':') {
+            // RFC 6265 §4.1.1: the name of a cookie is a token, as that of a field is; but its case counts.
+            Some(("cookie", name)) if HeaderName::from_bytes(name.as_bytes()).is_ok() => identity.cookies.push(name.to_owned()),
+            Some(("cookie", name)) => return Err(item.fault(format!("{} is not the name of a cookie", quote(name)))),
+            Some(("jwt", claim)) if !claim.is_empty() => identity.claims.push(claim.to_owned()),
+            _ => identity.fields.push(field(item)?),
+        }
     }
-    match !cookies.is_empty() && names.contains(&http::header::COOKIE) {
-        true => Err(value.fault("has \"cookie\", which stands for all cookies, and single ones; leave out either")),
-        false => Ok((names, cookies)),
+    let has_whole = |name| identity.fields.contains(&name);
+    let is_doubled = !identity.cookies.is_empty() && has_whole(http::header::COOKIE)
+        || !identity.claims.is_empty() && has_whole(http::header::AUTHORIZATION);
+    match is_doubled {
+        true => Err(value.fault("has a field as a whole and a part of it; leave out either")),
+        false => Ok(identity),
     }
 }
 
@@ -326,9 +336,6 @@ const SHARES: &[(&str, ShareName)] =
     &[("by-response", ShareName::ByResponse), ("everyone", ShareName::Everyone), ("per-credential", ShareName::PerCredential)];
 const COLLAPSE: &[(&str, Collapse)] = &[("process", Collapse::Process), ("replicas", Collapse::Replicas)];
 const UNKEYED: &[(&str, Unkeyed)] = &[("pass", Unkeyed::Pass), ("drop", Unkeyed::Drop), ("forward", Unkeyed::Forward)];
-
-/// Before the name of a cookie that identifies.
-const COOKIE_PREFIX: &str = "cookie:";
 
 /// It is a label of metrics.
 const NAME_MAX: usize = 100;

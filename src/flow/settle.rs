@@ -3,7 +3,7 @@
 use super::Options;
 use super::arrival::Arrival;
 use super::fetch::Errand;
-use crate::rules::{Caching, Route, Share, Told};
+use crate::rules::{Caching, Route, Share, Told, token_ends};
 use crate::semantics::fields::{self, Kind};
 use crate::semantics::range::ContentRange;
 use crate::semantics::storage::{self, NotStored, Policy, Sharing};
@@ -11,7 +11,7 @@ use crate::semantics::vary::{Selection, Vary};
 use crate::semantics::{Lifetime, Source, Staleness, StoredHead, Terms, Times, conditional, date, freshness};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, DATE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// What is known about the request whose response is to be settled.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub(super) struct Asked {
     pub(super) authorization: bool,
     pub(super) cookie: bool,
     pub(super) shown: Shown,
+    /// When the token ends that the key stands for; the response is of no use to anybody afterwards.
+    pub(super) ends: Option<SystemTime>,
 }
 
 /// What the origin was shown of the client's fields.
@@ -46,7 +48,16 @@ impl Asked {
             authorization: errand.admitted.authorization,
             cookie: errand.admitted.cookie,
             shown,
+            ends: token_ends(&arrival.parts.headers).filter(|_| matches!(errand.admitted.route.share, Share::PerCredential(_))),
         }
+    }
+
+    /// Lets a response that was fetched with a token be of use no longer than that.
+    fn end_with_token(&self, terms: &mut Terms, times: &Times) {
+        let Some(left) = self.ends.map(|ends| ends.duration_since(times.received).unwrap_or_default()) else { return };
+        terms.lifetime.duration = terms.lifetime.duration.min(left);
+        terms.may_be_stale = false;
+        (terms.while_revalidating, terms.if_error, terms.if_unreachable) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
     }
 
     /// Whether what the response names in `Vary` tells something of the fields of content negotiation.
@@ -92,7 +103,8 @@ pub(super) fn settle(
         return Err(NotStored::RequestNoStore);
     }
     let policy = policy(asked, route, options, chance);
-    let terms = storage::decide(got.status, got.fields, got.times.received, &policy)?;
+    let mut terms = storage::decide(got.status, got.fields, got.times.received, &policy)?;
+    asked.end_with_token(&mut terms, &got.times);
     // RFC 9110 §9.3.3: of a `POST`, only what says so itself is fresh, where no rule does.
     if terms.lifetime.source == Source::Heuristic && asked.method == Method::POST {
         return Err(NotStored::NoLifetime);
@@ -165,7 +177,10 @@ fn settle_again(
         true => Err(NotStored::RequestNoStore),
         false => storage::decide(status, &fields, times.received, policy),
     };
-    let settled = settled.and_then(|terms| Ok((terms, selection(asked, route, &fields)?)));
+    let settled = settled.and_then(|mut terms| {
+        asked.end_with_token(&mut terms, &times);
+        Ok((terms, selection(asked, route, &fields)?))
+    });
     // Written down after deciding, as in `settle`: a date has no fractions, and what was decided counts from the very moment.
     if !fields.contains_key(DATE) {
         fields.insert(DATE, date::format(times.received));
@@ -295,7 +310,15 @@ mod tests {
 
     fn asked() -> Asked {
         let shown = Shown::default();
-        Asked { fields: HeaderMap::new(), method: Method::GET, no_store: false, authorization: false, cookie: false, shown }
+        Asked {
+            fields: HeaderMap::new(),
+            method: Method::GET,
+            no_store: false,
+            authorization: false,
+            cookie: false,
+            shown,
+            ends: None,
+        }
     }
 
     fn route() -> Route {

@@ -6,6 +6,7 @@ use super::route::{Caching, Route, RouteConflict, Share, Unkeyed};
 use super::scope::{Scope, Scopes};
 use super::tags::{Source, TagTemplate};
 use super::target;
+use super::token::Verifier;
 use crate::semantics::fields::{self, Kind};
 use crate::semantics::no_vary_search::NoVarySearch;
 use crate::semantics::tagging::TagField;
@@ -27,6 +28,7 @@ pub struct RuleSet {
     marks: Vec<RuleMark>,
     router: matchit::Router<usize>,
     secret: Secret,
+    verifier: Option<Arc<Verifier>>,
 }
 
 /// The answer to: may the cache be used for this request?
@@ -224,7 +226,13 @@ impl RuleSet {
         match conflicts.is_empty() {
             true => {
                 let marks = routes.iter().map(|route| rule_mark(route, &TagField::ALL)).collect();
-                Ok(RuleSet { routes: routes.into_iter().map(Arc::new).collect(), marks, router, secret: Secret::random() })
+                Ok(RuleSet {
+                    routes: routes.into_iter().map(Arc::new).collect(),
+                    marks,
+                    router,
+                    secret: Secret::random(),
+                    verifier: None,
+                })
             }
             false => Err(conflicts),
         }
@@ -238,6 +246,11 @@ impl RuleSet {
     /// Keys the hash of credentials with `secret` instead of a random one.
     pub fn with_secret(self, secret: Secret) -> RuleSet {
         RuleSet { secret, ..self }
+    }
+
+    /// Believes the tokens that this holds to be right.
+    pub fn with_verifier(self, verifier: Option<Arc<Verifier>>) -> RuleSet {
+        RuleSet { verifier, ..self }
     }
 
     /// The scopes that a purge of a URL concerns: its target, as the route's query rule leaves it, or its path with every query.
@@ -355,7 +368,10 @@ impl RuleSet {
         };
         let written = request.uri.path_and_query().map_or("/", |p| p.as_str());
         let target = route.query.apply(path, request.uri.query(), written);
+        let verifier = self.verifier.as_ref().filter(|_| !route.identity_claims.is_empty());
+        let claims = verifier.and_then(|verifier| verifier.claims(&request.headers, &route.identity_claims));
         let location = Location {
+            claims: claims.as_deref(),
             rule: &self.marks[index],
             scheme: forwarding.scheme,
             forwarded_host: forwarding.host,
@@ -388,6 +404,7 @@ impl Route {
     fn stands_for(&self, credential: &HeaderName) -> bool {
         match &self.share {
             Share::Everyone => true,
+            Share::PerCredential(_) if *credential == AUTHORIZATION && !self.identity_claims.is_empty() => true,
             Share::PerCredential(_) if *credential == COOKIE && !self.identity_cookies.is_empty() => true,
             Share::PerCredential(identity) => identity.contains(credential),
             Share::ByResponse => self.key_headers.contains(credential),

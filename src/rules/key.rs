@@ -11,7 +11,7 @@ use crate::semantics::tagging::TagField;
 use crate::semantics::vary::Selection;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use http::header::{HOST, ORIGIN};
+use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -52,6 +52,8 @@ pub(super) struct Location<'a> {
     pub(super) target: &'a str,
     /// The method and the content of a request whose content says what is asked for.
     pub(super) content: Option<(&'a Method, &'a [u8])>,
+    /// The claims that identify, of a token that was verified.
+    pub(super) claims: Option<&'a [u8]>,
 }
 
 impl CacheKey {
@@ -76,7 +78,7 @@ impl CacheKey {
             Share::Everyone => parts.push(b'e'),
             Share::PerCredential(identity) => {
                 parts.push(b'c');
-                push(&mut parts, &secret.digest(identity, &route.identity_cookies, fields));
+                push(&mut parts, &secret.digest(identity, route, location.claims, fields));
             }
         }
         if let Some((method, content)) = location.content {
@@ -174,17 +176,29 @@ impl Secret {
         mac.finalize().into_bytes().into()
     }
 
-    fn digest(&self, names: &[HeaderName], cookies: &[String], fields: &HeaderMap) -> [u8; 32] {
+    fn digest(&self, names: &[HeaderName], route: &Route, claims: Option<&[u8]>, fields: &HeaderMap) -> [u8; 32] {
         let mut credentials = Vec::new();
         for name in names {
             push_field(&mut credentials, name, fields);
         }
-        for name in cookies {
+        for name in &route.identity_cookies {
             // No field has a colon in its name.
             push(&mut credentials, format!("cookie:{name}").as_bytes());
             let values: Vec<&[u8]> = identity::cookies(fields, name).collect();
             credentials.extend((values.len() as u32).to_be_bytes());
             values.iter().for_each(|value| push(&mut credentials, value));
+        }
+        match claims {
+            _ if route.identity_claims.is_empty() => {}
+            Some(claims) => {
+                let names = route.identity_claims.join(" ");
+                [b"claims", names.as_bytes(), claims].iter().for_each(|part| push(&mut credentials, part));
+            }
+            // Nothing of it is believed, so that it stands for itself alone.
+            None => {
+                push(&mut credentials, b"opaque");
+                push_field(&mut credentials, &AUTHORIZATION, fields);
+            }
         }
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
         mac.update(&credentials);
@@ -273,7 +287,15 @@ mod tests {
         fields.insert("cookie", cookie.parse().unwrap());
         let route = route(share);
         let (scheme, forwarded_host, host) = ("http", None, host.as_bytes());
-        let location = Location { rule: &rule_mark(&route, &TagField::ALL), scheme, forwarded_host, host, target, content: None };
+        let location = Location {
+            rule: &rule_mark(&route, &TagField::ALL),
+            scheme,
+            forwarded_host,
+            host,
+            target,
+            content: None,
+            claims: None,
+        };
         CacheKey::new(&location, &route, &fields, &Secret::from_passphrase("s"))
     }
 

@@ -10,6 +10,7 @@
 //! | `scope` | what can be purged at once |
 //! | `key` | the cache key |
 //! | `identity` | who asks, as far as single cookies and tokens tell |
+//! | `token` | tokens whose claims say who asks |
 //! | `shown` | what a request that fills the cache shows the origin |
 //! | `admit` | the decision whether a request may use the cache at all |
 
@@ -23,6 +24,7 @@ mod scope;
 mod shown;
 mod tags;
 mod target;
+mod token;
 
 pub use admit::{Admission, Admitted, Bypass, Content, Forwarding, RuleSet};
 pub use identity::token_ends;
@@ -33,3 +35,4 @@ pub use scope::{Scope, ScopeName, Scopes, watch};
 pub use shown::{Told, Unnamed};
 pub use tags::{Source as TagSource, TagError, TagTemplate};
 pub use target::QueryRule;
+pub use token::{TokenOptions, Verifier};

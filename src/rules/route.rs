@@ -38,6 +38,8 @@ pub struct Route {
     pub share: Share,
     /// Single cookies that identify, beside the fields of [`Share::PerCredential`]; the origin is shown no others then.
     pub identity_cookies: Vec<String>,
+    /// The claims of a verified bearer token that identify; of one that does not hold, the whole.
+    pub identity_claims: Vec<String>,
     /// Which query parameters count.
     pub query: QueryRule,
     /// Whether responses may say themselves which parameters make no difference (`No-Vary-Search`).
@@ -129,6 +131,7 @@ impl Route {
             invalidates: Vec::new(),
             share: Share::ByResponse,
             identity_cookies: Vec::new(),
+            identity_claims: Vec::new(),
             query: QueryRule::default(),
             heeds_no_vary_search: false,
             key_headers: Vec::new(),

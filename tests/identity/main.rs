@@ -5,4 +5,5 @@ mod world;
 
 mod inputs;
 mod sharing;
+mod tokens;
 mod users;

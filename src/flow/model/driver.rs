@@ -334,6 +334,7 @@ fn asked_of(arrival: &Arrival, errand: &Errand<'_>) -> Asked {
         authorization: errand.admitted.authorization,
         cookie: errand.admitted.cookie,
         shown: Shown::default(),
+        ends: None,
     }
 }
 
