@@ -205,18 +205,21 @@ impl Setting {
     fn route(&self, kind: Kind) -> Route {
         let pattern = Pattern::parse(&format!("/{}/{{history}}/{{id}}", kind.name())).unwrap();
         let tags = vec![TagTemplate::parse("h:{history}:{id}", pattern.captures()).unwrap()];
-        // The reference takes the origin at its word: a response depends on what it names in `Vary`, and on nothing else.
-        let unkeyed = Unkeyed::Forward;
-        let mut route = Route { tags, unkeyed, collapse: self.collapse, ..Route::new(kind.name(), pattern, secs(TTL)) };
+        let mut route = Route { tags, collapse: self.collapse, ..Route::new(kind.name(), pattern, secs(TTL)) };
+        // The reference takes the origin at its word: without `Vary`, a language makes no difference. Here it always does.
+        route.key_headers = vec![http::header::ACCEPT_LANGUAGE];
         match kind {
             Kind::ByResponse => {}
             Kind::Everyone => route.share = Share::Everyone,
             Kind::PerCredential => {
                 route.share = Share::PerCredential(vec![http::header::AUTHORIZATION, http::header::COOKIE]);
             }
-            Kind::Standard => route.caching = Caching::Standard,
+            Kind::Standard => {
+                (route.caching, route.unkeyed) = (Caching::Standard, Unkeyed::Forward);
+                route.key_headers.clear();
+            }
             Kind::Tenant => {
-                route.key_headers = vec!["x-tenant".parse().unwrap()];
+                route.key_headers.push("x-tenant".parse().unwrap());
                 route.ttl_by_status = vec![(StatusCode::NOT_FOUND, secs(TTL_404))];
             }
             Kind::Stale => {
