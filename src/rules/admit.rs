@@ -2,7 +2,7 @@
 
 use super::identity;
 use super::key::{CacheKey, Location, RuleMark, Secret, rule_mark};
-use super::route::{Caching, Route, RouteConflict, Share, Unkeyed};
+use super::route::{CONTENT_FIELDS, Caching, Route, RouteConflict, Unkeyed};
 use super::scope::{Scope, Scopes};
 use super::tags::{Source, TagTemplate};
 use super::target;
@@ -10,10 +10,7 @@ use super::token::Verifier;
 use crate::semantics::fields::{self, Kind};
 use crate::semantics::no_vary_search::NoVarySearch;
 use crate::semantics::tagging::TagField;
-use http::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, COOKIE, HOST, IF_MATCH, IF_UNMODIFIED_SINCE,
-    PROXY_AUTHORIZATION,
-};
+use http::header::{AUTHORIZATION, HOST, IF_MATCH, IF_UNMODIFIED_SINCE, PROXY_AUTHORIZATION};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Method};
@@ -399,30 +396,9 @@ impl RuleSet {
     }
 }
 
-impl Route {
-    /// Whether the key, or the operator's word, stands for this credential.
-    fn stands_for(&self, credential: &HeaderName) -> bool {
-        match &self.share {
-            Share::Everyone => true,
-            Share::PerCredential(_) if *credential == AUTHORIZATION && !self.identity_claims.is_empty() => true,
-            Share::PerCredential(_) if *credential == COOKIE && !self.identity_cookies.is_empty() => true,
-            Share::PerCredential(identity) => identity.contains(credential),
-            Share::ByResponse => self.key_headers.contains(credential),
-        }
-    }
-
-    /// Whether requests of a method carry content that says what is asked for.
-    pub fn has_content(method: &Method) -> bool {
-        !matches!(*method, Method::GET | Method::HEAD)
-    }
-}
-
-/// Fields that say what a request's content is; they are part of the key together with it (RFC 10008 §2.7).
-pub(super) const CONTENT_FIELDS: [HeaderName; 3] = [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE];
-
 #[cfg(test)]
 mod tests {
-    use super::super::{Pattern, QueryRule, TagTemplate, Told};
+    use super::super::{Pattern, QueryRule, Share, TagTemplate, Told};
     use super::*;
     use std::time::Duration;
 

@@ -4,9 +4,8 @@
 //! SHA-256 of that encoding is what the tiers look up. The encoding itself is compared whenever a stored response is found:
 //! a collision would hand one caller's data to another.
 
-use super::admit::CONTENT_FIELDS;
 use super::identity;
-use super::route::{Caching, Route, Share, Unkeyed};
+use super::route::{CONTENT_FIELDS, Caching, Route, Share, Unkeyed};
 use crate::semantics::tagging::TagField;
 use crate::semantics::vary::Selection;
 use bytes::Bytes;

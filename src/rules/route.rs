@@ -3,6 +3,7 @@
 use super::pattern::Pattern;
 use super::tags::TagTemplate;
 use super::target::QueryRule;
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, COOKIE};
 use http::{HeaderName, Method, StatusCode};
 use std::time::Duration;
 
@@ -140,4 +141,23 @@ impl Route {
             strip_set_cookie: false,
         }
     }
+
+    /// Whether the key, or the operator's word, stands for this credential.
+    pub(super) fn stands_for(&self, credential: &HeaderName) -> bool {
+        match &self.share {
+            Share::Everyone => true,
+            Share::PerCredential(_) if *credential == AUTHORIZATION && !self.identity_claims.is_empty() => true,
+            Share::PerCredential(_) if *credential == COOKIE && !self.identity_cookies.is_empty() => true,
+            Share::PerCredential(identity) => identity.contains(credential),
+            Share::ByResponse => self.key_headers.contains(credential),
+        }
+    }
+
+    /// Whether requests of a method carry content that says what is asked for.
+    pub fn has_content(method: &Method) -> bool {
+        !matches!(*method, Method::GET | Method::HEAD)
+    }
 }
+
+/// Fields that say what a request's content is; they are part of the key together with it (RFC 10008 §2.7).
+pub(super) const CONTENT_FIELDS: [HeaderName; 3] = [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE];

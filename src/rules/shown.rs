@@ -10,9 +10,8 @@
 //!   values alone. From then on they are withheld like the others, and the response to that is for everybody.
 //! - `Origin`, on which the answers of origins depend that are asked from other sites' pages, is a part of the key where it is there.
 
-use super::admit::CONTENT_FIELDS;
 use super::identity;
-use super::route::{Route, Share, Unkeyed};
+use super::route::{CONTENT_FIELDS, Route, Share, Unkeyed};
 use crate::semantics::directives;
 use crate::semantics::fields::{self, Kind};
 use crate::semantics::vary::Vary;
