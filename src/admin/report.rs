@@ -75,6 +75,7 @@ fn route(route: &RouteStats) -> Value {
         "stale": route.ended_so(Ending::Stale),
         "passed": route.ended_so(Ending::Pass),
         "errors": route.ended_so(Ending::Error),
+        "personal": route.personal.get(),
     })
 }
 

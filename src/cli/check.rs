@@ -1,5 +1,6 @@
 //! `check`: reads the configuration as `serve` would, and shows what it means or all that is wrong with it.
 
+use super::remote;
 use crate::StartError;
 use crate::acceptors;
 use crate::config::{self, Config, Problems, Sources, octets, span};
@@ -19,7 +20,7 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
     match config::load(sources) {
         Ok(config) => {
             let mut text = summary(&config);
-            for warning in warnings(&config) {
+            for warning in warnings(&config).into_iter().chain(seen(&config)) {
                 let _ = write!(text, "\nwarning: {warning}\n");
             }
             // Who reads the first lines only and closes the pipe has what they wanted.
@@ -46,6 +47,26 @@ pub(super) fn refuse(problems: &Problems) -> ExitCode {
     };
     let _ = writeln!(std::io::stderr(), "{problems}\n\n{count} in the configuration");
     ExitCode::FAILURE
+}
+
+/// What a sidecache that runs under this configuration has seen that speaks against it. Where none can be asked, nothing was seen.
+fn seen(config: &Config) -> Vec<String> {
+    let shared = || config.routes.iter().filter(|route| route.share == Share::Everyone && route.caching != Caching::Off);
+    if shared().next().is_none() {
+        return Vec::new();
+    }
+    let Some(stats) = remote::stats_of(config) else { return Vec::new() };
+    let personal = |route: &Route| {
+        let counted = stats["routes"].as_array()?.iter().find(|counted| counted["name"] == *route.name)?;
+        counted["personal"].as_u64().filter(|number| *number > 0)
+    };
+    let warning = |route: &Route, number| {
+        format!(
+            "route {:?}: share = \"everyone\", but {number} of its responses had Set-Cookie or were private; they were not stored",
+            route.name
+        )
+    };
+    shared().filter_map(|route| Some(warning(route, personal(route)?))).collect()
 }
 
 /// Says what the configuration means.

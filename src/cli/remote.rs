@@ -1,8 +1,8 @@
 //! The subcommands that speak to a running sidecache over its admin endpoints: `purge`, `purges`, `erase`, `jobs`,
 //! `entry`, `stats`.
 
-use super::place::{Place, Where, configuration, token};
-use crate::config::Sources;
+use super::place::{Place, Trust, Where, configuration, token};
+use crate::config::{Config, Sources};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{Method, Request, StatusCode};
@@ -257,6 +257,13 @@ pub(super) fn entry(args: EntryArgs, sources: &Sources) -> ExitCode {
         }
         EntryAction::Delete { entry } => show(ask(Method::DELETE, &entry, &[], "", Bytes::new())),
     }
+}
+
+/// The statistics of a sidecache that runs under this configuration, on this machine; `None` if it cannot be asked.
+pub(super) fn stats_of(config: &Config) -> Option<Value> {
+    let place = Place::of(config, &Trust::default(), "--admin").ok()?;
+    let reply = Remote { place, token: token(config) }.ask(Method::GET, "/admin/cache/stats", "", Bytes::new()).ok()?;
+    serde_json::from_slice(&reply.body).ok().filter(|_| reply.status == StatusCode::OK)
 }
 
 fn get(place: &Where, path: &str, sources: &Sources) -> ExitCode {

@@ -4,6 +4,7 @@ use super::body::Body;
 use super::plan::Detail;
 use crate::semantics::Forward;
 use crate::semantics::cache_status::{self, CacheStatus};
+use crate::semantics::storage::NotStored;
 use crate::stats::{Ending, RouteStats};
 use crate::store::Tier;
 use http::{Response, StatusCode};
@@ -99,6 +100,9 @@ impl Outcome {
     /// Counts the outcome.
     pub(super) fn count(&self, counters: &RouteStats, after: Duration) {
         counters.ended(self.ending, after);
+        if [NotStored::Private, NotStored::SetCookie].iter().any(|why| why.as_str() == self.detail) {
+            counters.personal.inc();
+        }
         match (self.ending, self.looked_up) {
             (Ending::HitMemory, _) => counters.hits_memory.inc(),
             (Ending::HitRedis, _) => {

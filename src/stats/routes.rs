@@ -16,6 +16,7 @@ pub(super) struct ByRoute {
     hits: IntCounterVec,
     tier_misses: IntCounterVec,
     misses: IntCounterVec,
+    personal: IntCounterVec,
     durations: HistogramVec,
 }
 
@@ -33,6 +34,8 @@ pub struct RouteStats {
     pub misses_redis: IntCounter,
     /// Requests that could use the cache and needed the origin.
     pub misses: IntCounter,
+    /// Responses that said that they are for one person alone: `private`, or with `Set-Cookie`.
+    pub personal: IntCounter,
     durations: Vec<Histogram>,
 }
 
@@ -115,6 +118,12 @@ impl ByRoute {
                 "Requests that could use the cache and needed the origin.",
                 &["route"],
             ),
+            personal: counters(
+                registry,
+                "sidecache_personal_responses_total",
+                "Responses that were not stored because they are for one person: private, or with Set-Cookie.",
+                &["route"],
+            ),
             durations: registered(registry, durations),
         }
     }
@@ -127,6 +136,7 @@ impl ByRoute {
             misses_memory: self.tier_misses.with_label_values(&["memory", name]),
             misses_redis: self.tier_misses.with_label_values(&["redis", name]),
             misses: self.misses.with_label_values(&[name]),
+            personal: self.personal.with_label_values(&[name]),
             durations: Ending::ALL.map(|ending| self.durations.with_label_values(&[name, ending.as_str()])).into(),
         }
     }

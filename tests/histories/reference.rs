@@ -98,7 +98,8 @@ impl Reference {
             if !is_storable(books.kind(ask.url), of_body, of_body.behaviour.says) {
                 return Err(format!("answer {body} must not be stored"));
             }
-            self.judge_sharing(answered, books, of_body, &[of_head, of_body], true)?;
+            // Who was given it before, and for whom the origin confirms it now, may have it again.
+            self.judge_sharing(answered, books, of_body, &[of_head, of_body], is_reused)?;
             self.judge_purges(answered, books, of_body, true)?;
         }
         Ok(())

@@ -167,6 +167,29 @@ fn check_says_whether_a_configuration_is_right() {
     }
 }
 
+#[tokio::test]
+async fn check_tells_what_was_seen_that_speaks_against_sharing_with_everyone() {
+    let origin = Origin::start().await;
+    let route = "[[route]]\nname = \"shared\"\nmatch = \"/shared/{id}\"\nttl = \"1m\"\nshare = \"everyone\"";
+    let program = Program::start(&origin, route).await;
+    let check = || {
+        let arguments = ["check", "--admin-listen", &program.admin_address.to_string()];
+        let output = command(program.directory()).args(arguments).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    origin.has("/shared/1", Reply::new("one"));
+    program.client().get("/shared/1").await.is("one");
+    assert!(!check().contains("were private"));
+    origin.has("/shared/2", Reply::new("two").cache("private"));
+    origin.has("/shared/3", Reply::new("three").with("set-cookie", "id=3"));
+    for path in ["/shared/2", "/shared/3"] {
+        program.client().get(path).await.does_not_say("stored");
+    }
+    let said = check();
+    assert!(said.contains("warning: route \"shared\"") && said.contains("2 of its responses"), "{said}");
+}
+
 #[test]
 fn a_configuration_that_cannot_be_read_is_an_error_of_every_command() {
     for arguments in

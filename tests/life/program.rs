@@ -90,6 +90,11 @@ impl Program {
         program
     }
 
+    /// Where it runs, with its configuration.
+    pub(super) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// The time on a processor that it has used until now, in hundredths of a second.
     pub(super) fn ticks(&self) -> u64 {
         let id = self.process.lock().unwrap().id();
