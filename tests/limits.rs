@@ -3,6 +3,7 @@
 mod world;
 
 use std::time::Instant;
+use tokio::task::JoinSet;
 use world::{Client, Gate, Reply, World, eventually, millis, secs, soon};
 
 #[tokio::test]
@@ -156,6 +157,33 @@ async fn a_request_that_queues_too_long_is_told_to_come_back() {
     first.whole().await.is("");
     world.origin.reply("/past/b", "two");
     world.get("/past/b").await.is("two");
+}
+
+#[tokio::test]
+async fn clients_that_send_slowly_leave_places_for_those_who_send_nothing() {
+    let world = World::with(|config| {
+        config.origin.requests_max = 4;
+        config.origin.queue_timeout = millis(100);
+    })
+    .await;
+    let (mut slow, gate) = (JoinSet::new(), Gate::closed());
+    for number in 0..8 {
+        world.origin.reply(&format!("/past/{number}"), Reply::new("late").behind(&gate));
+        let mut client = world.raw().await;
+        client.send(format!("POST /past/{number} HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\na")).await;
+        slow.spawn(async move { (client.head().await, client) });
+    }
+    // Three have a place, whichever they are; the others are told to come back.
+    let mut answered = Vec::new();
+    while answered.len() < 5 {
+        let (head, client) = soon("one more is refused", slow.join_next()).await.unwrap().unwrap();
+        assert!(head.starts_with("HTTP/1.1 503"), "{head}");
+        answered.push(client);
+    }
+    for path in ["/past/b", "/b"] {
+        world.origin.reply(path, "two");
+        world.get(path).await.is("two");
+    }
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ pub use interim::{Interim, Outbox, Turn};
 pub use respond::internal;
 
 use crate::clock::Clock;
-use crate::origin::Origin;
+use crate::origin::{Origin, OriginError};
 use crate::rules::{Admission, Admitted, Bypass, CacheKey, RuleSet, Share, token_ends};
 use crate::semantics::Forward;
 use crate::semantics::directives::{self, RequestDirectives};
@@ -67,6 +67,7 @@ use arc_swap::ArcSwap;
 use arrival::{Arrival, ArrivedBody};
 use collapse::Collapser;
 use fetch::Errand;
+use http::header::{CONTENT_TYPE, EXPECT};
 use http::{HeaderName, Request, Response, Version};
 use hyper::body::Incoming;
 use ipnet::IpNet;
@@ -180,6 +181,24 @@ impl Proxy {
         Arc::new(Proxy { rules, store, origin, collapser, stats, counters, tasks, clock, options })
     }
 
+    /// Drops content that has no meaning (RFC 9110 §9.3.1), as that of a `GET`: what is not in the key the origin is not shown. It is read
+    /// first, since what has no right end is no request; but who asks before sending it is answered without.
+    async fn drop_content(&self, arrival: &mut Arrival) -> Result<(), OriginError> {
+        let fields = &arrival.parts.headers;
+        let (has_body, is_announced) = (!matches!(arrival.body, ArrivedBody::None), fields.contains_key(EXPECT));
+        if !(has_body || fields.contains_key(CONTENT_TYPE))
+            || !self.options.enabled
+            || !self.rules.ignores_content(&arrival.parts)
+        {
+            return Ok(());
+        }
+        if has_body && !is_announced {
+            Box::pin(arrival.read_body(DRAINED_BYTES_MAX, self.options.client_idle_timeout)).await?;
+        }
+        arrival.forget_content();
+        Ok(())
+    }
+
     /// Answers a request.
     pub async fn serve(self: &Arc<Proxy>, request: Request<Incoming>, client: Client) -> Response<Body> {
         let (now, started) = (self.clock.now(), Instant::now());
@@ -193,11 +212,8 @@ impl Proxy {
         if !outgoing::spend_hop(&mut arrival.parts) {
             return respond::last_hop();
         }
-        // RFC 9110 §9.3.1: it has no meaning in a `GET`. What is not in the key the origin is not shown, and hyper reads no
-        // request out of it: it takes what is there of it, or closes the connection.
-        let has_content = !matches!(arrival.body, ArrivedBody::None);
-        if has_content && self.options.enabled && self.rules.ignores_content(&arrival.parts) {
-            arrival.forget_content();
+        if let Err(error) = self.drop_content(&mut arrival).await {
+            return respond::origin_failed(&error);
         }
         let is_http2 = arrival.parts.version == Version::HTTP_2;
         let record = self.options.access_log.then(|| AccessRecord::of(&arrival, started));
@@ -381,6 +397,9 @@ impl plan::Memory for Remembered<'_> {
         fastrand::f64()
     }
 }
+
+/// Of a body that nobody looks at, so much is read; with more, the connection is closed.
+const DRAINED_BYTES_MAX: usize = 64 << 10;
 
 /// RFC 9211 §2.2 has words for two kinds of going past the cache.
 fn forward_of(why: &Bypass) -> Forward {

@@ -38,7 +38,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 /// The origin.
 pub struct Origin {
@@ -48,6 +48,8 @@ pub struct Origin {
     retries: Retries,
     options: Options,
     places: Arc<Semaphore>,
+    /// Places for requests whose bodies clients send meanwhile: not all, so that slow ones keep nobody else from being answered.
+    uploads: Arc<Semaphore>,
     queued: AtomicUsize,
     stats: Arc<Stats>,
 }
@@ -212,6 +214,7 @@ impl Origin {
             // All that can die at once: what is idle, or what is under way.
             retries: Retries::new(options.idle_connections_max.max(options.requests_max)),
             places: Arc::new(Semaphore::new(options.requests_max)),
+            uploads: Arc::new(Semaphore::new((options.requests_max * 3 / 4).max(1))),
             queued: AtomicUsize::new(0),
             options,
             stats,
@@ -235,7 +238,7 @@ impl Origin {
     /// goes to another address, if there is one. Who hears interim responses is said in the request's extensions, where hyper
     /// looks for it ([`hyper::ext::on_informational`]).
     pub async fn send(&self, request: Request<RequestBody>) -> Result<Response<ResponseBody>, OriginError> {
-        let place = self.place().await.inspect_err(|_| self.stats.origin.refused.inc())?;
+        let place = self.place(!request.body().is_at_hand()).await.inspect_err(|_| self.stats.origin.refused.inc())?;
         let in_flight = InFlight::new(&self.stats);
         let (parts, body) = request.into_parts();
         let may_be_repeated = is_idempotent(&parts.method) && body.is_at_hand();
@@ -309,9 +312,13 @@ impl Origin {
     }
 
     /// Takes a place among the requests under way, or waits for one in a queue that has an end.
-    async fn place(&self) -> Result<OwnedSemaphorePermit, OriginError> {
-        if let Ok(place) = self.places.clone().try_acquire_owned() {
-            return Ok(place);
+    async fn place(&self, is_upload: bool) -> Result<Place, OriginError> {
+        let upload = match is_upload {
+            true => Some(self.uploads.clone().try_acquire_owned()),
+            false => None,
+        };
+        if let (None | Some(Ok(_)), Ok(place)) = (&upload, self.places.clone().try_acquire_owned()) {
+            return Ok((place, upload.and_then(Result::ok)));
         }
         let busy = OriginError::Busy { limit: self.options.requests_max };
         let _queued = match self.queued.fetch_add(1, Ordering::Relaxed) {
@@ -321,12 +328,22 @@ impl Origin {
                 return Err(busy);
             }
         };
-        match tokio::time::timeout(self.options.queue_timeout, self.places.clone().acquire_owned()).await {
+        let both = async {
+            let upload = match upload {
+                Some(Err(_)) => Some(self.uploads.clone().acquire_owned().await?),
+                taken => taken.and_then(Result::ok),
+            };
+            Ok::<Place, AcquireError>((self.places.clone().acquire_owned().await?, upload))
+        };
+        match tokio::time::timeout(self.options.queue_timeout, both).await {
             Ok(Ok(place)) => Ok(place),
             _ => Err(busy),
         }
     }
 }
+
+/// A place among the requests under way; and one among those with uploads, for a request that has one.
+type Place = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
 /// RFC 9110 §9.2.2, RFC 10008 §2: sent twice, these mean the same as sent once.
 fn is_idempotent(method: &Method) -> bool {

@@ -147,12 +147,24 @@ impl ResponseDirectives {
             self.proxy_revalidate = true;
         } else if is("no-transform") {
             self.no_transform = true;
-        } else if matches!(argument, Argument::None) {
+        } else if matches!(argument, Argument::None) && ["public", "must-understand", "immutable"].into_iter().any(is) {
             // These permit something, and take no argument: with one, it is not known what they permit.
             self.public |= is("public");
             self.must_understand |= is("must-understand");
             self.immutable |= is("immutable");
+        } else {
+            self.take_misspelt(name);
         }
+    }
+
+    /// Takes what is no directive, since there is more in it than a token has (`no-store;`, `"private"`), but was meant to be one of those
+    /// that keep a response to itself.
+    fn take_misspelt(&mut self, name: &[u8]) {
+        let is_token = name.iter().all(|octet| octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(octet));
+        let name = name.to_ascii_lowercase();
+        let has = |known: &str| name.windows(known.len()).any(|part| part == known.as_bytes());
+        self.no_store |= !is_token && has("no-store");
+        self.private |= !is_token && has("private");
     }
 }
 

@@ -148,6 +148,10 @@ pub fn decide(status: StatusCode, fields: &HeaderMap, received: SystemTime, poli
     if fields.contains_key(SET_COOKIE) && !policy.strip_set_cookie && !is_left_out(&SET_COOKIE) {
         return Err(NotStored::SetCookie);
     }
+    // RFC 6265 §9.4: obsolete, and sent by somebody nevertheless.
+    if fields.contains_key("set-cookie2") {
+        return Err(NotStored::SetCookie);
+    }
     if Vary::of(fields) == Vary::Any {
         return Err(NotStored::VaryAny);
     }
@@ -403,6 +407,7 @@ mod tests {
         for policy in [&STANDARD, &RULE, &OVERRIDE] {
             let stripping = &Policy { strip_set_cookie: true, ..*policy };
             check(policy, 200, &["cache-control: max-age=300", "set-cookie: a=b"], Err(NotStored::SetCookie));
+            check(policy, 200, &["cache-control: max-age=300", "set-cookie2: a=b"], Err(NotStored::SetCookie));
             check(policy, 200, &["cache-control: s-maxage=300, no-cache=other", "set-cookie: a=b"], Err(NotStored::SetCookie));
             let set_cookie = "set-cookie: a=b";
             assert!(decide(StatusCode::OK, &fields(&["cache-control: max-age=300", set_cookie]), UNIX_EPOCH, stripping).is_ok());

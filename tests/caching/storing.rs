@@ -150,3 +150,23 @@ async fn an_answer_to_an_earlier_request_does_not_replace_that_to_a_later_one() 
     slow.await.unwrap().is("old");
     world.get("/a").await.is("new").hit("memory");
 }
+
+#[tokio::test]
+async fn a_content_type_without_content_makes_no_difference() {
+    let world = World::start().await;
+    world.origin.reply("/a", "one");
+    world.get("/a").with("content-type", "application/json").await.is("one").says("stored");
+    world.get("/a").await.is("one").hit("memory");
+    assert_eq!(world.origin.last("/a").field("content-type"), None);
+}
+
+#[tokio::test]
+async fn what_was_meant_to_keep_a_response_to_itself_does_so_however_it_is_spelt() {
+    let world = World::start().await;
+    for (number, said) in ["no-store;", "private;", "no-store: x", "\"private\"", "max-age=60, NO-STORE;"].into_iter().enumerate()
+    {
+        let path = format!("/{number}");
+        world.origin.reply(&path, Reply::new("one").cache(said));
+        world.get(&path).await.is("one").does_not_say("stored");
+    }
+}

@@ -442,3 +442,24 @@ async fn a_body_that_nobody_wants_is_never_read_as_a_request() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_body_that_nobody_looks_at_has_a_right_end_all_the_same() {
+    let stage = Stage::set().await;
+    for body in [
+        "0;a\nb\r\n\r\n",
+        "1\nx\n0\n\n",
+        "0x0\r\n\r\n",
+        "+0\r\n\r\n",
+        "-1\r\n\r\n",
+        "10000000000000000\r\n\r\n",
+        "1\r\nxy0\r\n\r\n",
+    ] {
+        for method in ["GET", "HEAD"] {
+            stage.refuses(format!("{method} /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{body}")).await;
+        }
+    }
+    // Nor is a hit an answer to it.
+    stage.goes_on(&mut stage.world.raw().await, "/a").await;
+    stage.refuses("GET /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxy0\r\n\r\n").await;
+}
