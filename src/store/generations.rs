@@ -257,7 +257,10 @@ impl Generations {
                 known.value = Value::Unknown;
                 known.kept_until = None;
             }
-            cell.verified.store(UNREAD, Ordering::Release);
+            // What was heard and not read may have been a hard one, for which a soft one does not make up.
+            if !soft || cell.verified.load(Ordering::Acquire) != DOUBTED {
+                cell.verified.store(UNREAD, Ordering::Release);
+            }
         }
     }
 
@@ -421,6 +424,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::VecDeque;
+
+    #[test]
+    fn a_soft_purge_here_does_not_make_up_for_news_of_another() {
+        let (generations, name) = (Generations::new(true, Clock::movable()), ScopeName(1));
+        for noted in generations.to_read([generations.cell(name)], generations.epoch()) {
+            generations.learn(&noted, Some(Generation::new()));
+        }
+        let held = generations.hold([generations.cell(name)]);
+        generations.doubt(name);
+        generations.replace(name, true);
+        assert_eq!(generations.standing(&held, generations.epoch()), Standing::Doubted);
+        generations.replace(name, false);
+        assert_eq!(generations.standing(&held, generations.epoch()), Standing::Broken);
+    }
 
     /// A Redis as the generations see it, and what it has yet to tell its replicas.
     #[derive(Default)]
