@@ -41,6 +41,9 @@ async fn a_request_over_tls_is_answered_and_the_origin_told_of_it() {
         client.get("/a").await.unwrap().status(200).is("one");
         client.get("/a").await.unwrap().is("one").hit("memory");
     }
+    let absolute = "GET https://localhost/a HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let head = certified.client().raw(world.sidecar.address).await.ask(absolute).await;
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("; hit;"), "{head}");
     let seen = world.origin.last("/a");
     assert_eq!(seen.field("x-forwarded-proto").as_deref(), Some("https"));
     assert_eq!(seen.field("x-forwarded-for").as_deref(), Some("127.0.0.1"));

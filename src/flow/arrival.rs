@@ -9,7 +9,7 @@ use crate::store::StoredResponse;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -89,6 +89,8 @@ pub(super) enum Refused {
     Authority,
     /// The target is none that can be forwarded.
     Target,
+    /// It is a target of `https`, and nothing has secured the way here (RFC 9110 §7.4).
+    Misdirected,
     /// `Connection` names a field that is not of the connection, or that frames the request itself. To remove it, as the client says, would take away what somebody
     /// in front of us relies on; to keep it, as the origin might not; so there is no right reading.
     Nomination,
@@ -102,6 +104,7 @@ impl Refused {
     pub(super) fn status(self) -> StatusCode {
         match self {
             Refused::Host | Refused::Authority | Refused::Target | Refused::Nomination => StatusCode::BAD_REQUEST,
+            Refused::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Refused::Expectation => StatusCode::EXPECTATION_FAILED,
             Refused::Method => StatusCode::METHOD_NOT_ALLOWED,
         }
@@ -112,6 +115,7 @@ impl Refused {
             Refused::Host => "exactly one valid Host field is needed",
             Refused::Authority => "the target and the Host field name different hosts",
             Refused::Target => "the target cannot be forwarded",
+            Refused::Misdirected => "the target is one of https, and the connection is not secure",
             Refused::Nomination => "Connection names a field that is not of the connection",
             Refused::Expectation => "the expectation is unknown",
             Refused::Method => "the method is not allowed",
@@ -138,6 +142,8 @@ impl Arrival {
         if fields::nominated(request.headers()).any(is_of_others) {
             return Err(Refused::Nomination);
         }
+        // Not in HTTP/2, where every request has a scheme, and the TLS of many a proxy ends before us without a word of it.
+        let is_for_https = request.version() <= Version::HTTP_11 && request.uri().scheme() == Some(&Scheme::HTTPS);
         let upgrade = asks_for_websocket(&request).then(|| hyper::upgrade::on(&mut request));
         let (mut parts, body) = request.into_parts();
         settle_target(&mut parts)?;
@@ -157,6 +163,9 @@ impl Arrival {
             None if client.is_secure => "https",
             _ => "http",
         };
+        if is_for_https && scheme != "https" && !is_trusted {
+            return Err(Refused::Misdirected);
+        }
         let forwarded_host = said(X_FORWARDED_HOST).filter(|host| parts.headers.get(HOST) != Some(host)).cloned();
         let forwarded_for = joined(&parts.headers, X_FORWARDED_FOR, b", ").filter(|_| is_trusted);
         let body = if body.is_end_stream() { ArrivedBody::None } else { ArrivedBody::Unread(body) };

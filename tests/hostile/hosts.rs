@@ -130,6 +130,26 @@ async fn a_target_in_absolute_form_goes_to_the_configured_origin_in_origin_form(
     assert!(answer.ends_with("/admin/cache/stats"), "{answer}");
 }
 
+/// RFC 9110 §7.4: what is said of `https` is for who came over TLS. Unrefused it would be answered from what is stored of `http`.
+#[tokio::test]
+async fn a_target_of_https_is_refused_where_nothing_has_secured_the_way() {
+    let stage = Stage::set().await;
+    for target in ["https://h/a", "HTTPS://h/a", "https://h", "https://h/past/a"] {
+        let answer = stage.answer(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 421 "), "{target}: {answer}");
+        // It is for those to say who come from a proxy that is trusted.
+        let fields = "Host: h\r\nX-Forwarded-Proto: https";
+        let answer = stage.answer(format!("GET {target} HTTP/1.1\r\n{fields}\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 421 "), "{target}: {answer}");
+    }
+    assert!(stage.origin.requests().is_empty(), "{:?}", stage.origin.requests());
+    let trusting = Stage::with(|config| config.cache.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]).await;
+    let request = "GET https://h/past/a HTTP/1.1\r\nHost: h\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n";
+    let answer = trusting.answer(request).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(trusting.origin.last().field("x-forwarded-proto"), Some("https"));
+}
+
 #[tokio::test]
 async fn methods_that_reach_through_are_not_allowed_and_others_stay_distinct() {
     let stage = Stage::set().await;
