@@ -7,7 +7,7 @@ use crate::rules::{Admitted, Content, Forwarding, KeyedRequest, RuleSet, authori
 use crate::semantics::fields::{self, Kind};
 use crate::store::StoredResponse;
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
@@ -94,6 +94,8 @@ pub(super) enum Refused {
     /// `Connection` names a field that is not of the connection, or that frames the request itself. To remove it, as the client says, would take away what somebody
     /// in front of us relies on; to keep it, as the origin might not; so there is no right reading.
     Nomination,
+    /// It says twice who asks: whoever stands behind us may believe the other.
+    Authorization,
     /// There is one expectation that a server may have met (RFC 9110 §10.1.1).
     Expectation,
     /// `CONNECT` would make us an open relay, `TRACE` would show what we add.
@@ -103,7 +105,9 @@ pub(super) enum Refused {
 impl Refused {
     pub(super) fn status(self) -> StatusCode {
         match self {
-            Refused::Host | Refused::Authority | Refused::Target | Refused::Nomination => StatusCode::BAD_REQUEST,
+            Refused::Host | Refused::Authority | Refused::Target | Refused::Nomination | Refused::Authorization => {
+                StatusCode::BAD_REQUEST
+            }
             Refused::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Refused::Expectation => StatusCode::EXPECTATION_FAILED,
             Refused::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -117,6 +121,7 @@ impl Refused {
             Refused::Target => "the target cannot be forwarded",
             Refused::Misdirected => "the target is one of https, and the connection is not secure",
             Refused::Nomination => "Connection names a field that is not of the connection",
+            Refused::Authorization => "at most one Authorization field is understood",
             Refused::Expectation => "the expectation is unknown",
             Refused::Method => "the method is not allowed",
         }
@@ -141,6 +146,10 @@ impl Arrival {
         let is_of_others = |name: HeaderName| fields::is_end_to_end(&name) || name == TRANSFER_ENCODING || rules.key_has(&name);
         if fields::nominated(request.headers()).any(is_of_others) {
             return Err(Refused::Nomination);
+        }
+        // RFC 9110 §5.3: no list, so there is one of it.
+        if has_several(request.headers(), &AUTHORIZATION) {
+            return Err(Refused::Authorization);
         }
         // Not in HTTP/2, where every request has a scheme, and the TLS of many a proxy ends before us without a word of it.
         let is_for_https = request.version() <= Version::HTTP_11 && request.uri().scheme() == Some(&Scheme::HTTPS);
@@ -295,6 +304,12 @@ fn asks_for_websocket(request: &Request<Incoming>) -> bool {
 pub(super) fn names_token(fields: &HeaderMap, name: HeaderName, token: &str) -> bool {
     let lists = fields.get_all(name).iter().filter_map(|value| value.to_str().ok());
     lists.flat_map(|list| list.split(',')).any(|member| member.trim().eq_ignore_ascii_case(token))
+}
+
+/// Whether a field that is no list is there more than once.
+fn has_several(fields: &HeaderMap, name: &HeaderName) -> bool {
+    // Most requests have no field twice, whichever.
+    fields.len() > fields.keys_len() && fields.get_all(name).iter().nth(1).is_some()
 }
 
 /// All values of a field in one.

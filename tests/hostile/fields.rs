@@ -1,7 +1,9 @@
 //! Fields that would have the origin, or another client, believe what is not so.
 
 use crate::Stage;
-use crate::world::{RawOrigin, World};
+use crate::world::{Client, RawOrigin, World};
+use http::header::AUTHORIZATION;
+use sidecache::rules::Share;
 
 /// Asks with these field lines, past the cache and on a path that is cached, and gives what the origin saw.
 async fn seen_with(stage: &Stage, fields: &str) -> Vec<String> {
@@ -179,4 +181,24 @@ async fn an_error_that_one_client_has_caused_is_nobody_elses() {
         let after = stage.answer(format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")).await;
         assert!(after.starts_with("HTTP/1.1 200 ") && after.ends_with(&path), "{path}: {after}");
     }
+}
+
+/// RFC 9110 §11.6.2: one field, with one set of credentials. Of two, an origin may believe the one that the key was not made from.
+#[tokio::test]
+async fn two_that_say_who_asks_are_refused() {
+    let stage = Stage::with(|config| config.routes[0].share = Share::PerCredential(vec![AUTHORIZATION])).await;
+    for path in ["/past/a", "/a"] {
+        for fields in [
+            "Authorization: Bearer a\r\nAuthorization: Bearer b",
+            "Authorization: Bearer a\r\nauthorization: Bearer a",
+            "Authorization:\r\nX-A: 1\r\nAuthorization: Basic YTpi",
+        ] {
+            stage.refuses(format!("GET {path} HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n")).await;
+        }
+        let got = Client::http2(stage.world.sidecar.address).get(path).with("authorization", "a").with("authorization", "b").await;
+        got.status(400);
+    }
+    assert!(stage.origin.requests().is_empty(), "{:?}", stage.origin.requests());
+    let one = "GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Bearer a\r\nX-A: 1\r\nX-A: 1\r\n\r\n";
+    assert!(stage.answer(one).await.starts_with("HTTP/1.1 200 "));
 }
