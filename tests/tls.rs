@@ -11,7 +11,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls;
-use world::{Certified, Gate, RawClient, RawOrigin, Reply, Secure, World, eventually, millis, secs, soon};
+use world::{
+    ASKS_FOR_WEBSOCKET, Certified, Gate, OPENS_WEBSOCKET, RawClient, RawOrigin, Reply, Secure, World, eventually, millis, secs,
+    soon,
+};
 
 /// A certificate for `localhost`, in a directory of its own.
 fn certified() -> (TempDir, Certified) {
@@ -228,10 +231,10 @@ async fn a_websocket_is_bridged_over_tls() {
     let origin = RawOrigin::start().await;
     let world = World::at(&origin.address, |config| config.server.tls = Some(certified.files())).await;
     let mut client = certified.client().raw(world.sidecar.address).await;
-    client.send("GET /chat HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").await;
+    client.send(format!("GET /chat HTTP/1.1\r\nHost: h\r\n{ASKS_FOR_WEBSOCKET}\r\n\r\n")).await;
     let mut behind = origin.accept().await;
     assert!(behind.head().await.to_lowercase().contains("\r\nx-forwarded-proto: https\r\n"));
-    behind.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello").await;
+    behind.send(format!("{OPENS_WEBSOCKET}hello")).await;
     assert!(client.head().await.starts_with("HTTP/1.1 101 "));
     assert_eq!(client.octets(5).await, "hello");
     for (message, reply) in [("one", "uno"), ("two", "due")] {

@@ -1,6 +1,7 @@
 //! A request as it arrived, read once: what is refused, what the connection adds, what the origin will see as its target.
 
 use super::interim::Interim;
+use super::tunnel::Handshake;
 use super::{Options, outgoing};
 use crate::origin::{OriginError, RequestBody};
 use crate::rules::{Admitted, Content, Forwarding, KeyedRequest, RuleSet, authority};
@@ -14,7 +15,6 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -36,8 +36,8 @@ pub(super) struct Arrival {
     pub(super) body: ArrivedBody,
     /// The client said `TE: trailers`.
     pub(super) takes_trailers: bool,
-    /// The way to the client's octets, if it asks for a WebSocket.
-    pub(super) upgrade: Option<OnUpgrade>,
+    /// The WebSocket that it asks for.
+    pub(super) upgrade: Option<Handshake>,
     pub(super) client: Client,
     /// The peer is a proxy whose word about the client counts.
     pub(super) is_trusted: bool,
@@ -96,6 +96,8 @@ pub(super) enum Refused {
     Nomination,
     /// It says twice who asks: whoever stands behind us may believe the other.
     Authorization,
+    /// It asks for a WebSocket, without what opens one.
+    Handshake,
     /// There is one expectation that a server may have met (RFC 9110 §10.1.1).
     Expectation,
     /// `CONNECT` would make us an open relay, `TRACE` would show what we add.
@@ -105,9 +107,12 @@ pub(super) enum Refused {
 impl Refused {
     pub(super) fn status(self) -> StatusCode {
         match self {
-            Refused::Host | Refused::Authority | Refused::Target | Refused::Nomination | Refused::Authorization => {
-                StatusCode::BAD_REQUEST
-            }
+            Refused::Host
+            | Refused::Authority
+            | Refused::Target
+            | Refused::Nomination
+            | Refused::Authorization
+            | Refused::Handshake => StatusCode::BAD_REQUEST,
             Refused::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Refused::Expectation => StatusCode::EXPECTATION_FAILED,
             Refused::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -122,6 +127,7 @@ impl Refused {
             Refused::Misdirected => "the target is one of https, and the connection is not secure",
             Refused::Nomination => "Connection names a field that is not of the connection",
             Refused::Authorization => "at most one Authorization field is understood",
+            Refused::Handshake => "a WebSocket is opened with one Sec-WebSocket-Key of 16 octets and one Sec-WebSocket-Version",
             Refused::Expectation => "the expectation is unknown",
             Refused::Method => "the method is not allowed",
         }
@@ -153,7 +159,10 @@ impl Arrival {
         }
         // Not in HTTP/2, where every request has a scheme, and the TLS of many a proxy ends before us without a word of it.
         let is_for_https = request.version() <= Version::HTTP_11 && request.uri().scheme() == Some(&Scheme::HTTPS);
-        let upgrade = asks_for_websocket(&request).then(|| hyper::upgrade::on(&mut request));
+        let upgrade = match asks_for_websocket(&request) {
+            true => Some(Handshake::read(&mut request).ok_or(Refused::Handshake)?),
+            false => None,
+        };
         let (mut parts, body) = request.into_parts();
         settle_target(&mut parts)?;
         let takes_trailers = names_token(&parts.headers, TE, "trailers");

@@ -5,7 +5,8 @@ use super::body::Body;
 use super::fill::log_failure;
 use super::outcome::Outcome;
 use super::plan::Detail;
-use super::{Proxy, outgoing, respond, tunnel};
+use super::tunnel::{self, Handshake};
+use super::{Proxy, outgoing, respond};
 use crate::origin::RequestBody;
 use crate::semantics::Forward;
 use crate::stats::Ending;
@@ -47,8 +48,9 @@ impl Proxy {
         let version = std::mem::replace(response.version_mut(), Version::HTTP_11);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let is_asked_for = names_token(response.headers(), UPGRADE, "websocket");
-            let Some(client) = arrival.upgrade.take().filter(|_| is_asked_for) else {
-                // Nobody asked for another protocol, or for this one, so nothing that follows can be understood.
+            let is_agreed = |handshake: &Handshake| is_asked_for && handshake.is_accepted(response.headers());
+            let Some(Handshake { client, .. }) = arrival.upgrade.take().filter(is_agreed) else {
+                // Nobody asked for another protocol, or for this one, or it was not understood; so nothing that follows can be either.
                 return (respond::unasked_switch(), Outcome::forwarded(Ending::Error, why, "origin-switched-unasked"));
             };
             let origin = hyper::upgrade::on(&mut response);

@@ -1,8 +1,16 @@
 //! A bridged connection: after a 101, octets go both ways until one side ends or both are silent for too long.
+//!
+//! A 101 alone says little: who answers it to a request that it did not understand goes on to read requests, and those would be the
+//! client's, past all that is looked at here. Only who has read the key of a WebSocket can answer what follows from it (RFC 6455 §1.3).
 
 use crate::tasks::Tasks;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
+use http::{HeaderMap, Request};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use sha1::{Digest, Sha1};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,6 +19,44 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::debug;
+
+/// The opening of a WebSocket, from the client's side.
+pub(super) struct Handshake {
+    /// The way to the client's octets.
+    pub(super) client: OnUpgrade,
+    /// What an origin says that has read the client's key.
+    accept: String,
+}
+
+impl Handshake {
+    /// Reads a request that asks for a WebSocket; `None` if it is not as RFC 6455 §4.2.1 has it.
+    pub(super) fn read<B>(request: &mut Request<B>) -> Option<Handshake> {
+        let accept = accept_of(request.headers())?;
+        Some(Handshake { client: hyper::upgrade::on(request), accept })
+    }
+
+    /// Whether the answer comes from somebody who has read the key (§4.1).
+    pub(super) fn is_accepted(&self, response: &HeaderMap) -> bool {
+        only(response, SEC_WEBSOCKET_ACCEPT) == Some(self.accept.as_bytes())
+    }
+}
+
+/// What is answered to a request (§4.2.2). Which versions there are the origin knows.
+fn accept_of(fields: &HeaderMap) -> Option<String> {
+    let version = std::str::from_utf8(only(fields, SEC_WEBSOCKET_VERSION)?).ok()?;
+    // Eight bits, and written without a sign or zeros before it.
+    version.parse::<u8>().ok().filter(|number| number.to_string() == version)?;
+    let key = only(fields, SEC_WEBSOCKET_KEY)?;
+    STANDARD.decode(key).ok().filter(|nonce| nonce.len() == NONCE_BYTES)?;
+    Some(STANDARD.encode(Sha1::new().chain_update(key).chain_update(WEBSOCKET).finalize()))
+}
+
+/// The value of a field that is there once.
+fn only(fields: &HeaderMap, name: HeaderName) -> Option<&[u8]> {
+    let mut values = fields.get_all(name).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    Some(value.as_bytes())
+}
 
 /// Bridges a client and the origin in the background, and gives back what is `held` for it at its end.
 pub(super) fn bridge(tasks: &Tasks, client: OnUpgrade, origin: OnUpgrade, idle: Duration, held: impl Send + 'static) {
@@ -68,5 +114,44 @@ impl AsyncWrite for Counted {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// Octets of a client's nonce (§4.1).
+const NONCE_BYTES: usize = 16;
+
+/// What an origin puts behind the key (§1.3).
+const WEBSOCKET: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_one_answer() {
+        let accept = |fields: &[(&'static str, &str)]| {
+            let fields = fields.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
+            accept_of(&fields.collect())
+        };
+        let (key, version) = (("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="), ("sec-websocket-version", "13"));
+        // The example of §1.3.
+        assert_eq!(accept(&[key, version]).as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        let refused: [&[_]; 5] = [&[], &[key], &[version], &[key, key, version], &[key, version, version]];
+        for fields in refused {
+            assert_eq!(accept(fields), None, "{fields:?}");
+        }
+        for bad in [
+            "",
+            "a",
+            "dGhlIHNhbXBsZSBub25jZQ",
+            "SGVsbG8sIHdvcmxkIQ==",
+            "dGhlIHNhbXBsZSBub25jZQ==, x",
+            "dGhl IHNhbXBsZSBub25jZQ==",
+        ] {
+            assert_eq!(accept(&[("sec-websocket-key", bad), version]), None, "{bad}");
+        }
+        for bad in ["", "x", "+13", "013", "256", "13, 8"] {
+            assert_eq!(accept(&[key, ("sec-websocket-version", bad)]), None, "{bad}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Attacks that have a number, each against what it was found in, and what comes of it here.
 
 use crate::Stage;
-use crate::world::{RawOrigin, World};
+use crate::world::{ASKS_FOR_WEBSOCKET, RawOrigin, World};
 
 const SMUGGLED: &str = "GET /past/smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
 
@@ -54,7 +54,7 @@ async fn cve_2026_2833_an_upgrade_that_the_origin_has_not_agreed_to() {
         let origin = RawOrigin::start().await;
         let world = World::at(&origin.address, |_| {}).await;
         let mut client = world.raw().await;
-        let fields = format!("Connection: Upgrade\r\nUpgrade: {upgrade}\r\nContent-Length: 0");
+        let fields = ASKS_FOR_WEBSOCKET.replace("websocket", upgrade) + "\r\nContent-Length: 0";
         client.send(format!("GET /past/a HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\nGET /admin HTTP/1.1\r\nHost: h\r\n\r\n")).await;
         let mut behind = origin.accept().await;
         behind.head().await;

@@ -195,7 +195,8 @@ async fn two_that_say_who_asks_are_refused() {
         ] {
             stage.refuses(format!("GET {path} HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n")).await;
         }
-        let got = Client::http2(stage.world.sidecar.address).get(path).with("authorization", "a").with("authorization", "b").await;
+        let got =
+            Client::http2(stage.world.sidecar.address).get(path).with("authorization", "a").with("authorization", "b").await;
         got.status(400);
     }
     assert!(stage.origin.requests().is_empty(), "{:?}", stage.origin.requests());

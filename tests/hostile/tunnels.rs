@@ -1,14 +1,12 @@
 //! Connections that are to stop to speak HTTP: nothing is tunnelled that might be a request, and nothing read twice.
 
 use crate::Stage;
-use crate::world::{RawClient, RawConnection, RawOrigin, World};
+use crate::world::{ASKS_FOR_WEBSOCKET, OPENS_WEBSOCKET, RawClient, RawConnection, RawOrigin, World};
 
 const WEBSOCKET: &str = "GET /past/chat HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
 const SMUGGLED: &str = "GET /past/smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
-
-const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -27,7 +25,7 @@ async fn asked(octets: &str) -> (World, RawOrigin, RawClient, RawConnection) {
 async fn what_is_sent_early_goes_nowhere_before_the_origin_has_switched() {
     let (_world, _origin, mut client, mut behind) = asked(&format!("{WEBSOCKET}{SMUGGLED}")).await;
     assert_eq!(behind.unread(), "");
-    behind.send(SWITCHING).await;
+    behind.send(OPENS_WEBSOCKET).await;
     assert!(client.head().await.starts_with("HTTP/1.1 101 "));
     // It was asked for as another protocol, and is that: once, and to nobody else.
     assert_eq!(behind.octets(SMUGGLED.len()).await, SMUGGLED);
@@ -130,7 +128,7 @@ async fn only_a_get_without_a_body_becomes_a_websocket() {
         let head = behind.head().await.to_lowercase();
         assert!(!head.contains("upgrade") && !head.contains("http2-settings"), "{request:?} became {head:?}");
         // The origin switches all the same.
-        behind.send(format!("{SWITCHING}{OK}")).await;
+        behind.send(format!("{OPENS_WEBSOCKET}{OK}")).await;
         let answer = client.head().await;
         assert!(answer.split(' ').nth(1) == Some("502"), "{request:?} was answered {answer:?}");
     }
@@ -138,8 +136,20 @@ async fn only_a_get_without_a_body_becomes_a_websocket() {
 
 #[tokio::test]
 async fn an_origin_that_switches_to_something_else_is_not_followed() {
-    for fields in ["Connection: Upgrade\r\nUpgrade: h2c", "Connection: Upgrade\r\nUpgrade: foo", "Connection: Upgrade", "X-A: 1"]
-    {
+    let accepted = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+    let websocket = "Connection: Upgrade\r\nUpgrade: websocket";
+    for fields in [
+        &format!("Connection: Upgrade\r\nUpgrade: h2c\r\n{accepted}"),
+        &format!("Connection: Upgrade\r\nUpgrade: foo\r\n{accepted}"),
+        &format!("Connection: Upgrade\r\n{accepted}"),
+        "X-A: 1",
+        // Who has not read the key may not have read that the connection is to become another.
+        websocket,
+        &format!("{websocket}\r\nSec-WebSocket-Accept: dGhlIHNhbXBsZSBub25jZQ=="),
+        &format!("{websocket}\r\nSec-WebSocket-Accept: S3PPLMBITXAQ9KYGZZHZRBK+XOO="),
+        &format!("{websocket}\r\nSec-WebSocket-Accept:"),
+        &format!("{websocket}\r\n{accepted}\r\n{accepted}"),
+    ] {
         let (_world, _origin, mut client, mut behind) = asked(WEBSOCKET).await;
         behind.send(format!("HTTP/1.1 101 Switching Protocols\r\n{fields}\r\n\r\nsecret")).await;
         let head = client.head().await;
@@ -147,4 +157,27 @@ async fn an_origin_that_switches_to_something_else_is_not_followed() {
         client.send(SMUGGLED).await;
         assert_eq!(behind.rest().await, "", "{fields:?}");
     }
+}
+
+#[tokio::test]
+async fn a_websocket_that_is_asked_for_without_what_opens_one_is_refused() {
+    let stage = Stage::set().await;
+    for (from, to) in [
+        ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", ""),
+        ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Key:"),
+        ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ"),
+        ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Key: c2hvcnQ="),
+        ("Sec-WebSocket-Version", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version"),
+        ("\r\nSec-WebSocket-Version: 13", ""),
+        ("Version: 13", "Version: thirteen"),
+        ("Version: 13", "Version: 13\r\nSec-WebSocket-Version: 8"),
+    ] {
+        let fields = ASKS_FOR_WEBSOCKET.replace(from, to);
+        for path in ["/past/a", "/a"] {
+            stage.refuses(format!("GET {path} HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n{SMUGGLED}")).await;
+        }
+    }
+    // Which versions there are is the origin's to say.
+    let head = stage.world.raw().await.ask(WEBSOCKET.replace("Version: 13", "Version: 25")).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
 }

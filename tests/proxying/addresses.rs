@@ -1,6 +1,6 @@
 //! An origin with several addresses.
 
-use crate::world::{Gate, Origin, RawOrigin, Reply, World, eventually, free_port, millis};
+use crate::world::{ASKS_FOR_WEBSOCKET, Gate, OPENS_WEBSOCKET, Origin, RawOrigin, Reply, World, eventually, free_port, millis};
 use sidecache::config::Config;
 use sidecache::origin::{Address, Addresses};
 use tokio::net::{TcpSocket, TcpStream};
@@ -268,10 +268,10 @@ async fn a_websocket_goes_to_another_address_too() {
     let origin = RawOrigin::start().await;
     let world = world_at(vec![dead(), origin.address.clone()], |_| {}).await;
     let mut client = world.raw().await;
-    client.send("GET /chat HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").await;
+    client.send(format!("GET /chat HTTP/1.1\r\nHost: h\r\n{ASKS_FOR_WEBSOCKET}\r\n\r\n")).await;
     let mut behind = origin.accept().await;
     behind.head().await;
-    behind.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").await;
+    behind.send(OPENS_WEBSOCKET).await;
     assert!(client.head().await.starts_with("HTTP/1.1 101 "));
     client.send("one").await;
     assert_eq!(behind.octets(3).await, "one");

@@ -1,6 +1,6 @@
 //! What the origin says before its response: 103 (Early Hints) and its like.
 
-use crate::world::{Client, RawOrigin, World, eventually, secs};
+use crate::world::{ASKS_FOR_WEBSOCKET, Client, OPENS_WEBSOCKET, RawOrigin, World, eventually, secs};
 
 const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nLink: </b.js>; rel=preload\r\n\r\n";
 const HINTED: &str = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\nlink: </b.js>; rel=preload\r\n\
@@ -228,12 +228,12 @@ async fn a_client_that_waits_to_send_its_body_hears_both_of_the_sidecar_and_of_t
 async fn a_websocket_may_have_a_hint_before_it_and_nothing_in_it() {
     let (origin, world) = before_octets().await;
     let mut client = world.raw().await;
-    client.send("GET /chat HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").await;
+    client.send(format!("GET /chat HTTP/1.1\r\nHost: h\r\n{ASKS_FOR_WEBSOCKET}\r\n\r\n")).await;
     let mut behind = origin.accept().await;
     behind.head().await;
     behind.send(HINTS).await;
     assert_eq!(client.head().await, HINTED);
-    behind.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").await;
+    behind.send(OPENS_WEBSOCKET).await;
     assert!(client.head().await.starts_with("HTTP/1.1 101 "));
     behind.send(HINTS).await;
     assert_eq!(client.octets(HINTS.len()).await, HINTS);

@@ -1,12 +1,9 @@
 //! Connections that stop to speak HTTP.
 
-use crate::world::{RawOrigin, World};
+use crate::world::{OPENS_WEBSOCKET, RawOrigin, World};
 
 const WEBSOCKET: &str = "GET /chat HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
                          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-
-const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 #[tokio::test]
 async fn a_websocket_is_bridged_both_ways() {
@@ -20,7 +17,7 @@ async fn a_websocket_is_bridged_both_ways() {
         assert!(asked.contains(&format!("\r\n{line}\r\n")), "{line} is not in {asked}");
     }
     // What follows the head at once belongs to the new protocol already.
-    behind.send(format!("{SWITCHING}hello")).await;
+    behind.send(format!("{OPENS_WEBSOCKET}hello")).await;
     let answered = client.head().await.to_lowercase();
     assert!(answered.starts_with("http/1.1 101 "), "{answered}");
     for line in ["connection: upgrade", "upgrade: websocket", "sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="] {
@@ -69,7 +66,7 @@ async fn a_request_for_another_protocol_is_answered_in_http() {
 async fn an_origin_that_switches_unasked_is_not_followed() {
     let origin = RawOrigin::start().await;
     let world = World::at(&origin.address, |_| {}).await;
-    origin.always(SWITCHING);
+    origin.always(OPENS_WEBSOCKET);
     for path in ["/past/a", "/a"] {
         world.get(path).await.status(502);
     }

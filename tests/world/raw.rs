@@ -7,6 +7,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+/// The fields that ask for a WebSocket, and the head that opens it (RFC 6455 §1.3).
+pub const ASKS_FOR_WEBSOCKET: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n\
+                                      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13";
+pub const OPENS_WEBSOCKET: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                                   Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
 /// A client of octets.
 pub struct RawClient(RawConnection);
 
