@@ -1,4 +1,5 @@
-//! `Cache-Control` of responses and requests, and `Pragma` (RFC 9111 §5.2, §5.4); `CDN-Cache-Control` and its like (RFC 9213).
+//! `Cache-Control` of responses and requests, and `Pragma` (RFC 9111 §5.2, §5.4); `CDN-Cache-Control` and its like (RFC 9213);
+//! `Surrogate-Control`.
 
 use super::{list, structured};
 use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, PRAGMA};
@@ -79,6 +80,20 @@ pub fn targeted(fields: &HeaderMap, targets: &[HeaderName]) -> Option<ResponseDi
     let mut said = ResponseDirectives::default();
     members.iter().for_each(|(key, value)| said.take(Directive::of_member(key, value)));
     Some(said)
+}
+
+/// Parses what `Surrogate-Control` forbids to caches that stand in for the origin, as this one does (Edge Architecture Specification).
+///
+/// What it permits is not read. A parameter of a directive says which of the surrogates is meant; what is forbidden to one is to all.
+pub fn surrogate(fields: &HeaderMap) -> ResponseDirectives {
+    let mut said = ResponseDirectives::default();
+    for member in fields.get_all(SURROGATE_CONTROL).iter().flat_map(|line| list::members(line.as_bytes())) {
+        let directive = member.split(|octet| *octet == b';').next().unwrap_or_default().trim_ascii();
+        said.take(Directive::parse(directive));
+        // Who is remote, and who is not, is not for us to say.
+        said.no_store |= directive.eq_ignore_ascii_case(b"no-store-remote");
+    }
+    said
 }
 
 /// Parses the `Cache-Control` fields of a request, or its `Pragma` where it has none (§5.4).
@@ -262,6 +277,8 @@ pub(super) fn delta_seconds(text: &[u8]) -> Option<Duration> {
 fn shorten(known: &mut Option<Duration>, other: Duration) {
     *known = Some(known.map_or(other, |known| known.min(other)));
 }
+
+const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
 
 /// §1.2.2: the value that larger ones count as, 68 years.
 pub(super) const DELTA_MAX: Duration = Duration::from_secs(1 << 31);

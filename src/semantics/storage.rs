@@ -138,10 +138,12 @@ pub fn decide(status: StatusCode, fields: &HeaderMap, received: SystemTime, poli
     // §5.2.2.3: who understands the status ignores the `no-store` that is there for those who don't know `must-understand`.
     // Where a rule sets TTLs, operators were promised that `no-store` holds always.
     let is_for_others = directives.must_understand && policy.rule_ttl.is_none();
-    if directives.no_store && !is_for_others {
+    // What is said to surrogates alone adds to what is said to all, whichever field that is in.
+    let to_surrogates = directives::surrogate(fields);
+    if directives.no_store && !is_for_others || to_surrogates.no_store {
         return Err(NotStored::NoStore);
     }
-    if directives.private {
+    if directives.private || to_surrogates.private {
         return Err(NotStored::Private);
     }
     let is_left_out = |name| directives.no_cache_fields.contains(name) || directives.private_fields.contains(name);
@@ -359,6 +361,36 @@ mod tests {
         check(&["cdn-cache-control: foo", "expires: Sun, 06 Nov 1994 09:49:37 GMT"], Err(NotStored::NoLifetime));
         check(&["cdn-cache-control: max-age=", "cache-control: max-age=60"], Ok((60, Source::MaxAge)));
         check(&["other-cache-control: max-age=5", "cache-control: max-age=60"], Ok((60, Source::MaxAge)));
+    }
+
+    #[test]
+    fn what_is_forbidden_to_surrogates_is_forbidden_to_us() {
+        let targets = [HeaderName::from_static("cdn-cache-control")];
+        let no_store = [
+            "no-store",
+            "No-Store",
+            "no-store-remote",
+            "max-age=60, no-store",
+            "no-store;edge",
+            "max-age=3600+600;edge, no-store ; other",
+            "content=\"ESI/1.0\", no-store",
+            "\"no-store\"",
+        ];
+        let permitting = ["cache-control: public, max-age=60", "cdn-cache-control: max-age=60", "cache-control: must-understand, no-store, max-age=60"];
+        for policy in [&STANDARD, &RULE, &OVERRIDE] {
+            for permitting in permitting {
+                let policy = &Policy { targets: &targets, ..*policy };
+                for forbidding in no_store {
+                    check(policy, 200, &[permitting, &format!("surrogate-control: {forbidding}")], Err(NotStored::NoStore));
+                }
+            }
+            for forbidding in ["private", "private;edge"] {
+                check(policy, 200, &["cache-control: max-age=300", &format!("surrogate-control: {forbidding}")], Err(NotStored::Private));
+            }
+        }
+        for other in ["", "max-age=5", "xno-store", "no-store-remotely", "content=\"ESI/1.0\"", "x=\"no-store\""] {
+            check(&STANDARD, 200, &["cache-control: max-age=60", &format!("surrogate-control: {other}")], Ok((60, Source::MaxAge)));
+        }
     }
 
     #[test]

@@ -102,6 +102,32 @@ async fn it_says_what_a_stale_response_is_good_for() {
 }
 
 #[tokio::test]
+async fn what_surrogates_may_not_store_is_not_stored_whatever_else_is_said() {
+    for forbidding in ["no-store", "no-store-remote", "max-age=60, no-store;edge", "private"] {
+        check(&[("surrogate-control", forbidding), (ALL, "public, max-age=60")], 0).await;
+        check(&[(CDN, "max-age=60"), ("surrogate-control", forbidding)], 0).await;
+        check(&[(OURS, "max-age=60"), ("surrogate-control", forbidding)], 0).await;
+    }
+    check(&[("surrogate-control", "content=\"ESI/1.0\", max-age=5"), (ALL, "max-age=60")], 60).await;
+}
+
+/// A confirmation may withdraw the permission that the response had.
+#[tokio::test]
+async fn what_surrogates_may_no_longer_store_is_not_kept_when_it_is_confirmed() {
+    for tier in both_tiers().await {
+        let tagged = |reply: Reply| reply.with("etag", "\"1\"").cache("max-age=10");
+        tier.origin.reply("/a", tagged(Reply::new("one")));
+        tier.get("/a").await.is("one").says("stored");
+        tier.keeps("/a", "one").await;
+        tier.clock.advance(secs(11));
+        tier.origin.reply("/a", tagged(Reply::new("").status(304)).with("surrogate-control", "no-store"));
+        tier.get("/a").await.is("one").does_not_say("stored");
+        tier.origin.reply("/a", "two");
+        tier.get("/a").await.is("two");
+    }
+}
+
+#[tokio::test]
 async fn which_fields_count_and_in_which_order_is_for_the_operator_to_say() {
     let named = HeaderName::from_static("example-cache-control");
     for tier in both(|config| config.cache.cache_control_fields = vec![named.clone()]).await {
