@@ -168,13 +168,13 @@ impl Arrival {
         let takes_trailers = names_token(&parts.headers, TE, "trailers");
         // Before the key is made: a field that `Connection` nominates is not sent on, so it must not be in the key either.
         outgoing::remove_hop_by_hop(&mut parts.headers);
-        outgoing::remove_twins(&mut parts.headers, rules);
+        let is_trusted = options.trusted_proxies.iter().any(|net| net.contains(&client.address));
+        outgoing::remove_spoofed(&mut parts.headers, rules, is_trusted);
         // RFC 9113 §8.2.3: HTTP/2 may take `Cookie` apart; everybody else knows it as one field.
         if let Some(cookies) = joined(&parts.headers, COOKIE, b"; ").filter(|_| parts.version == Version::HTTP_2) {
             parts.headers.insert(COOKIE, cookies);
         }
 
-        let is_trusted = options.trusted_proxies.iter().any(|net| net.contains(&client.address));
         let said = |name: HeaderName| parts.headers.get(name).filter(|_| is_trusted);
         let scheme = match said(X_FORWARDED_PROTO) {
             Some(proto) if proto.as_bytes().eq_ignore_ascii_case(b"https") => "https",

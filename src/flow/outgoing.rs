@@ -36,11 +36,14 @@ pub(super) fn remove_steering(fields: &mut HeaderMap) {
     }
 }
 
-/// Removes the fields that some origins take for known ones, or for one of a key, whoever sent them.
-pub(super) fn remove_twins(fields: &mut HeaderMap, rules: &RuleSet) {
+/// Removes the fields that some origins take for known ones, or for one of a key, whoever sent them; and what a proxy would say of who
+/// asks, if none says it that is trusted. Where it is in a key, the operator believes whoever says it.
+pub(super) fn remove_spoofed(fields: &mut HeaderMap, rules: &RuleSet, is_trusted: bool) {
     let is_twin = |name: &HeaderName| fields::is_twin(name) || fields::twin(name).is_some_and(|twin| rules.key_has(&twin));
-    let twins: Vec<HeaderName> = fields.keys().filter(|name| is_twin(name)).cloned().collect();
-    for name in twins {
+    let is_spoofed =
+        |name: &HeaderName| is_twin(name) || !is_trusted && fields::is_forwarded_identity(name) && !rules.key_has(name);
+    let spoofed: Vec<HeaderName> = fields.keys().filter(|name| is_spoofed(name)).cloned().collect();
+    for name in spoofed {
         fields.remove(name);
     }
 }

@@ -10,7 +10,7 @@ use super::token::Verifier;
 use crate::semantics::fields::{self, Kind};
 use crate::semantics::no_vary_search::NoVarySearch;
 use crate::semantics::tagging::TagField;
-use http::header::{AUTHORIZATION, HOST, IF_MATCH, IF_UNMODIFIED_SINCE, PROXY_AUTHORIZATION};
+use http::header::{AUTHORIZATION, COOKIE, HOST, IF_MATCH, IF_UNMODIFIED_SINCE, PROXY_AUTHORIZATION};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Method};
@@ -349,9 +349,11 @@ impl RuleSet {
                 // A condition on what a `POST` does is the origin's to judge (RFC 9110 §13.2.2).
                 Kind::Conditional if request.method == Method::POST => return past(Bypass::Precondition),
                 Kind::Conditional if *name == IF_MATCH || *name == IF_UNMODIFIED_SINCE => return past(Bypass::Precondition),
-                Kind::Credential if !route.stands_for(name) => match *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION {
-                    true => authorization = true,
-                    false => cookie = true,
+                Kind::Credential if !route.stands_for(name) => match *name {
+                    AUTHORIZATION | PROXY_AUTHORIZATION => authorization = true,
+                    COOKIE => cookie = true,
+                    // A gateway's word for who asks: what origins say of sharing, they say of the two above.
+                    _ => return past(Bypass::UnkeyedField(name.clone())),
                 },
                 _ => {}
             }

@@ -146,10 +146,11 @@ impl Route {
     pub(super) fn stands_for(&self, credential: &HeaderName) -> bool {
         match &self.share {
             Share::Everyone => true,
+            _ if self.key_headers.contains(credential) => true,
             Share::PerCredential(_) if *credential == AUTHORIZATION && !self.identity_claims.is_empty() => true,
             Share::PerCredential(_) if *credential == COOKIE && !self.identity_cookies.is_empty() => true,
             Share::PerCredential(identity) => identity.contains(credential),
-            Share::ByResponse => self.key_headers.contains(credential),
+            Share::ByResponse => false,
         }
     }
 

@@ -50,6 +50,11 @@ pub fn is_end_to_end(name: &HeaderName) -> bool {
     !matches!(kind(name), Kind::HopByHop | Kind::Unkeyed) || is_listed(name.as_str())
 }
 
+/// Whether a field is the word of a proxy for who asks, like `X-Forwarded-For` for where from: nobody else's counts.
+pub fn is_forwarded_identity(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-forwarded-") && kind(name) == Kind::Credential
+}
+
 /// The name that CGI and its descendants take a name with underscores for: to them, `Content_Length` is `Content-Length`.
 pub fn twin(name: &HeaderName) -> Option<HeaderName> {
     memchr(b'_', name.as_str().as_bytes())?;
@@ -207,7 +212,33 @@ const NAMES: [(Kind, &[&str]); 6] = [
             "newrelic",
         ],
     ),
-    (Kind::Credential, &["authorization", "cookie", "proxy-authorization"]),
+    (
+        Kind::Credential,
+        &[
+            "authorization",
+            "cookie",
+            "proxy-authorization",
+            // What a gateway says of who has logged in with it, so that the origin need not ask.
+            "remote-user",
+            "remote-name",
+            "remote-email",
+            "remote-groups",
+            "x-remote-user",
+            "x-remote-group",
+            "x-webauth-user",
+            "x-authenticated-user",
+            "x-forwarded-user",
+            "x-forwarded-email",
+            "x-forwarded-groups",
+            "x-forwarded-preferred-username",
+            "x-forwarded-access-token",
+            "cf-access-jwt-assertion",
+            "cf-access-authenticated-user-email",
+            "x-goog-iap-jwt-assertion",
+            "x-goog-authenticated-user-email",
+            "x-goog-authenticated-user-id",
+        ],
+    ),
     (
         Kind::Steering,
         &[
@@ -278,7 +309,11 @@ const NAMES: [(Kind, &[&str]); 6] = [
 ];
 
 /// The beginnings of names that are known only by these.
-const PREFIXES: [(&str, Kind); 8] = [
+const PREFIXES: [(&str, Kind); 12] = [
+    ("x-auth-request-", Kind::Credential),
+    ("x-amzn-oidc-", Kind::Credential),
+    ("x-ms-client-principal", Kind::Credential),
+    ("x-ms-token-", Kind::Credential),
     ("sec-fetch-", Kind::Known),
     ("sec-ch-", Kind::Known),
     ("x-b3-", Kind::Known),
@@ -367,6 +402,10 @@ mod tests {
         check("traceparent tracestate baggage b3 x-b3-traceid uber-trace-id x-cloud-trace-context", Kind::Known);
         check("x-amzn-trace-id sentry-trace x-request-id x-correlation-id request-id X-Request-ID", Kind::Known);
         check("authorization cookie proxy-authorization Authorization", Kind::Credential);
+        check("x-forwarded-user x-forwarded-email x-forwarded-groups x-forwarded-access-token", Kind::Credential);
+        check("x-forwarded-preferred-username x-remote-user remote-user x-amzn-oidc-data", Kind::Credential);
+        check("x-auth-request-user x-auth-request-email x-amzn-oidc-identity cf-access-jwt-assertion", Kind::Credential);
+        check("x_forwarded_user remote_user x_auth_request_user x_amzn-oidc_data", Kind::Steering);
         check("forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-anything", Kind::Steering);
         check("x-real-ip x-client-ip x-cluster-client-ip true-client-ip cf-connecting-ip", Kind::Steering);
         check("x-original-url x-rewrite-url x-original-host x-host", Kind::Steering);
@@ -393,6 +432,7 @@ mod tests {
         };
         check("x-sum grpc-status grpc-message content-digest repr-digest digest server-timing etag", true);
         check("content-length transfer-encoding te connection upgrade trailer host expect max-forwards", false);
+        check("x-forwarded-user remote-user x-auth-request-user x-amzn-oidc-data", false);
         check("authorization proxy-authorization cookie set-cookie www-authenticate x-forwarded-for forwarded via", false);
         check("cache-control pragma age expires vary date location retry-after warning cache-status surrogate-key", false);
         check("content-type content-encoding content-range content-location range if-match if-none-match", false);

@@ -376,7 +376,11 @@ mod tests {
             "content=\"ESI/1.0\", no-store",
             "\"no-store\"",
         ];
-        let permitting = ["cache-control: public, max-age=60", "cdn-cache-control: max-age=60", "cache-control: must-understand, no-store, max-age=60"];
+        let permitting = [
+            "cache-control: public, max-age=60",
+            "cdn-cache-control: max-age=60",
+            "cache-control: must-understand, no-store, max-age=60",
+        ];
         for policy in [&STANDARD, &RULE, &OVERRIDE] {
             for permitting in permitting {
                 let policy = &Policy { targets: &targets, ..*policy };
@@ -385,11 +389,21 @@ mod tests {
                 }
             }
             for forbidding in ["private", "private;edge"] {
-                check(policy, 200, &["cache-control: max-age=300", &format!("surrogate-control: {forbidding}")], Err(NotStored::Private));
+                check(
+                    policy,
+                    200,
+                    &["cache-control: max-age=300", &format!("surrogate-control: {forbidding}")],
+                    Err(NotStored::Private),
+                );
             }
         }
         for other in ["", "max-age=5", "xno-store", "no-store-remotely", "content=\"ESI/1.0\"", "x=\"no-store\""] {
-            check(&STANDARD, 200, &["cache-control: max-age=60", &format!("surrogate-control: {other}")], Ok((60, Source::MaxAge)));
+            check(
+                &STANDARD,
+                200,
+                &["cache-control: max-age=60", &format!("surrogate-control: {other}")],
+                Ok((60, Source::MaxAge)),
+            );
         }
     }
 

@@ -3,6 +3,7 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod gateways;
 mod inputs;
 mod sharing;
 mod tokens;
