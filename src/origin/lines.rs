@@ -1,8 +1,11 @@
-//! The line ends of response heads, which hyper takes as they come.
+//! The line ends of response heads, and the number of interim ones, which hyper takes as they come.
 //!
 //! RFC 9112 §2.2 lets a recipient take a bare LF for the end of a line, and there are origins that end all of theirs so. But where
 //! the lines of one head end in CRLF, a bare LF is in all likelihood a part of a value that somebody else has written, and what
 //! follows it a field of his: a cookie, or how long it is to be stored.
+//!
+//! Interim responses (RFC 9110 §15.2) may be any number, and hyper reads on for as long as they come. Who says so much before his answer
+//! has none.
 
 use memchr::memchr;
 
@@ -18,6 +21,8 @@ pub(super) struct Lines {
     ends_in_cr: bool,
     /// The status line was read, and is that of an interim response.
     is_interim: Option<bool>,
+    /// Interim responses to this request.
+    interims: u32,
 }
 
 impl Lines {
@@ -47,6 +52,9 @@ impl Lines {
                 return Err(at + end);
             }
             self.end_line();
+            if self.interims > INTERIMS_MAX {
+                return Err(at + end);
+            }
             at += end + 1;
         }
         Ok(())
@@ -57,7 +65,7 @@ impl Lines {
         match (is_blank, self.is_interim) {
             // Blank lines may come before a head.
             (true, None) => {}
-            (true, Some(true)) => *self = Lines { is_in_head: true, ..Lines::default() },
+            (true, Some(true)) => *self = Lines { is_in_head: true, interims: self.interims + 1, ..Lines::default() },
             (true, Some(false)) => self.is_in_head = false,
             (false, None) => {
                 let status = &self.beginning[STATUS_AT..];
@@ -71,6 +79,9 @@ impl Lines {
 
 /// Where the status is in its line: behind `HTTP/1.1` and a space.
 const STATUS_AT: usize = 9;
+
+/// An origin sends one or two; one that says every second that it is still at work comes to these in half a minute.
+const INTERIMS_MAX: u32 = 64;
 
 #[cfg(test)]
 mod tests {
@@ -94,6 +105,21 @@ mod tests {
         check("HTTP/1.1 200 OK\r\nx-a: a\n\nevil", false);
         check("HTTP/1.1 200 OK\nx-a: a\r\n\n", false);
         check("HTTP/1.1 200 OK\n\r\n", false);
+    }
+
+    #[test]
+    fn only_so_many_interim_responses_come_before_an_answer() {
+        for interim in ["HTTP/1.1 102 Processing\r\n\r\n", "HTTP/1.1 100 Continue\n\n"] {
+            let answered = |number: usize| interim.repeat(number) + "HTTP/1.1 200 OK\r\n\r\n";
+            let enough = INTERIMS_MAX as usize;
+            check(&answered(enough), true);
+            check(&answered(enough + 1), false);
+            let mut lines = Lines::default();
+            for _ in 0..3 {
+                lines.note_written(b"GET / HTTP/1.1\r\n\r\n");
+                assert_eq!(lines.read(answered(enough).as_bytes()), Ok(()), "they are counted for each request");
+            }
+        }
     }
 
     #[test]
