@@ -182,3 +182,18 @@ async fn a_client_that_leaves_ends_what_only_it_was_waiting_for() {
     client.reset();
     assert_eq!(connection.rest().await, "");
 }
+
+/// Who ends his side of a connection is taken for one who has left: until something is written to him the two look alike, and the origin
+/// would go on working for everybody who does not wait. So it is in nginx; HAProxy goes on.
+#[tokio::test]
+async fn a_client_that_ends_its_side_has_left() {
+    let origin = RawOrigin::start().await;
+    let world = World::at(&origin.address, |_| {}).await;
+    let mut client = world.raw().await;
+    client.send("GET /past/a HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    let mut behind = origin.accept().await;
+    behind.head().await;
+    client.finish().await;
+    assert_eq!(behind.rest().await, "", "nobody waits for it any more");
+    assert_eq!(client.rest().await, "");
+}
