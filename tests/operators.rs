@@ -6,7 +6,7 @@ use serde_json::Value;
 use sidecache::admin::{Role, Token};
 use sidecache::config::Config;
 use std::collections::BTreeSet;
-use world::{RedisServer, Reply, World, secs};
+use world::{RawClient, RedisServer, Reply, World, millis, secs, soon};
 
 /// A miss, three hits, a validation, one request past the cache on the route and one without a route.
 async fn script(world: &World) {
@@ -310,4 +310,31 @@ async fn without_an_admin_listener_there_is_none() {
     assert_eq!(world.sidecar.admin_address, None);
     world.origin.reply("/a", "one");
     world.get("/a").await.is("one").forwarded("uri-miss");
+}
+
+/// What operators send is read in a time of its own, however it comes.
+#[tokio::test]
+async fn a_body_that_comes_in_drops_is_cut_off() {
+    let world = World::with(|config| config.server.body_idle_timeout = millis(600)).await;
+    let purge = "POST /admin/cache/purge HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
+    let entry = "PUT /admin/cache/entries?url=http%3A%2F%2Fh%2Fa HTTP/1.1\r\nHost: localhost";
+    for head in [purge, entry] {
+        for framing in ["Content-Length: 5000", "Transfer-Encoding: chunked"] {
+            let mut client = RawClient::connect(world.sidecar.admin_address.unwrap()).await;
+            client.send(format!("{head}\r\n{framing}\r\n\r\n")).await;
+            let drop = if framing.starts_with("C") { " " } else { "1\r\n \r\n" };
+            let answered = async {
+                loop {
+                    tokio::select! {
+                        answer = client.try_head() => break answer,
+                        () = tokio::time::sleep(millis(20)) => client.send(drop).await,
+                    }
+                }
+            };
+            let head = soon("an answer", answered).await.expect("it is answered");
+            assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+            assert!(client.rest().await.contains("the body did not come"), "and nothing more is read");
+        }
+    }
+    assert_eq!(world.stats().await["total_keys"], 0);
 }

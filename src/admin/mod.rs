@@ -130,7 +130,7 @@ impl Admin {
             (PURGES, Some(_)) => self.purges(parts.uri.query().unwrap_or_default()).await,
             (JOBS, Some(_)) => json(StatusCode::OK, &purge::jobs(self.proxy.store())),
             (ENTRIES, Some(caller)) => self.entries(&parts, body, &caller).await,
-            (PURGE | ERASE, Some(caller)) => match order(&parts.headers, body).await {
+            (PURGE | ERASE, Some(caller)) => match self.order(&parts.headers, body).await {
                 Err(refused) => refused,
                 Ok(order) if path == ERASE => self.erase(Purge::read(&order, self.proxy.rules()), &caller).await,
                 Ok(order) => self.purge(Purge::read(&order, self.proxy.rules()), &caller).await,
@@ -151,6 +151,28 @@ impl Admin {
         match caller {
             Err(refusal) => self.refuse(request.method(), request.uri().path(), client.address, refusal),
             Ok(caller) => self.purge(Purge::of_url(request.uri(), false, self.proxy.rules()), &caller).await,
+        }
+    }
+
+    /// What is to be done, in JSON. A form that a web page sends has another type, and no page can send this one unasked.
+    async fn order(&self, fields: &HeaderMap, body: Incoming) -> Result<Bytes, Response<Body>> {
+        let is_json = |value: &HeaderValue| {
+            let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
+            kind.trim().eq_ignore_ascii_case("application/json")
+        };
+        if !fields.get_all(CONTENT_TYPE).iter().all(is_json) {
+            return Err(text(StatusCode::UNSUPPORTED_MEDIA_TYPE, NOT_JSON));
+        }
+        self.whole(body, BODY_BYTES_MAX).await.map_err(bad_request)
+    }
+
+    /// A request's body, if it is not too large and comes soon: all of it in a time in which others may be silent.
+    async fn whole(&self, body: Incoming, bytes_max: usize) -> Result<Bytes, String> {
+        let read = Limited::new(body, bytes_max).collect();
+        match tokio::time::timeout(BODY_TIMEOUT.min(self.proxy.options().client_idle_timeout), read).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) => Err(format!("the body cannot be read: {error}")),
+            Err(_) => Err("the body did not come".to_owned()),
         }
     }
 
@@ -183,7 +205,7 @@ impl Admin {
         };
         let answer = match parts.method {
             Method::DELETE => return self.purge(entry.purge(&self.proxy), caller).await,
-            Method::PUT => match whole(body, self.proxy.options().body_bytes_max).await {
+            Method::PUT => match self.whole(body, self.proxy.options().body_bytes_max).await {
                 Ok(body) => {
                     let (proxy, fields, caller) = (self.proxy.clone(), parts.headers.clone(), caller.clone());
                     match self.tasks.finish(async move { entry.set(&fields, body, &proxy, &caller).await }).await {
@@ -306,28 +328,6 @@ fn needed(path: &str, method: &Method) -> Option<Role> {
         (PURGES | JOBS, _) | (ENTRIES, &Method::GET) => Some(Role::Read),
         (PURGE | ERASE, _) | (ENTRIES, &Method::DELETE) => Some(Role::Purge),
         _ => Some(Role::All),
-    }
-}
-
-/// What is to be done, in JSON. A form that a web page sends has another type, and no page can send this one unasked.
-async fn order(fields: &HeaderMap, body: Incoming) -> Result<Bytes, Response<Body>> {
-    let is_json = |value: &HeaderValue| {
-        let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
-        kind.trim().eq_ignore_ascii_case("application/json")
-    };
-    if !fields.get_all(CONTENT_TYPE).iter().all(is_json) {
-        return Err(text(StatusCode::UNSUPPORTED_MEDIA_TYPE, NOT_JSON));
-    }
-    whole(body, BODY_BYTES_MAX).await.map_err(bad_request)
-}
-
-/// A request's body, if it is not too large and comes soon.
-async fn whole(body: Incoming, bytes_max: usize) -> Result<Bytes, String> {
-    let read = Limited::new(body, bytes_max).collect();
-    match tokio::time::timeout(BODY_TIMEOUT, read).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) => Err(format!("the body cannot be read: {error}")),
-        Err(_) => Err("the body did not come".to_owned()),
     }
 }
 

@@ -1,35 +1,10 @@
 //! Claims of tokens that tell callers apart: only of tokens that hold.
 
-use crate::world::{World, secs};
-use jsonwebtoken::jwk::{Jwk, JwkSet};
+use crate::world::{Issuer, World, secs};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use sidecache::rules::Share;
 use std::time::UNIX_EPOCH;
-
-/// An issuer of tokens.
-struct Issuer {
-    key: EncodingKey,
-    kid: &'static str,
-}
-
-impl Issuer {
-    fn new(kid: &'static str) -> Issuer {
-        let pair = rcgen::KeyPair::generate().unwrap();
-        Issuer { key: EncodingKey::from_ec_der(&pair.serialize_der()), kid }
-    }
-
-    fn jwks(&self) -> String {
-        let mut jwk = Jwk::from_encoding_key(&self.key, Algorithm::ES256).unwrap();
-        jwk.common.key_id = Some(self.kid.to_owned());
-        serde_json::to_string(&JwkSet { keys: vec![jwk] }).unwrap()
-    }
-
-    fn token(&self, claims: &Value) -> String {
-        let header = Header { kid: Some(self.kid.to_owned()), ..Header::new(Algorithm::ES256) };
-        format!("Bearer {}", encode(&header, claims, &self.key).unwrap())
-    }
-}
 
 async fn world(jwks: Option<&str>) -> (World, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();

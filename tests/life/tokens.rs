@@ -1,7 +1,9 @@
 //! Tokens of a running program: their files, and the record of what was done with them.
 
 use super::program::Program;
-use super::world::{Client, Origin, eventually};
+use super::world::{Client, Issuer, Origin, eventually};
+use serde_json::json;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 fn toml(file: &std::path::Path) -> String {
     format!("[[admin.tokens]]\nname = \"deploy\"\nrole = \"purge\"\ntoken_file = \"{}\"", file.display())
@@ -32,6 +34,59 @@ async fn a_token_file_that_has_changed_is_taken_over_by_itself() {
     program.says("reload_refused", 1).await;
     assert!(program.said("configuration_wrong")[0]["problem"].as_str().unwrap().contains("is empty"));
     assert_eq!(purge(&program, "another-random-text").await, 200);
+}
+
+/// Puts a file in its place all at once, as who cares about readers does.
+fn replace(file: &std::path::Path, text: &str) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(new, file).unwrap();
+}
+
+#[tokio::test]
+async fn the_keys_that_tokens_are_verified_with_are_exchanged() {
+    let origin = Origin::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("jwks.json");
+    let (first, second) = (Issuer::new("k"), Issuer::new("k"));
+    let ends = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 3600;
+    let mut number = 0;
+    let mut token = |issuer: &Issuer, sub: &str| {
+        number += 1;
+        issuer.token(&json!({ "sub": sub, "exp": ends, "jti": number }))
+    };
+    replace(&file, &first.jwks());
+    let route = "[[route]]\nmatch = \"/mine/{id}\"\nttl = \"1m\"\nshare = \"per-credential\"\nidentity = [\"jwt:sub\"]";
+    let program = Program::start(&origin, &format!("[identity]\njwks_file = \"{}\"\n{route}", file.display())).await;
+    let client = program.client();
+    let get = async |token: String| client.get("/mine/a").with("authorization", &token).await;
+
+    origin.has("/mine/a", "for alice");
+    get(token(&first, "alice")).await.is("for alice").says("stored");
+    get(token(&first, "alice")).await.is("for alice").hit("memory");
+    origin.has("/mine/a", "for nobody");
+    // Nothing is believed that another has signed.
+    get(token(&second, "alice")).await.is("for nobody");
+
+    replace(&file, &second.jwks());
+    program.signal("-HUP");
+    program.says("reloaded", 1).await;
+    // Of the first one nothing is believed any more; who shows a token of the second has what was stored for the same person.
+    origin.has("/mine/a", "for nobody any more");
+    get(token(&first, "alice")).await.is("for nobody any more");
+    get(token(&second, "alice")).await.is("for alice").hit("memory");
+    get(token(&second, "bob")).await.is("for nobody any more").says("stored");
+
+    // What are no keys changes nothing, and is told.
+    replace(&file, "{\"keys\": [");
+    program.signal("-HUP");
+    program.says("reload_refused", 1).await;
+    get(token(&second, "alice")).await.is("for alice").hit("memory");
+    // A file that has changed is also noticed without a signal.
+    replace(&file, &first.jwks());
+    program.says("reloaded", 2).await;
+    get(token(&first, "alice")).await.is("for alice").hit("memory");
+    get(token(&second, "alice")).await.is("for nobody any more");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 //! | `origin` | an origin that answers as the test says, when the test says |
 //! | `raw` | an origin and a client of octets, for what no library would send |
 //! | `client` | requests, and what is to be seen in their responses |
+//! | `issuer` | tokens, and the keys that they are verified with |
 //! | `redis` | a `redis-server` of the test's own, which it can stop, kill and start again |
 //! | `relay` | a network before Redis or the origin that can be broken |
 //! | `tls` | certificates, and clients that speak TLS |
@@ -15,6 +16,7 @@
 #![allow(unreachable_pub, reason = "this is what the tests reach, within their program")]
 
 mod client;
+mod issuer;
 mod origin;
 mod raw;
 mod redis;
@@ -22,6 +24,7 @@ mod relay;
 mod tls;
 
 pub use client::{Ask, Client, Got, Streaming};
+pub use issuer::Issuer;
 pub use origin::{Gate, Origin, Reply, Seen, Sending};
 pub use raw::{ASKS_FOR_WEBSOCKET, OPENS_WEBSOCKET, RawClient, RawConnection, RawOrigin};
 pub use redis::RedisServer;
