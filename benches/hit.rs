@@ -59,7 +59,7 @@ fn stored(key: CacheKey, held: Held) -> StoredResponse {
 }
 
 fn key(rules: &RuleSet, request: &Parts) -> CacheKey {
-    match rules.admit(request, &FORWARDING, Content::None, |_| None) {
+    match rules.admit(request, &FORWARDING, Content::None, SystemTime::UNIX_EPOCH, |_| None) {
         Admission::Keyed(admitted) => admitted.key,
         _ => panic!("the request uses the cache"),
     }
@@ -72,7 +72,7 @@ fn store() -> Arc<Store> {
 }
 
 fn held(store: &Store, rules: &RuleSet, request: &Parts) -> Held {
-    let Admission::Keyed(admitted) = rules.admit(request, &FORWARDING, Content::None, |_| None) else {
+    let Admission::Keyed(admitted) = rules.admit(request, &FORWARDING, Content::None, SystemTime::UNIX_EPOCH, |_| None) else {
         panic!("the request uses the cache")
     };
     runtime().block_on(store.hold(admitted.scopes(request), &mut store.budget()))

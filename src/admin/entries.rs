@@ -174,7 +174,7 @@ impl Entry {
 
     fn admit<'a>(&self, proxy: &'a Proxy) -> Result<Admitted<'a>, Answer> {
         let forwarding = Forwarding { scheme: self.scheme, host: None };
-        match proxy.rules().admit(&self.request, &forwarding, Content::None, |_| None) {
+        match proxy.rules().admit(&self.request, &forwarding, Content::None, proxy.now(), |_| None) {
             Admission::Keyed(admitted) => Ok(admitted),
             Admission::WantsContent { .. } => {
                 Err(wrong("the content of a request is part of its key; only GET can be named here"))

@@ -116,7 +116,7 @@ impl Proxy {
             if !self.tasks.is_ready() {
                 return;
             }
-            let Admission::Keyed(admitted) = self.admit(arrival) else { continue };
+            let Admission::Keyed(admitted) = self.admit(arrival, self.clock.now()) else { continue };
             let flight_key = self.flight_key(&admitted.key, &arrival.parts.headers);
             let Joined::Leader(lease) = self.collapser.join(flight_key, &admitted.key, None) else { continue };
             let asked = RequestDirectives::default();

@@ -55,7 +55,7 @@ pub use respond::internal;
 
 use crate::clock::Clock;
 use crate::origin::{Origin, OriginError};
-use crate::rules::{Admission, Admitted, Bypass, CacheKey, RuleSet, Share, token_ends};
+use crate::rules::{Admission, Admitted, Bypass, CacheKey, RuleSet};
 use crate::semantics::Forward;
 use crate::semantics::directives::{self, RequestDirectives};
 use crate::semantics::tagging::TagField;
@@ -217,14 +217,14 @@ impl Proxy {
         }
         let is_http2 = arrival.parts.version == Version::HTTP_2;
         let record = self.options.access_log.then(|| AccessRecord::of(&arrival, started));
-        let mut admission = self.admit(&arrival);
+        let mut admission = self.admit(&arrival, now);
         // What is no hit has its memory when it comes: a connection keeps what its largest request took, also while it is idle.
         if matches!(admission, Admission::WantsContent { .. }) {
             let reading = arrival.read_body(self.options.key_body_bytes_max, self.options.client_idle_timeout);
             if let Err(error) = Box::pin(reading).await {
                 return respond::origin_failed(&error);
             }
-            admission = self.admit(&arrival);
+            admission = self.admit(&arrival, now);
         }
         let route = admission.route();
 
@@ -357,20 +357,11 @@ impl Proxy {
         plan::plan(&wanted, found, &Remembered { proxy: self, key: &admitted.key }, now)
     }
 
-    fn admit(&self, arrival: &Arrival) -> Admission<'_> {
+    fn admit(&self, arrival: &Arrival, now: SystemTime) -> Admission<'_> {
         match (self.options.enabled, &arrival.upgrade) {
             (true, None) => {
                 let query_rule = |path: &str| self.store.query_rule(path);
-                match self.rules.admit(&arrival.parts, &arrival.forwarding(), arrival.body.content(), query_rule) {
-                    // What is stored for a token is not served past its end. Whoever is given it showed the same token.
-                    Admission::Keyed(admitted)
-                        if matches!(admitted.route.share, Share::PerCredential(_))
-                            && token_ends(&arrival.parts.headers).is_some_and(|end| end <= self.clock.now()) =>
-                    {
-                        Admission::Past { route: Some(admitted.index), why: Bypass::TokenEnded }
-                    }
-                    admission => admission,
-                }
+                self.rules.admit(&arrival.parts, &arrival.forwarding(), arrival.body.content(), now, query_rule)
             }
             (true, Some(_)) => Admission::Past { route: None, why: Bypass::Upgrade },
             (false, _) => Admission::Past { route: None, why: Bypass::Disabled },

@@ -339,7 +339,8 @@ mod tests {
             request = request.header(*name, *value);
         }
         let parts = request.body(()).unwrap().into_parts().0;
-        let Admission::Keyed(admitted) = rules.admit(&parts, &Forwarding { scheme: "http", host: None }, Content::None, |_| None)
+        let Admission::Keyed(admitted) =
+            rules.admit(&parts, &Forwarding { scheme: "http", host: None }, Content::None, SystemTime::UNIX_EPOCH, |_| None)
         else {
             panic!("the request uses the cache");
         };

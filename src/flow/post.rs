@@ -31,7 +31,7 @@ impl Proxy {
         let mut twin = arrival.parts.clone();
         twin.method = Method::GET;
         Admitted::forget_content(&mut twin.headers);
-        match self.rules.admit(&twin, &arrival.forwarding(), Content::None, |_| None) {
+        match self.rules.admit(&twin, &arrival.forwarding(), Content::None, self.clock.now(), |_| None) {
             Admission::Keyed(admitted) => {
                 let route = admitted.route;
                 // What the route hides from the origin when the cache is filled, a `POST` shows.

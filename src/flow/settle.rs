@@ -3,7 +3,7 @@
 use super::Options;
 use super::arrival::Arrival;
 use super::fetch::Errand;
-use crate::rules::{Caching, Route, Share, Told, token_ends};
+use crate::rules::{Caching, Route, Share, Told};
 use crate::semantics::fields::{self, Kind};
 use crate::semantics::range::ContentRange;
 use crate::semantics::storage::{self, NotStored, Policy, Sharing};
@@ -48,7 +48,7 @@ impl Asked {
             authorization: errand.admitted.authorization,
             cookie: errand.admitted.cookie,
             shown,
-            ends: token_ends(&arrival.parts.headers).filter(|_| matches!(errand.admitted.route.share, Share::PerCredential(_))),
+            ends: errand.admitted.ends,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::identity;
 use super::key::{CacheKey, Location, RuleMark, Secret, rule_mark};
-use super::route::{CONTENT_FIELDS, Caching, Route, RouteConflict, Unkeyed};
+use super::route::{CONTENT_FIELDS, Caching, Route, RouteConflict, Share, Unkeyed};
 use super::scope::{Scope, Scopes};
 use super::tags::{Source, TagTemplate};
 use super::target;
@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderName, Method};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 /// All routes of a configuration. Immutable; a reload makes a new one.
 pub struct RuleSet {
@@ -71,6 +72,8 @@ pub struct Admitted<'a> {
     pub authorization: bool,
     /// `Cookie` is there, and nothing in the key or the route stands for it.
     pub cookie: bool,
+    /// When the token ends that is in the key.
+    pub ends: Option<SystemTime>,
     /// What is known of the parts of its query that make no difference, if the key is made without them.
     pub query_rule: Option<Arc<NoVarySearch>>,
     /// Calculated when they are needed, which on a hit in memory they are not.
@@ -307,12 +310,13 @@ impl RuleSet {
     /// Decides whether a request may use the cache, and makes its key.
     ///
     /// `request` is as the origin will be sent it: its target in origin form, its `Host` in the fields.
-    /// `query_rule` tells what is known of a path's queries, where the route heeds that.
+    /// `now` tells whether a token has ended, and `query_rule` what is known of a path's queries, where the route heeds that.
     pub fn admit(
         &self,
         request: &Parts,
         forwarding: &Forwarding<'_>,
         content: Content<'_>,
+        now: SystemTime,
         query_rule: impl FnOnce(&str) -> Option<Arc<NoVarySearch>>,
     ) -> Admission<'_> {
         let path = request.uri.path();
@@ -368,7 +372,17 @@ impl RuleSet {
         let written = request.uri.path_and_query().map_or("/", |p| p.as_str());
         let target = route.query.apply(path, request.uri.query(), written);
         let verifier = self.verifier.as_ref().filter(|_| !route.identity_claims.is_empty());
-        let claims = verifier.and_then(|verifier| verifier.claims(&request.headers, &route.identity_claims));
+        let verified = verifier.and_then(|verifier| verifier.holding(&request.headers));
+        let ends = match (&route.share, &verified) {
+            (Share::PerCredential(_), Some(verified)) => verified.ends(),
+            (Share::PerCredential(_), None) => identity::token_ends(&request.headers),
+            _ => None,
+        };
+        // What is stored for a token is not served past its end. Whoever is given it showed the same token.
+        if ends.is_some_and(|ends| ends <= now) {
+            return past(Bypass::TokenEnded);
+        }
+        let claims = verified.and_then(|verified| verified.says(&route.identity_claims));
         let location = Location {
             claims: claims.as_deref(),
             rule: &self.marks[index],
@@ -378,8 +392,8 @@ impl RuleSet {
             target: &target,
             content: content.map(|content| (&request.method, content)),
         };
-        let rule = if route.heeds_no_vary_search { query_rule(path) } else { None };
-        let key = match &rule {
+        let query_rule = if route.heeds_no_vary_search { query_rule(path) } else { None };
+        let key = match &query_rule {
             Some(rule) => {
                 let (path, query) = target.split_once('?').unwrap_or((&target, ""));
                 let alike = format!("{path}?{}", rule.normalise(query));
@@ -394,7 +408,8 @@ impl RuleSet {
                 Err(_) => return past(Bypass::Path("a query that cannot be rewritten")),
             },
         };
-        Admission::Keyed(Admitted { index, route, key, target, authorization, cookie, query_rule: rule, scopes: OnceLock::new() })
+        let scopes = OnceLock::new();
+        Admission::Keyed(Admitted { index, route, key, target, authorization, cookie, ends, query_rule, scopes })
     }
 }
 
@@ -425,7 +440,7 @@ mod tests {
     }
 
     fn why(rules: &RuleSet, request: &Parts, content: Content<'_>) -> Option<Bypass> {
-        match rules.admit(request, &FORWARDING, content, |_| None) {
+        match rules.admit(request, &FORWARDING, content, SystemTime::UNIX_EPOCH, |_| None) {
             Admission::Keyed(_) | Admission::WantsContent { .. } => None,
             Admission::Past { why, .. } => Some(why),
         }
@@ -456,7 +471,7 @@ mod tests {
         let open = |share: Share, key_headers: Vec<HeaderName>| {
             let rules = RuleSet::new(vec![Route { share, key_headers, ..route("/{id}") }]).unwrap();
             let request = request("GET /1", &[("authorization", "Bearer x"), ("cookie", "a=b")]);
-            match rules.admit(&request, &FORWARDING, Content::None, |_| None) {
+            match rules.admit(&request, &FORWARDING, Content::None, SystemTime::UNIX_EPOCH, |_| None) {
                 Admission::Keyed(admitted) => (admitted.authorization, admitted.cookie),
                 _ => panic!("the request uses the cache"),
             }
@@ -485,10 +500,11 @@ mod tests {
     fn the_origin_is_shown_the_target_that_is_in_the_key() {
         let query = QueryRule { deny: vec!["utm_*".into()], ..QueryRule::default() };
         let rules = RuleSet::new(vec![Route { query, ..route("/{id}") }]).unwrap();
-        let target = |line: &str| match rules.admit(&request(line, &[]), &FORWARDING, Content::None, |_| None) {
-            Admission::Keyed(admitted) => admitted.target,
-            _ => panic!("the request uses the cache"),
-        };
+        let target =
+            |line: &str| match rules.admit(&request(line, &[]), &FORWARDING, Content::None, SystemTime::UNIX_EPOCH, |_| None) {
+                Admission::Keyed(admitted) => admitted.target,
+                _ => panic!("the request uses the cache"),
+            };
         assert_eq!(target("GET /1?a=1"), None);
         assert_eq!(target("GET /1?a=1&utm_source=x").unwrap(), "/1?a=1");
         assert_eq!(target("GET /1?utm_source=x").unwrap(), "/1");
@@ -497,7 +513,13 @@ mod tests {
     #[test]
     fn tags_are_filled_from_the_path() {
         let rules = RuleSet::new(vec![route("/customer/{id}/{*rest}"), route("/customer/{id}")]).unwrap();
-        let tags = |path: &str| match rules.admit(&request(&format!("GET {path}"), &[]), &FORWARDING, Content::None, |_| None) {
+        let tags = |path: &str| match rules.admit(
+            &request(&format!("GET {path}"), &[]),
+            &FORWARDING,
+            Content::None,
+            SystemTime::UNIX_EPOCH,
+            |_| None,
+        ) {
             Admission::Keyed(admitted) => admitted.scopes(&request(&format!("GET {path}"), &[])).tags.clone(),
             _ => panic!("the request uses the cache"),
         };
@@ -512,7 +534,8 @@ mod tests {
         let rules = RuleSet::new(vec![Route { query, ..route("/c/{id}") }]).unwrap();
         let lies_in = |stored: &str, purged: &str, every_query: bool| {
             let request = request(&format!("GET {stored}"), &[]);
-            let Admission::Keyed(admitted) = rules.admit(&request, &FORWARDING, Content::None, |_| None) else {
+            let Admission::Keyed(admitted) = rules.admit(&request, &FORWARDING, Content::None, SystemTime::UNIX_EPOCH, |_| None)
+            else {
                 panic!("it is admitted")
             };
             let scopes = rules.scopes_of_url(&PathAndQuery::try_from(purged).unwrap(), every_query).unwrap();
@@ -538,10 +561,11 @@ mod tests {
     #[test]
     fn the_most_specific_route_wins_wherever_it_stands() {
         let rules = RuleSet::new(vec![route("/c/{id}/{*rest}"), route("/c/{id}"), route("/c/me")]).unwrap();
-        let index = |line: &str| match rules.admit(&request(line, &[]), &FORWARDING, Content::None, |_| None) {
-            Admission::Keyed(admitted) => admitted.index,
-            _ => panic!("the request uses the cache"),
-        };
+        let index =
+            |line: &str| match rules.admit(&request(line, &[]), &FORWARDING, Content::None, SystemTime::UNIX_EPOCH, |_| None) {
+                Admission::Keyed(admitted) => admitted.index,
+                _ => panic!("the request uses the cache"),
+            };
         assert_eq!([index("GET /c/me"), index("GET /c/42"), index("GET /c/42/x")], [2, 1, 0]);
     }
 
@@ -553,6 +577,7 @@ mod tests {
             &request(line, fields),
             &FORWARDING,
             content,
+            SystemTime::UNIX_EPOCH,
             |_| None,
         ) {
             Admission::Keyed(admitted) => Ok(admitted.key.hash()),

@@ -38,7 +38,7 @@ pub(super) fn keep_cookies(fields: &mut HeaderMap, names: &[String]) {
 
 /// When the bearer token of a request ends, as it says itself: of a JWT, its `exp` (RFC 7519 §4.1.4). That is no proof of anything; but
 /// nobody is served worse for heeding it.
-pub fn token_ends(fields: &HeaderMap) -> Option<SystemTime> {
+pub(super) fn token_ends(fields: &HeaderMap) -> Option<SystemTime> {
     let tokens = fields.get_all(AUTHORIZATION).iter().filter_map(|value| {
         let (scheme, token) = value.to_str().ok()?.trim().split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -46,11 +46,14 @@ pub fn token_ends(fields: &HeaderMap) -> Option<SystemTime> {
     let ends = tokens.filter_map(|token| {
         let [_, payload, _] = token.split('.').collect::<Vec<_>>().try_into().ok()?;
         let claims: serde_json::Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
-        let seconds = claims.get("exp")?.as_f64()?;
-        let since_epoch = Duration::try_from_secs_f64(seconds.max(0.0)).ok()?;
-        UNIX_EPOCH.checked_add(since_epoch)
+        time(claims.get("exp")?.as_f64()?)
     });
     ends.min()
+}
+
+/// A `NumericDate` (RFC 7519 §2).
+pub(super) fn time(seconds: f64) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds.max(0.0)).ok()?)
 }
 
 #[cfg(test)]

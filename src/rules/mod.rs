@@ -27,7 +27,6 @@ mod target;
 mod token;
 
 pub use admit::{Admission, Admitted, Bypass, Content, Forwarding, RuleSet};
-pub use identity::token_ends;
 pub use key::{CacheKey, KeyedRequest, Secret};
 pub use pattern::{Pattern, PatternError};
 pub use route::{Caching, Collapse, Route, RouteConflict, Share, Unkeyed};

@@ -3,6 +3,7 @@
 //! A claim identifies only if the token holds: signed by one of the keys, with that key's algorithm and an asymmetric one; for this
 //! issuer and audience; begun, and not ended. Of any other token nothing is believed.
 
+use super::identity;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet, PublicKeyUse};
@@ -35,8 +36,8 @@ pub struct Verifier {
     now: Box<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
-/// A token that held, for the time that it says.
-struct Verified {
+/// A token that holds, for the time that it says.
+pub(super) struct Verified {
     claims: Map<String, Value>,
     begins: f64,
     ends: f64,
@@ -53,21 +54,15 @@ impl Verifier {
         Ok(Verifier { keys, options, verified: Cache::new(VERIFIED_MAX), now: Box::new(now) })
     }
 
-    /// Who asks, by these claims of a request's bearer token: an encoding without ambiguity. `None` if there is no token that holds, or
-    /// one without one of the claims.
-    pub(super) fn claims(&self, fields: &HeaderMap, names: &[String]) -> Option<Vec<u8>> {
+    /// The bearer token of a request, if it holds.
+    pub(super) fn holding(&self, fields: &HeaderMap) -> Option<Arc<Verified>> {
         let mut lines = fields.get_all(AUTHORIZATION).iter();
         let (line, None) = (lines.next()?, lines.next()) else { return None };
         let (scheme, token) = line.to_str().ok()?.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("bearer") {
             return None;
         }
-        let verified = self.verify(token.trim())?;
-        let mut values = vec![verified.claims.get("iss")];
-        for name in names {
-            values.push(Some(verified.claims.get(name).filter(|value| !value.is_null())?));
-        }
-        serde_json::to_vec(&values).ok()
+        self.verify(token.trim())
     }
 
     fn verify(&self, token: &str) -> Option<Arc<Verified>> {
@@ -119,6 +114,22 @@ impl Verifier {
             None => f64::MIN,
         };
         Some(Verified { claims, begins, ends })
+    }
+}
+
+impl Verified {
+    /// Who asks, by these claims: an encoding without ambiguity. `None` if one of them is not there.
+    pub(super) fn says(&self, names: &[String]) -> Option<Vec<u8>> {
+        let mut values = vec![self.claims.get("iss")];
+        for name in names {
+            values.push(Some(self.claims.get(name).filter(|value| !value.is_null())?));
+        }
+        serde_json::to_vec(&values).ok()
+    }
+
+    /// When it ends.
+    pub(super) fn ends(&self) -> Option<SystemTime> {
+        identity::time(self.ends)
     }
 }
 

@@ -100,7 +100,9 @@ impl<'a> Driver<'a> {
     pub(super) fn answer(&mut self, request: &Request, world: &mut World<'_>) -> Response {
         let arrival = arrival(request);
         let rules = self.rules;
-        let Admission::Keyed(admitted) = rules.admit(&arrival.parts, &arrival.forwarding(), Content::None, |_| None) else {
+        let Admission::Keyed(admitted) =
+            rules.admit(&arrival.parts, &arrival.forwarding(), Content::None, at(world.now_ms), |_| None)
+        else {
             return self.pass(request, &arrival, world);
         };
         let (method, fields, now) = (&arrival.parts.method, &arrival.parts.headers, at(world.now_ms));
