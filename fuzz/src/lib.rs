@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use sidecache::semantics::no_vary_search::NoVarySearch;
 use sidecache::semantics::range::{self, ContentRange, Requested};
 use sidecache::semantics::tagging::{self, TagField};
-use sidecache::semantics::vary::{Selection, Vary};
+use sidecache::semantics::vary::{Selection, Vary, is_secret};
 use sidecache::semantics::{date, directives, invalidation};
 
 /// `Cache-Control` of both sides, `Pragma`, and the targeted fields.
@@ -52,7 +52,6 @@ pub fn vary(octets: &[u8]) {
     let parts = selection.iter().map(|(name, value)| (name.clone(), value.map(Into::into))).collect();
     assert_eq!(Selection::from_parts(parts), selection);
     // What was normalised is normalised.
-    let is_secret = |name: &HeaderName| matches!(name.as_str(), "cookie" | "authorization" | "proxy-authorization");
     let normal =
         selection.iter().filter(|(name, _)| !is_secret(name)).map(|(name, value)| (name, value.map(HeaderValue::from_bytes)));
     for (name, value) in normal {

@@ -1,8 +1,9 @@
 //! The request fields that select a response (RFC 9111 §4.1).
 
+use super::fields::{self, Kind};
 use super::language::{self, Dearest};
 use super::weighted::{self, Order};
-use http::header::{ACCEPT_LANGUAGE, AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION, VARY};
+use http::header::{ACCEPT_LANGUAGE, HeaderMap, HeaderName, HeaderValue, VARY};
 use sha2::{Digest, Sha256};
 
 /// What a response's `Vary` says.
@@ -186,7 +187,7 @@ fn chosen(language: &[u8]) -> Box<[u8]> {
 
 /// Whether the value of this field is a credential, of which a selection has a hash alone.
 pub fn is_secret(name: &HeaderName) -> bool {
-    *name == COOKIE || *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION
+    fields::kind(name) == Kind::Credential
 }
 
 /// Gives the octets of a field's normalised value to `take`, until that returns `false`; then returns `false` too.
@@ -251,6 +252,7 @@ fn normalise(name: &HeaderName, request: &HeaderMap, take: &mut impl FnMut(u8) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header::COOKIE;
     use proptest::prelude::*;
 
     fn fields(name: &str, lines: &[&str]) -> HeaderMap {
