@@ -11,13 +11,15 @@ type Property = fn(&[u8]);
 
 #[test]
 fn what_the_fuzzer_has_tried_still_holds() {
-    let targets: [(&str, Property); 6] = [
+    let targets: [(&str, Property); 8] = [
         ("cache_control", properties::cache_control),
         ("date", properties::date),
         ("vary", properties::vary),
         ("range", properties::range),
         ("structured", properties::structured),
         ("record", properties::record),
+        ("framing", properties::framing),
+        ("lines", properties::lines),
     ];
     for (target, property) in targets {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);

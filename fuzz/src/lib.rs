@@ -8,6 +8,7 @@ use sidecache::semantics::range::{self, ContentRange, Requested};
 use sidecache::semantics::tagging::{self, TagField};
 use sidecache::semantics::vary::{Selection, Vary, is_secret};
 use sidecache::semantics::{date, directives, invalidation};
+use sidecache::{origin, server};
 
 /// `Cache-Control` of both sides, `Pragma`, and the targeted fields.
 pub fn cache_control(octets: &[u8]) {
@@ -121,6 +122,57 @@ pub fn record(octets: &[u8]) {
         let again = sidecache::store::reencode(written[0], &written[1..]);
         assert_eq!(again.as_deref(), Some(&written[..]));
     }
+}
+
+/// Requests of a client: they are read in one way, however the octets come. The first octet says how.
+pub fn framing(octets: &[u8]) {
+    let Some((piece, octets)) = octets.split_first() else { return };
+    let whole = server::read_in_pieces(octets, octets.len().max(1));
+    for piece in [usize::from(*piece).max(1), 1] {
+        assert_eq!(server::read_in_pieces(octets, piece), whole, "in pieces of {piece}");
+    }
+    // What was refused stays refused, whatever follows.
+    let longer = [octets, b"\r\n\r\nGET / HTTP/1.1\r\n\r\n"].concat();
+    assert!(whole.is_some() || server::read_in_pieces(&longer, longer.len()).is_none());
+    // Of a request whose head is read strictly, a reader who is not strict sees the same head.
+    if let Some(end) = octets.windows(4).position(|four| four == b"\r\n\r\n").filter(|_| whole.is_some()) {
+        let head = &octets[..end + 4];
+        assert!(!head.windows(2).any(|two| two[1] == b'\n' && two[0] != b'\r'), "{:?}", String::from_utf8_lossy(head));
+    }
+}
+
+/// Answers of an origin: what is believed of them is what a second reader believes, line by line. The first octet says how they come.
+pub fn lines(octets: &[u8]) {
+    let Some((piece, octets)) = octets.split_first() else { return };
+    let expected = believed(octets);
+    for piece in [octets.len().max(1), usize::from(*piece).max(1), 1] {
+        assert_eq!(origin::believed(octets, piece), expected, "in pieces of {piece}");
+    }
+}
+
+fn believed(octets: &[u8]) -> usize {
+    let (mut in_crlf, mut is_interim, mut interims, mut at) = (None, None, 0, 0);
+    for line in octets.split_inclusive(|octet| *octet == b'\n') {
+        let Some(line) = line.strip_suffix(b"\n") else { break };
+        let (end, has_cr) = (at + line.len(), line.ends_with(b"\r"));
+        at = end + 1;
+        if *in_crlf.get_or_insert(has_cr) != has_cr {
+            return end;
+        }
+        match (line, is_interim) {
+            (b"" | b"\r", None) => {}
+            (b"" | b"\r", Some(false)) => break,
+            (b"" | b"\r", Some(true)) => {
+                (in_crlf, is_interim, interims) = (None, None, interims + 1);
+                if interims > 64 {
+                    return end;
+                }
+            }
+            (line, None) => is_interim = Some(line.get(9) == Some(&b'1') && line.get(9..12) != Some(b"101")),
+            _ => {}
+        }
+    }
+    octets.len()
 }
 
 fn fields(name: HeaderName, octets: &[u8]) -> HeaderMap {

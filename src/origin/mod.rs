@@ -25,6 +25,8 @@ pub mod tls;
 
 pub use address::{Address, AddressError, Addresses};
 pub use body::{BodyError, RequestBody, ResponseBody};
+#[doc(hidden)]
+pub use lines::believed;
 pub use tls::ClientCertificate;
 
 use crate::stats::Stats;

@@ -10,6 +10,7 @@
 //! That costs a hit one search for the ends of its lines. All else that a head may not hold hyper refuses itself.
 
 use memchr::{memchr, memchr2};
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -340,6 +341,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
+}
+
+/// Where the reader of a client's octets is behind them, when they come in pieces of this size; `None` if it refuses them. For fuzzing.
+pub fn read_in_pieces(octets: &[u8], piece: usize) -> Option<impl PartialEq + fmt::Debug> {
+    let (mut framing, switch) = (Framing::default(), Switch::default());
+    let read = octets.chunks(piece).try_for_each(|piece| framing.read(piece, &switch));
+    read.ok().map(|()| (framing.place, framing.head.has_request_line))
 }
 
 /// What is no HTTP wherever it stands, in a head or between the octets of a chunked body: a CR without its LF, and a NUL. It ends

@@ -24,6 +24,8 @@ mod streams;
 mod tls;
 mod wire;
 
+#[doc(hidden)]
+pub use framing::read_in_pieces;
 pub use tls::{Acceptor, TlsError, TlsFiles};
 
 use crate::flow::Answer;
