@@ -16,6 +16,8 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 /// Who sent a request, as the listener knows it.
@@ -27,6 +29,8 @@ pub struct Client {
     pub is_secure: bool,
     /// The way for interim responses, to a client that takes them.
     pub interim: Option<Interim>,
+    /// How many requests its connection has under way, where they can be many.
+    pub beside: Option<Arc<AtomicUsize>>,
 }
 
 /// A request that can be answered.
@@ -208,7 +212,7 @@ impl Arrival {
             body: ArrivedBody::None,
             takes_trailers: false,
             upgrade: None,
-            client: Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), is_secure: false, interim: None },
+            client: Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), is_secure: false, interim: None, beside: None },
             is_trusted: false,
             scheme: if scheme == "https" { "https" } else { "http" },
             forwarded_host,

@@ -203,6 +203,7 @@ impl Proxy {
             Landing::Streaming(head, spool, _) if head.selection.matches(fields) => match spool.reader() {
                 None => return Followed::Unshared,
                 Some(reader) => {
+                    let reader = reader.beside(arrival.client.beside.clone());
                     (respond::from_fetch(method, fields, &head, None, Some(now), reader), outcome.collapsed(head.ttl(now)))
                 }
             },
@@ -260,6 +261,7 @@ impl Proxy {
         match answered {
             Ok(Answer::Stored(head, reader, as_they_came, kept)) => {
                 // It comes straight from the origin; what it says of its age is the origin's word.
+                let reader = reader.beside(arrival.client.beside.clone());
                 let response = respond::from_fetch(method, fields, &head, Some(as_they_came), None, reader);
                 let outcome = match kept {
                     Ok(()) => Outcome::forwarded(Ending::Miss, why, "").stored_for(head.ttl(now)),

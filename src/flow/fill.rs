@@ -268,7 +268,11 @@ impl Proxy {
                 }
                 spool.become_window();
             }
-            if storing.is_none() && !spool.has_room(WINDOW_BYTES).await {
+            let goes_on = match storing.is_some() {
+                true => spool.is_read_on().await,
+                false => spool.has_room(WINDOW_BYTES).await,
+            };
+            if !goes_on {
                 return;
             }
             if body.is_end_stream()

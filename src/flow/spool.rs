@@ -9,6 +9,9 @@
 //! hold them up are cut off. They can tell, and ask again, and then nobody else is in their way: it is remembered that the key's
 //! responses are too large to be shared. (Varnish shares no response that it does not store, nginx has followers wait for the end;
 //! neither can be had where a body of unknown length is streamed to all from its first octet.)
+//!
+//! On one connection of HTTP/2 a client can ask for a great many bodies and read none of them. So how far a body that is to be stored may
+//! be ahead of who reads it depends on how many there are beside it on that connection.
 
 use crate::store::Holding;
 use bytes::{Bytes, BytesMut};
@@ -17,6 +20,7 @@ use slab::Slab;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -50,6 +54,8 @@ pub(super) enum Piece {
 #[derive(Default)]
 struct State {
     chunks: VecDeque<Bytes>,
+    /// Octets that have come.
+    came: usize,
     /// Chunks that were let go from the front.
     gone: usize,
     octets: usize,
@@ -68,6 +74,10 @@ struct Place {
     next: usize,
     /// So many octets of that chunk it has read already.
     offset: usize,
+    /// Octets that it has read.
+    read: usize,
+    /// How many requests its client has under way on one connection, if they can be many.
+    beside: Option<Arc<AtomicUsize>>,
     /// It has read all there is, and waits for more.
     waker: Option<Waker>,
     /// It has held up the others for too long.
@@ -107,6 +117,7 @@ impl Spool {
     pub(super) fn push(&self, chunk: Bytes) {
         let mut state = self.lock();
         state.octets += chunk.len();
+        state.came += chunk.len();
         if let Some(holding) = &mut state.holding {
             holding.add(chunk.len());
         }
@@ -125,6 +136,26 @@ impl Spool {
         state.is_window = true;
         state.holding = None;
         state.let_go();
+    }
+
+    /// Waits while everybody who reads is as far behind as he may be; `false` says that they have left meanwhile.
+    pub(super) async fn is_read_on(&self) -> bool {
+        let mut has_waited = false;
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            let keeps_up = |place: &Place| state.came.saturating_sub(place.read) < place.behind_max();
+            if state.active().any(keeps_up) {
+                return Poll::Ready(true);
+            }
+            // Of what nobody reads, all is taken in; but not of what somebody asked for to hold it up.
+            if state.active().next().is_none() {
+                return Poll::Ready(!has_waited);
+            }
+            has_waited = true;
+            state.writer = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
     }
 
     /// Waits until the slowest reader is less than `window` octets behind; those whom the others have waited for too long are cut off.
@@ -233,12 +264,12 @@ impl State {
         self.let_go();
     }
 
-    /// In a window: drops what every reader has read, and tells the fetch.
+    /// Tells the fetch that somebody has read; in a window, drops what every reader has.
     fn let_go(&mut self) {
-        if !self.is_window {
-            return;
-        }
-        let slowest = self.active().map(|place| place.next).min().unwrap_or(self.gone + self.chunks.len());
+        let slowest = match self.is_window {
+            true => self.active().map(|place| place.next).min().unwrap_or(self.gone + self.chunks.len()),
+            false => 0,
+        };
         while self.gone < slowest {
             let Some(chunk) = self.chunks.pop_front() else { break };
             self.octets -= chunk.len();
@@ -250,7 +281,23 @@ impl State {
     }
 }
 
+impl Place {
+    /// How far it may be behind a body that is to be stored.
+    fn behind_max(&self) -> usize {
+        match &self.beside {
+            None => usize::MAX,
+            Some(number) => (BEHIND_BYTES / number.load(Ordering::Relaxed).max(1)).max(PIECE_BYTES_MAX),
+        }
+    }
+}
+
 impl Reader {
+    /// The same, for a client that has so many requests under way on one connection.
+    pub(super) fn beside(self, number: Option<Arc<AtomicUsize>>) -> Reader {
+        self.spool.lock().readers[self.id].beside = number;
+        self
+    }
+
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
         let mut state = self.spool.lock();
         let state = &mut *state;
@@ -261,6 +308,7 @@ impl Reader {
                 if let Some(chunk) = state.chunks.get(place.next - state.gone) {
                     let end = chunk.len().min(place.offset + PIECE_BYTES_MAX);
                     let piece = chunk.slice(place.offset..end);
+                    place.read += piece.len();
                     (place.next, place.offset) = if end == chunk.len() { (place.next + 1, 0) } else { (place.next, end) };
                     state.let_go();
                     return Poll::Ready(Piece::Data(piece));
@@ -309,6 +357,9 @@ const HELD_UP_PART: u32 = 10;
 
 /// and so much beside: those who are about as fast as the others may stumble.
 const HELD_UP_MIN: Duration = Duration::from_millis(100);
+
+/// So much of all bodies on one connection is taken in ahead of its client, or a piece of each.
+const BEHIND_BYTES: usize = 8 << 20;
 
 /// What is stored is taken in pieces of this size, so that it can be seen whether more is taken.
 pub(super) const PIECE_BYTES_MAX: usize = 64 << 10;
@@ -392,6 +443,36 @@ mod tests {
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_much_at_once_has_it_taken_in_as_he_reads() {
+        let (spool, number) = (Arc::new(Spool::default()), Arc::new(AtomicUsize::new(1)));
+        let mut reader = spool.reader().unwrap().beside(Some(number.clone()));
+        spool.push(vec![b'x'; PIECE_BYTES_MAX].into());
+        assert!(spool.is_read_on().await);
+        number.store(1000, Ordering::Relaxed);
+        let read_on = |spool: &Arc<Spool>| {
+            let spool = spool.clone();
+            tokio::spawn(async move { spool.is_read_on().await })
+        };
+        let waiting = read_on(&spool);
+        let_others_run().await;
+        assert!(!waiting.is_finished());
+        assert!(matches!(next(&mut reader).await, Piece::Data(_)));
+        assert!(waiting.await.unwrap());
+
+        // Whoever reads on, for whom else the body is stored, has it taken in; who leaves ends what he has held up.
+        spool.push(vec![b'x'; PIECE_BYTES_MAX].into());
+        let waiting = read_on(&spool);
+        let_others_run().await;
+        assert!(!waiting.is_finished());
+        let other = spool.reader().unwrap();
+        assert!(spool.is_read_on().await);
+        drop(other);
+        drop(reader);
+        assert!(!waiting.await.unwrap());
+        assert!(spool.is_read_on().await, "nobody has held it up");
     }
 
     /// A spool whose fetch began so long ago.

@@ -28,7 +28,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -126,7 +126,7 @@ impl<A: Answer> Connection<'_, A> {
                 .max_headers(self.options.header_fields_max)
                 .max_header_size(self.options.header_bytes_max)
                 .max_buf_size(self.options.header_bytes_max.max(HTTP1_BUFFER_BYTES))
-                .serve_connection(TokioIo::new(io), self.service(outbox, switch))
+                .serve_connection(TokioIo::new(io), self.service(outbox, switch, None))
                 .with_upgrades();
             let (mut connection, mut last_call) = (pin!(connection), pin!(self.last_call(self.terms.crowd.asks())));
             loop {
@@ -158,7 +158,7 @@ impl<A: Answer> Connection<'_, A> {
     async fn http2(&self, stream: ClientStream) -> hyper::Result<()> {
         let frames = Frames::new(stream, OPENING_BYTES, self.options.header_read_timeout);
         let (moves, streams) = (frames.moves(), Streams::new(self.options.body_idle_timeout));
-        let service = self.service(Arc::default(), Arc::default());
+        let service = self.service(Arc::default(), Arc::default(), Some(streams.live()));
         let service = service_fn(move |request| {
             let answered = service.call(request);
             async move { answered.await.map(|response| response.map(Handed::new)) }
@@ -180,12 +180,13 @@ impl<A: Answer> Connection<'_, A> {
     }
 
     /// Answers requests.
-    fn service(&self, outbox: Arc<Outbox>, switch: Arc<Switch>) -> impl Answering + use<A> {
+    fn service(&self, outbox: Arc<Outbox>, switch: Arc<Switch>, beside: Option<Arc<AtomicUsize>>) -> impl Answering + use<A> {
         let (answer, address, fields_max) = (self.answer.clone(), self.peer.ip().to_canonical(), self.options.header_fields_max);
         let (requests, is_last, is_secure) = (self.requests.clone(), self.is_last.clone(), self.is_secure);
         service_fn(move |request: Request<Incoming>| {
             requests.fetch_add(1, Ordering::Relaxed);
             let (answer, outbox, switch, is_last) = (answer.clone(), outbox.clone(), switch.clone(), is_last.clone());
+            let beside = beside.clone();
             async move {
                 // hyper counts the fields of HTTP/1.1 alone.
                 if request.headers().len() > fields_max {
@@ -201,7 +202,7 @@ impl<A: Answer> Connection<'_, A> {
                 let asks_for_upgrade = request.headers().contains_key(UPGRADE) && request.body().is_end_stream();
                 // RFC 9110 §15.2: HTTP/1.0 knows no interim responses. hyper writes HTTP/2 in frames that only it can make.
                 let turn = (request.version() == Version::HTTP_11).then(|| outbox.begin());
-                let client = Client { address, is_secure, interim: turn.as_ref().map(Turn::interim) };
+                let client = Client { address, is_secure, interim: turn.as_ref().map(Turn::interim), beside };
                 let answered = pin!(Contained { answering: answer.answer(request, client) });
                 let mut response = match turn {
                     Some(turn) => turn.answer(answered).await,

@@ -47,6 +47,11 @@ impl Streams {
         Streams { live: Arc::default(), limit }
     }
 
+    /// How many there are whose response is still being made, or read.
+    pub(super) fn live(&self) -> Arc<AtomicUsize> {
+        self.live.clone()
+    }
+
     /// Ends when there is nothing to wait for: all that is left to send is with h2, and for `limit` nothing has moved on the connection.
     pub(super) async fn stuck(&self, moves: &Reads) {
         loop {

@@ -197,20 +197,24 @@ async fn a_connection_of_which_nobody_reads_anything_ends() {
     assert!(octets < 20 * (4 << 20), "{octets}");
 }
 
-/// A hundred streams of large bodies that nobody takes, from memory and past the cache (CVE-2019-9517).
+/// A hundred streams of large bodies that nobody takes: from memory, past the cache, and each to be stored (CVE-2019-9517).
 #[tokio::test]
 async fn windows_that_stay_closed_cost_little_memory() {
     let origin = Origin::start().await;
-    let large = vec![b'x'; 8 << 20];
-    for path in ["/hit", "/past/a"] {
+    let large = bytes::Bytes::from(vec![b'x'; 8 << 20]);
+    let of_its_own: Vec<String> = (0..100).map(|number| format!("/miss-{number}")).collect();
+    for path in ["/hit", "/past/a"].into_iter().chain(of_its_own.iter().map(String::as_str)) {
         origin.reply(path, Reply::new(large.clone()));
     }
-    let program = Program::start(&origin.address, "[server]\nbody_idle_timeout = \"2s\"\n[memory]\nmax_size = \"16MiB\"").await;
+    // There is room for all of them, if they were taken in.
+    let program = Program::start(&origin.address, "[server]\nbody_idle_timeout = \"2s\"\n[memory]\nmax_size = \"2GiB\"").await;
     super::world::Client::of(program.address).get("/hit").await;
-    for (what, path) in [("hits", "/hit"), ("past the cache", "/past/a")] {
+    let paths = |path: &str| vec![path.to_owned(); 100];
+    for (what, paths) in [("hits", paths("/hit")), ("past the cache", paths("/past/a")), ("misses", of_its_own)] {
         let before = program.resident();
         let mut client = Framed::with_settings(program.address, &[(INITIAL_WINDOW_SIZE, 1)]).await;
-        client.send((0..100).flat_map(|i| get(2 * i + 1, path)).collect::<Vec<_>>()).await;
+        let requests: Vec<u8> = paths.iter().zip(0..).flat_map(|(path, i)| get(2 * i + 1, path)).collect();
+        client.send(requests).await;
         let (mut most, mut ended) = (before, 0);
         let begun = Instant::now();
         while ended < 100 {
