@@ -6,6 +6,7 @@ use crate::acceptors;
 use crate::config::{self, Config, Problems, Sources, octets, span};
 use crate::origin::{Address, Origin};
 use crate::rules::{Caching, Route, Share, TagTemplate, Unkeyed};
+use crate::semantics::fields::is_forwarded_identity;
 use crate::server::TlsFiles;
 use crate::stats::Stats;
 use crate::store::{self, WhenDown};
@@ -234,6 +235,14 @@ fn warnings(config: &Config) -> Vec<String> {
                  Vary every field that makes a difference",
             ),
         );
+        let is_anybodys = |share: &Share| matches!(share, Share::PerCredential(names) if names.iter().any(is_forwarded_identity));
+        warn(
+            is_anybodys(&route.share) && config.cache.trusted_proxies.is_empty(),
+            &about(
+                "identity names a field that only a proxy is to send, and [server] trusted_proxies none: whoever reaches this \
+                 port says himself who he is",
+            ),
+        );
         warn(
             !route.identity_claims.is_empty() && config.identity.jwks_file.is_none(),
             &about("without [identity] jwks_file no token is believed, so each one has responses of its own"),
@@ -327,5 +336,8 @@ route    matches  lifetime                                              served s
         let by_claim = format!("{route}share = 'per-credential'\nidentity = ['jwt:sub']");
         check(&by_claim, &["no token is believed"]);
         check(&format!("[identity]\njwks_file = 'f'\n{by_claim}"), &[]);
+        let by_gateway = format!("{route}share = 'per-credential'\nidentity = ['x-forwarded-user']");
+        check(&by_gateway, &["says himself who he is"]);
+        check(&format!("[server]\ntrusted_proxies = ['10.0.0.0/8']\n{by_gateway}"), &[]);
     }
 }
