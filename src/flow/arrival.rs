@@ -5,7 +5,7 @@ use super::tunnel::Handshake;
 use super::{Options, outgoing};
 use crate::origin::{OriginError, RequestBody};
 use crate::rules::{Admitted, Content, Forwarding, KeyedRequest, RuleSet, authority};
-use crate::semantics::fields::{self, Kind};
+use crate::semantics::fields::{self, Kind, Kinds};
 use crate::store::StoredResponse;
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
@@ -37,6 +37,8 @@ pub struct Client {
 pub(super) struct Arrival {
     /// Its target in origin form, exactly one `Host` among its fields, and none of the fields that are of the connection.
     pub(super) parts: Parts,
+    /// Which kinds of fields it came with.
+    pub(super) kinds: Kinds,
     pub(super) body: ArrivedBody,
     /// The client said `TE: trailers`.
     pub(super) takes_trailers: bool,
@@ -149,12 +151,13 @@ impl Arrival {
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
             return Err(Refused::Method);
         }
-        let mut expectations = request.headers().get_all(EXPECT).iter();
-        if !expectations.all(|expectation| expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        let kinds = Kinds::of(request.headers());
+        if kinds.has(Kind::Asking) && !expects_what_can_be_met(request.headers()) {
             return Err(Refused::Expectation);
         }
         let is_of_others = |name: HeaderName| fields::is_end_to_end(&name) || name == TRANSFER_ENCODING || rules.key_has(&name);
-        if fields::nominated(request.headers()).any(is_of_others) {
+        let has_hop_by_hop = kinds.has(Kind::HopByHop);
+        if has_hop_by_hop && fields::nominated(request.headers()).any(is_of_others) {
             return Err(Refused::Nomination);
         }
         // RFC 9110 §5.3: no list, so there is one of it.
@@ -163,23 +166,32 @@ impl Arrival {
         }
         // Not in HTTP/2, where every request has a scheme, and the TLS of many a proxy ends before us without a word of it.
         let is_for_https = request.version() <= Version::HTTP_11 && request.uri().scheme() == Some(&Scheme::HTTPS);
-        let upgrade = match asks_for_websocket(&request) {
+        let upgrade = match has_hop_by_hop && asks_for_websocket(&request) {
             true => Some(Handshake::read(&mut request).ok_or(Refused::Handshake)?),
             false => None,
         };
         let (mut parts, body) = request.into_parts();
         settle_target(&mut parts)?;
-        let takes_trailers = names_token(&parts.headers, TE, "trailers");
+        let takes_trailers = has_hop_by_hop && names_token(&parts.headers, TE, "trailers");
         // Before the key is made: a field that `Connection` nominates is not sent on, so it must not be in the key either.
-        outgoing::remove_hop_by_hop(&mut parts.headers);
+        if has_hop_by_hop {
+            outgoing::remove_hop_by_hop(&mut parts.headers);
+        }
         let is_trusted = options.trusted_proxies.iter().any(|net| net.contains(&client.address));
-        outgoing::remove_spoofed(&mut parts.headers, rules, is_trusted);
+        // What has an underscore in its name is one of these two.
+        if kinds.has_any(&[Kind::Steering, Kind::Unkeyed, Kind::Credential]) {
+            outgoing::remove_spoofed(&mut parts.headers, rules, is_trusted);
+        }
         // RFC 9113 §8.2.3: HTTP/2 may take `Cookie` apart; everybody else knows it as one field.
-        if let Some(cookies) = joined(&parts.headers, COOKIE, b"; ").filter(|_| parts.version == Version::HTTP_2) {
+        if parts.version == Version::HTTP_2
+            && kinds.has(Kind::Credential)
+            && let Some(cookies) = joined(&parts.headers, COOKIE, b"; ")
+        {
             parts.headers.insert(COOKIE, cookies);
         }
 
-        let said = |name: HeaderName| parts.headers.get(name).filter(|_| is_trusted);
+        let is_forwarded = is_trusted && kinds.has(Kind::Steering);
+        let said = |name: HeaderName| if is_forwarded { parts.headers.get(name) } else { None };
         let scheme = match said(X_FORWARDED_PROTO) {
             Some(proto) if proto.as_bytes().eq_ignore_ascii_case(b"https") => "https",
             None if client.is_secure => "https",
@@ -189,9 +201,9 @@ impl Arrival {
             return Err(Refused::Misdirected);
         }
         let forwarded_host = said(X_FORWARDED_HOST).filter(|host| parts.headers.get(HOST) != Some(host)).cloned();
-        let forwarded_for = joined(&parts.headers, X_FORWARDED_FOR, b", ").filter(|_| is_trusted);
+        let forwarded_for = if is_forwarded { joined(&parts.headers, X_FORWARDED_FOR, b", ") } else { None };
         let body = if body.is_end_stream() { ArrivedBody::None } else { ArrivedBody::Unread(body) };
-        Ok(Arrival { parts, body, takes_trailers, upgrade, client, is_trusted, scheme, forwarded_host, forwarded_for })
+        Ok(Arrival { parts, kinds, body, takes_trailers, upgrade, client, is_trusted, scheme, forwarded_host, forwarded_for })
     }
 
     /// A request of our own: the one that a stored response was the answer to, as far as the key and the selecting fields tell.
@@ -208,6 +220,7 @@ impl Arrival {
         let (mut parts, ()) = Request::builder().uri(target).body(()).ok()?.into_parts();
         parts.headers = known;
         Some(Arrival {
+            kinds: Kinds::of(&parts.headers),
             parts,
             body: ArrivedBody::None,
             takes_trailers: false,
@@ -257,11 +270,11 @@ impl Arrival {
 /// Brings the target into origin form and its authority into `Host`, where RFC 9112 §3.2 has them.
 fn settle_target(parts: &mut Parts) -> Result<(), Refused> {
     let mut hosts = parts.headers.get_all(HOST).iter();
-    let host = hosts.next().cloned();
+    let host = hosts.next();
     if hosts.next().is_some() {
         return Err(Refused::Host);
     }
-    if host.as_ref().is_some_and(|host| !authority::is_plain(host.as_bytes())) {
+    if host.is_some_and(|host| !authority::is_plain(host.as_bytes())) {
         return Err(Refused::Host);
     }
     // RFC 9112 §3.2: also where the target names one. In HTTP/2 the target is where it is named (RFC 9113 §8.3.1).
@@ -271,7 +284,7 @@ fn settle_target(parts: &mut Parts) -> Result<(), Refused> {
     if !matches!(parts.uri.scheme_str(), None | Some("http" | "https")) {
         return Err(Refused::Target);
     }
-    match (parts.uri.authority(), &host) {
+    match (parts.uri.authority(), host) {
         // To the letter: whoever compares `H` with `h`, or `h:80` with `h`, may find that they differ.
         (Some(target), Some(host)) if target.as_str().as_bytes() != host.as_bytes() => return Err(Refused::Authority),
         (Some(target), None) => {
@@ -300,6 +313,11 @@ fn settle_target(parts: &mut Parts) -> Result<(), Refused> {
         true => Ok(()),
         false => Err(Refused::Target),
     }
+}
+
+/// Whether a request expects nothing, or what a server may meet (RFC 9110 §10.1.1).
+fn expects_what_can_be_met(fields: &HeaderMap) -> bool {
+    fields.get_all(EXPECT).iter().all(|expectation| expectation.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Only WebSockets are bridged; a request for any other protocol is answered in HTTP, as RFC 9110 §7.8 lets a server do.

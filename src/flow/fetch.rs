@@ -167,7 +167,7 @@ impl Proxy {
         }
         match self.plan(arrival, asked, admitted, found, now) {
             Plan::Serve(tier, stored) => {
-                Some(respond::hit(&arrival.parts.method, fields, tier, &stored, stored.head.ttl(now), now))
+                Some(respond::hit(arrival, tier, &stored, stored.head.ttl(now), now))
             }
             _ => None,
         }
@@ -330,7 +330,8 @@ impl Proxy {
             answer,
         };
         let proxy = self.clone();
-        self.tasks.spawn(async move { proxy.run(fetch).await });
+        // In a place of its own: the runtime would move it about, and it is large.
+        self.tasks.spawn(Box::pin(async move { proxy.run(fetch).await }));
     }
 }
 

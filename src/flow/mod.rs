@@ -58,6 +58,7 @@ use crate::origin::{Origin, OriginError};
 use crate::rules::{Admission, Admitted, Bypass, CacheKey, RuleSet};
 use crate::semantics::Forward;
 use crate::semantics::directives::{self, RequestDirectives};
+use crate::semantics::fields::Kind;
 use crate::semantics::tagging::TagField;
 use crate::stats::{Counters, Stats};
 use crate::store::{Lookup, Store};
@@ -185,14 +186,14 @@ impl Proxy {
     /// first, since what has no right end is no request; but who asks before sending it is answered without.
     async fn drop_content(&self, arrival: &mut Arrival) -> Result<(), OriginError> {
         let fields = &arrival.parts.headers;
-        let (has_body, is_announced) = (!matches!(arrival.body, ArrivedBody::None), fields.contains_key(EXPECT));
-        if !(has_body || fields.contains_key(CONTENT_TYPE))
+        let has_body = !matches!(arrival.body, ArrivedBody::None);
+        if !(has_body || arrival.kinds.has(Kind::Unkeyed) && fields.contains_key(CONTENT_TYPE))
             || !self.options.enabled
             || !self.rules.ignores_content(&arrival.parts)
         {
             return Ok(());
         }
-        if has_body && !is_announced {
+        if has_body && !fields.contains_key(EXPECT) {
             Box::pin(arrival.read_body(DRAINED_BYTES_MAX, self.options.client_idle_timeout)).await?;
         }
         arrival.forget_content();
@@ -264,10 +265,10 @@ impl Proxy {
 
     /// Answers a request that may use the cache.
     async fn look_up(self: &Arc<Proxy>, arrival: Arrival, admitted: Admitted<'_>, now: SystemTime) -> (Response<Body>, Outcome) {
-        let (method, fields) = (&arrival.parts.method, &arrival.parts.headers);
-        let asked = match admitted.route.ignores_request_directives {
-            true => RequestDirectives::default(),
-            false => directives::request(fields),
+        let fields = &arrival.parts.headers;
+        let asked = match arrival.kinds.has(Kind::Asking) && !admitted.route.ignores_request_directives {
+            true => directives::request(fields),
+            false => RequestDirectives::default(),
         };
         let mut budget = self.store.budget();
         let found = self.store.lookup(&admitted.key, fields, || admitted.scopes(&arrival.parts), &mut budget, now).await;
@@ -275,10 +276,10 @@ impl Proxy {
         let plan = self.plan(&arrival, &asked, &admitted, found, now);
         let errand = |stored| Errand { admitted, asked: &asked, stored, others: Vec::new(), wants_part: false, budget };
         let (response, outcome) = match plan {
-            Plan::Serve(tier, stored) => respond::hit(method, fields, tier, &stored, stored.head.ttl(now), now),
+            Plan::Serve(tier, stored) => respond::hit(&arrival, tier, &stored, stored.head.ttl(now), now),
             Plan::ServeAndRefresh(tier, stored, ttl) => {
                 self.refresh(&arrival, errand(Some(stored.clone())));
-                respond::hit(method, fields, tier, &stored, ttl, now)
+                respond::hit(&arrival, tier, &stored, ttl, now)
             }
             Plan::Validate(stored, why) | Plan::Replace(stored, why) => {
                 Box::pin(self.fetch(&arrival, errand(Some(stored)), why)).await

@@ -1,11 +1,12 @@
 //! Responses to clients: from what is stored, from the origin, and of our own.
 
-use super::arrival::Refused;
+use super::arrival::{Arrival, Refused};
 use super::body::Body;
 use super::outcome::Outcome;
 use super::settle::allows_content_length;
 use super::spool::Reader;
 use crate::origin::OriginError;
+use crate::semantics::fields::Kind;
 use crate::semantics::range::{self, ContentRange, Requested};
 use crate::semantics::{Forward, StoredHead, age, conditional};
 use crate::stats::Ending;
@@ -19,15 +20,12 @@ use std::ops::Range;
 use std::time::SystemTime;
 
 /// A hit: a response made of a stored one, and what is to be said about it: for how many seconds it stays fresh.
-pub(super) fn hit(
-    method: &Method,
-    request: &HeaderMap,
-    tier: Tier,
-    stored: &StoredResponse,
-    ttl: i64,
-    now: SystemTime,
-) -> (Response<Body>, Outcome) {
-    (from_store(method, request, stored, now), Outcome::hit(tier, ttl))
+pub(super) fn hit(arrival: &Arrival, tier: Tier, stored: &StoredResponse, ttl: i64, now: SystemTime) -> (Response<Body>, Outcome) {
+    let response = match arrival.kinds.has(Kind::Conditional) {
+        true => from_store(&arrival.parts.method, &arrival.parts.headers, stored, now),
+        false => whole(&arrival.parts.method, stored, now),
+    };
+    (response, Outcome::hit(tier, ttl))
 }
 
 /// A response made of a stored one (§4): the 304 that the client's condition asks for (§4.3.2), the part that its range asks for
@@ -49,6 +47,12 @@ pub(super) fn from_store(method: &Method, request: &HeaderMap, stored: &StoredRe
             Requested::Whole => {}
         }
     }
+    whole(method, stored, now)
+}
+
+/// All of a stored response.
+fn whole(method: &Method, stored: &StoredResponse, now: SystemTime) -> Response<Body> {
+    let head = &stored.head;
     let body = match *method == Method::HEAD {
         true => Body::empty(),
         false => Body::from(stored.body.clone()),

@@ -14,7 +14,8 @@ pub fn is_plain(authority: &[u8]) -> bool {
         },
         None => authority.split_at(authority.iter().position(|octet| *octet == b':').unwrap_or(authority.len())),
     };
-    let is_name = !host.is_empty() && host.iter().all(|octet| octet.is_ascii_alphanumeric() || b"-._~".contains(octet));
+    let is_of_names = |octet: &u8| matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'A'..=b'Z' | b'_' | b'~');
+    let is_name = !host.is_empty() && host.iter().all(is_of_names);
     is_name && (port.is_empty() || port.strip_prefix(b":").is_some_and(is_port))
 }
 

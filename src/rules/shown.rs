@@ -136,7 +136,7 @@ impl Route {
         let is_named = || told.varies.as_ref().is_some_and(|names| names.contains(name));
         match fields::kind(name) {
             _ if *name == HOST || *name == ORIGIN || self.keys(name) => false,
-            Kind::Known => !is_named(),
+            Kind::Known | Kind::Asking => !is_named(),
             Kind::Negotiating => told.unnamed.has(name),
             _ => false,
         }

@@ -73,8 +73,9 @@ pub(super) fn check_path(path: &str) -> Result<(), &'static str> {
         return Err("no leading slash");
     }
     let mut at = 0;
-    while at < octets.len() {
-        match octets[at] {
+    while let Some(octet) = octets.get(at) {
+        match octet {
+            b'a'..=b'z' | b'0'..=b'9' | b'A'..=b'Z' | b'-' | b'_' => {}
             b'/' => match &octets[at + 1..] {
                 [b'/', ..] => return Err("an empty segment"),
                 [b'.'] | [b'.', b'/', ..] | [b'.', b'.'] | [b'.', b'.', b'/', ..] => return Err("a dot segment"),

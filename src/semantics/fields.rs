@@ -2,13 +2,14 @@
 
 use super::list;
 use http::header::{CONNECTION, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
-use memchr::memchr;
 
 /// What a request field may mean for a response that others share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Many clients or the network send it by themselves, and few origins look at it.
     Known,
+    /// It asks something of whoever is on the way, a cache among them.
+    Asking,
     /// It says which representation the client would like best (RFC 9110 §12.5).
     Negotiating,
     /// It says who asks.
@@ -21,6 +22,27 @@ pub enum Kind {
     Conditional,
     /// Anything else: it may change the response, and nothing in the key stands for it.
     Unkeyed,
+}
+
+/// Which kinds of fields a request has: seen once, so that nobody looks for what is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Kinds(u8);
+
+impl Kinds {
+    /// Looks at all fields.
+    pub fn of(fields: &HeaderMap) -> Kinds {
+        Kinds(fields.keys().fold(0, |kinds, name| kinds | 1 << kind(name) as u8))
+    }
+
+    /// Whether there is one of this kind.
+    pub fn has(self, kind: Kind) -> bool {
+        self.0 & (1 << kind as u8) != 0
+    }
+
+    /// Whether there is one of these kinds.
+    pub fn has_any(self, kinds: &[Kind]) -> bool {
+        kinds.iter().any(|kind| self.has(*kind))
+    }
 }
 
 /// Removes the fields that are about one connection only (RFC 9110 §7.6.1).
@@ -57,7 +79,8 @@ pub fn is_forwarded_identity(name: &HeaderName) -> bool {
 
 /// The name that CGI and its descendants take a name with underscores for: to them, `Content_Length` is `Content-Length`.
 pub fn twin(name: &HeaderName) -> Option<HeaderName> {
-    memchr(b'_', name.as_str().as_bytes())?;
+    // Most names are too short for a search that is made for long ones.
+    name.as_str().as_bytes().contains(&b'_').then_some(())?;
     name.as_str().replace('_', "-").parse().ok()
 }
 
@@ -155,7 +178,8 @@ const END_TO_END: [&str; 37] = [
 const END_TO_END_PREFIXES: [&str; 3] = ["content-", "access-control-", "cross-origin-"];
 
 /// The request fields that are known by name.
-const NAMES: [(Kind, &[&str]); 6] = [
+const NAMES: [(Kind, &[&str]); 7] = [
+    (Kind::Asking, &["cache-control", "pragma", "expect", "max-forwards"]),
     (Kind::Negotiating, &["accept", "accept-charset", "accept-encoding", "accept-language"]),
     (
         Kind::Known,
@@ -163,8 +187,6 @@ const NAMES: [(Kind, &[&str]); 6] = [
             // What clients send.
             "host",
             "user-agent",
-            "cache-control",
-            "pragma",
             "referer",
             "origin",
             "from",
@@ -175,12 +197,10 @@ const NAMES: [(Kind, &[&str]); 6] = [
             "priority",
             "upgrade-insecure-requests",
             "content-length",
-            "expect",
             "date",
             "alt-used",
             // What intermediaries add. Those of an address, scheme or host are below, as steering.
             "via",
-            "max-forwards",
             "cdn-loop",
             "x-request-start",
             "x-queue-start",
@@ -395,10 +415,11 @@ mod tests {
                 assert_eq!(kind(&name.parse().unwrap()), expected, "{name}");
             }
         };
-        check("host user-agent cache-control pragma", Kind::Known);
+        check("host user-agent", Kind::Known);
+        check("cache-control pragma expect max-forwards", Kind::Asking);
         check("accept accept-encoding accept-language accept-charset Accept", Kind::Negotiating);
         check("referer origin from dnt sec-gpc save-data priority upgrade-insecure-requests via", Kind::Known);
-        check("sec-fetch-mode sec-fetch-site sec-ch-ua sec-ch-ua-platform content-length expect date max-forwards", Kind::Known);
+        check("sec-fetch-mode sec-fetch-site sec-ch-ua sec-ch-ua-platform content-length date", Kind::Known);
         check("traceparent tracestate baggage b3 x-b3-traceid uber-trace-id x-cloud-trace-context", Kind::Known);
         check("x-amzn-trace-id sentry-trace x-request-id x-correlation-id request-id X-Request-ID", Kind::Known);
         check("authorization cookie proxy-authorization Authorization", Kind::Credential);

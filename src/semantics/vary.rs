@@ -101,18 +101,20 @@ impl Selection {
     /// Whether a request has the same values, or wants no language more than the chosen one.
     pub fn matches(&self, request: &HeaderMap) -> bool {
         self.iter().all(|(name, wanted)| {
+            let Some(wanted) = wanted else { return !request.contains_key(name) };
             let mut lines = request.get_all(name).iter();
-            match (lines.next(), lines.next(), wanted) {
-                (None, _, None) => true,
-                (None, _, Some(_)) | (Some(_), _, None) => false,
-                (Some(_), _, wanted) if is_secret(name) => value(name, request).as_deref() == wanted,
+            match (lines.next(), lines.next()) {
+                (None, _) => false,
+                _ if is_secret(name) => value(name, request).as_deref() == Some(wanted),
                 // What equals a normalised value is normalised itself, so most requests need no second look.
-                (Some(only), None, Some(wanted)) if only.as_bytes() == wanted => true,
-                (Some(_), _, Some([b',', language @ ..])) if *name == ACCEPT_LANGUAGE => Dearest::of(request).contains(language),
-                (Some(_), _, Some(wanted)) => {
-                    let mut left = wanted.iter();
-                    normalise(name, request, &mut |octet| left.next() == Some(&octet)) && left.next().is_none()
-                }
+                (Some(only), None) if only.as_bytes() == wanted => true,
+                _ => match wanted {
+                    [b',', language @ ..] if *name == ACCEPT_LANGUAGE => Dearest::of(request).contains(language),
+                    wanted => {
+                        let mut left = wanted.iter();
+                        normalise(name, request, &mut |octet| left.next() == Some(&octet)) && left.next().is_none()
+                    }
+                },
             }
         })
     }

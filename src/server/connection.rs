@@ -116,7 +116,7 @@ impl<A: Answer> Connection<'_, A> {
     async fn until_idle(&self, stream: ClientStream) -> hyper::Result<Option<ClientStream>> {
         let (loan, outbox, switch) = <(Arc<Loan>, Arc<Outbox>, Arc<Switch>)>::default();
         let Options { keep_alive_timeout: idle, header_read_timeout: head, .. } = *self.options;
-        let timer = HeadTimer { reads: stream.reads(), idle, head, loan: loan.clone() };
+        let timer = HeadTimer::new(stream.reads(), idle, head, loan.clone());
         let framed = Framed::new(Lent::new(stream, loan.clone()), switch.clone());
         let io = WithInterim::new(framed, outbox.clone());
         {

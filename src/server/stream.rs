@@ -8,16 +8,16 @@ use super::loan::Loan;
 use super::tls::Acceptor;
 use super::wire::Wire;
 use hyper::rt::{Sleep, Timer};
-use pin_project_lite::pin_project;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 /// A client's connection, of which the first octets were read to find out the protocol.
 pub(super) struct ClientStream {
@@ -125,7 +125,7 @@ impl ClientStream {
         }
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.write_idle)));
         if !self.is_stalled {
-            stalled.as_mut().reset(tokio::time::Instant::now() + self.write_idle);
+            stalled.as_mut().reset(Instant::now() + self.write_idle);
             self.is_stalled = true;
         }
         ready!(stalled.as_mut().poll(cx));
@@ -199,38 +199,50 @@ impl Reads {
 
 /// The timer for requests' heads: see the top of this file.
 #[derive(Clone)]
-pub(super) struct HeadTimer {
-    pub(super) reads: Reads,
-    pub(super) idle: Duration,
-    pub(super) head: Duration,
+pub(super) struct HeadTimer(Arc<Watch>);
+
+/// What is watched on a connection.
+struct Watch {
+    reads: Reads,
+    idle: Duration,
+    head: Duration,
     /// Of the connection, whose lender is told when it has been idle for a moment.
-    pub(super) loan: Arc<Loan>,
+    loan: Arc<Loan>,
+    /// What rings for one head after the other. It is set to a later time when it rings, not with each head: that would cost each request
+    /// two changes to the runtime's timers.
+    alarm: Mutex<Option<Alarm>>,
 }
 
-pin_project! {
-    struct HeadSleep {
-        timer: HeadTimer,
-        reads_before: u64,
-        has_begun: bool,
-        is_quiet: bool,
-        #[pin]
-        sleep: tokio::time::Sleep,
+type Alarm = Pin<Box<tokio::time::Sleep>>;
+
+impl HeadTimer {
+    /// A connection of which so much is read may be idle for so long, and so long be between a head's first octet and its last.
+    pub(super) fn new(reads: Reads, idle: Duration, head: Duration, loan: Arc<Loan>) -> HeadTimer {
+        HeadTimer(Arc::new(Watch { reads, idle, head, loan, alarm: Mutex::new(None) }))
     }
+}
+
+struct HeadSleep {
+    watch: Arc<Watch>,
+    reads_before: u64,
+    has_begun: bool,
+    is_quiet: bool,
+    deadline: Instant,
+    /// There until it is dropped.
+    alarm: Option<Alarm>,
 }
 
 impl Timer for HeadTimer {
     fn sleep(&self, _: Duration) -> Pin<Box<dyn Sleep>> {
-        Box::pin(HeadSleep {
-            timer: self.clone(),
-            reads_before: self.reads.number(),
-            has_begun: false,
-            is_quiet: false,
-            sleep: tokio::time::sleep(self.idle.min(QUIET_AFTER)),
-        })
+        let (watch, deadline) = (self.0.clone(), Instant::now() + self.0.idle.min(QUIET_AFTER));
+        let kept = watch.alarm.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let alarm = kept.unwrap_or_else(|| Box::pin(tokio::time::sleep_until(deadline)));
+        let reads_before = watch.reads.number();
+        Box::pin(HeadSleep { watch, reads_before, has_begun: false, is_quiet: false, deadline, alarm: Some(alarm) })
     }
 
-    fn sleep_until(&self, _: Instant) -> Pin<Box<dyn Sleep>> {
-        self.sleep(self.idle)
+    fn sleep_until(&self, _: std::time::Instant) -> Pin<Box<dyn Sleep>> {
+        self.sleep(self.0.idle)
     }
 }
 
@@ -240,20 +252,36 @@ impl Future for HeadSleep {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
-        if !*this.has_begun && this.timer.reads.number() != *this.reads_before {
-            *this.has_begun = true;
-            this.sleep.as_mut().reset(tokio::time::Instant::now() + this.timer.head);
+        let HeadSleep { watch, reads_before, has_begun, is_quiet, deadline, alarm } = self.get_mut();
+        let alarm = alarm.as_mut().expect("it is there until it is dropped");
+        if !*has_begun && watch.reads.number() != *reads_before {
+            *has_begun = true;
+            *deadline = Instant::now() + watch.head;
         }
-        ready!(this.sleep.as_mut().poll(cx));
-        let rest = this.timer.idle.saturating_sub(QUIET_AFTER);
-        if *this.has_begun || *this.is_quiet || rest.is_zero() {
-            return Poll::Ready(());
+        loop {
+            if alarm.deadline() > *deadline {
+                alarm.as_mut().reset(*deadline);
+            }
+            ready!(alarm.as_mut().poll(cx));
+            // It may have been set for an earlier head.
+            if Instant::now() < *deadline {
+                alarm.as_mut().reset(*deadline);
+                continue;
+            }
+            let rest = watch.idle.saturating_sub(QUIET_AFTER);
+            if *has_begun || *is_quiet || rest.is_zero() {
+                return Poll::Ready(());
+            }
+            *is_quiet = true;
+            watch.loan.quiet.notify_one();
+            *deadline = Instant::now() + rest;
         }
-        *this.is_quiet = true;
-        this.timer.loan.quiet.notify_one();
-        this.sleep.as_mut().reset(tokio::time::Instant::now() + rest);
-        this.sleep.poll(cx)
+    }
+}
+
+impl Drop for HeadSleep {
+    fn drop(&mut self) {
+        *self.watch.alarm.lock().unwrap_or_else(PoisonError::into_inner) = self.alarm.take();
     }
 }
 

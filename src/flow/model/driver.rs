@@ -12,6 +12,7 @@ use super::messages::{client_got, from_header_map, header_map, to_origin};
 use super::routes::{ROUTES, RouteSpec};
 use crate::rules::{Admission, Admitted, Caching, Content, Pattern, Route, RuleSet, Share, Told, Unkeyed};
 use crate::semantics::directives::{self, RequestDirectives};
+use crate::semantics::fields::Kinds;
 use crate::semantics::{StoredHead, Times, conditional, invalidation, range};
 use crate::store::{Held, Lookup, StoredResponse, Tier};
 use bytes::Bytes;
@@ -124,9 +125,9 @@ impl<'a> Driver<'a> {
             has_lease: !goes_alone && !wants_part,
         };
         match plan {
-            Plan::Serve(tier, stored) => client_got(respond::hit(method, fields, tier, &stored, stored.head.ttl(now), now).0),
+            Plan::Serve(tier, stored) => client_got(respond::hit(&arrival, tier, &stored, stored.head.ttl(now), now).0),
             Plan::ServeAndRefresh(tier, stored, ttl) => {
-                let response = client_got(respond::hit(method, fields, tier, &stored, ttl, now).0);
+                let response = client_got(respond::hit(&arrival, tier, &stored, ttl, now).0);
                 if !admitted.has_open_credentials() && !asked.no_store {
                     self.fetch(&arrival, &Errand { has_lease: true, ..errand(Some(stored), false) }, world);
                 }
@@ -350,6 +351,7 @@ fn arrival(request: &Request) -> Arrival {
     let (mut parts, ()) = builder.body(()).unwrap().into_parts();
     parts.headers.extend(header_map(&request.fields));
     Arrival {
+        kinds: Kinds::of(&parts.headers),
         parts,
         body: ArrivedBody::None,
         takes_trailers: false,
