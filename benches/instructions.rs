@@ -1,0 +1,205 @@
+//! How many instructions of the process a request costs, as valgrind counts them: `cargo bench --bench instructions`.
+//!
+//! A real sidecar answers over a real socket, once so many requests and once so many more; what the second run took beyond the first
+//! is divided by the difference. Unlike time, this is the same whatever else the machine does. It fails where a figure is more than 3 %
+//! above the recorded one, in `benches/instructions.toml`; `-- --record` records what was counted. Valgrind knows no SHA instructions, so
+//! that the hash of a key counts for more than it costs on a machine that has them. Other compilers, and other processors, give other
+//! figures: record them anew then.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What is asked for, again and again.
+struct Work {
+    name: &'static str,
+    /// The target of the request with this number.
+    target: fn(u32) -> String,
+    /// What `Cache-Status` says of each response but the first.
+    status: &'static str,
+}
+
+const WORKS: [Work; 3] = [
+    Work { name: "hit", target: |_| "/customers/42".to_owned(), status: "hit" },
+    Work { name: "miss", target: |number| format!("/customers/{number}"), status: "fwd=uri-miss" },
+    Work { name: "forwarded", target: |number| format!("/elsewhere/{number}"), status: "fwd=bypass" },
+];
+
+/// A figure may be so much above the recorded one.
+const TOLERANCE: f64 = 0.03;
+
+/// Requests of the two runs.
+const REQUESTS: [u32; 2] = [500, 4_500];
+
+fn main() -> ExitCode {
+    let records = std::env::args().any(|argument| argument == "--record");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.toml");
+    if Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_err() {
+        eprintln!("instructions: valgrind is missing; install the package of that name");
+        return ExitCode::FAILURE;
+    }
+    let recorded: BTreeMap<String, u64> = match fs::read_to_string(&file) {
+        Ok(text) => toml::from_str(&text).expect("the recorded figures are numbers with names"),
+        Err(_) => BTreeMap::new(),
+    };
+    let mut counted = BTreeMap::new();
+    let mut has_grown = false;
+    for work in &WORKS {
+        let instructions = count(work);
+        counted.insert(work.name, instructions);
+        let compared = match recorded.get(work.name) {
+            None => "not recorded yet".to_owned(),
+            Some(before) => {
+                let growth = instructions as f64 / *before as f64 - 1.0;
+                has_grown |= growth > TOLERANCE;
+                format!("recorded {before}, {:+.1} %", growth * 100.0)
+            }
+        };
+        println!("{:<10} {instructions:>8} instructions a request ({compared})", work.name);
+    }
+    if records {
+        let lines: Vec<String> = counted.iter().map(|(name, number)| format!("{name} = {number}\n")).collect();
+        let head = "# Instructions a request, as `cargo bench --bench instructions -- --record` counted them.\n";
+        fs::write(&file, format!("{head}{}", lines.concat())).expect("the figures can be recorded");
+        return ExitCode::SUCCESS;
+    }
+    let is_complete = WORKS.iter().all(|work| recorded.contains_key(work.name));
+    if has_grown || !is_complete {
+        eprintln!("instructions: more than 3 % above the recorded figures, or not recorded; if that is meant, record them: -- --record");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// Counts the instructions of a request.
+fn count(work: &Work) -> u64 {
+    let [fewer, more] = REQUESTS.map(|requests| run(work, requests));
+    (more - fewer) / u64::from(REQUESTS[1] - REQUESTS[0])
+}
+
+/// Counts the instructions of a sidecar's whole life, in which it answers so many requests.
+fn run(work: &Work, requests: u32) -> u64 {
+    let directory = tempfile::tempdir().expect("there is room for a directory");
+    let origin = origin();
+    let (config, counts) = (directory.path().join("proxy.toml"), directory.path().join("counts"));
+    fs::write(&config, "[[route]]\nmatch = \"/customers/{id}\"\nttl = \"1h\"\ntags = [\"customer:{id}\"]\n").expect("it can be written");
+    let address = free_address();
+    let mut sidecar = Ended(
+        Command::new("valgrind")
+            .args(["--tool=callgrind", &format!("--callgrind-out-file={}", counts.display()), env!("CARGO_BIN_EXE_sidecache")])
+            .args(["serve", "--config", &config.display().to_string()])
+            .args(["--set", &format!("server.listen={address}"), "--set", "server.workers=1", "--set", "server.drain_wait=0s"])
+            .args(["--set", &format!("origin.url=http://{origin}"), "--set", "admin.listen=off", "--set", "memory.max_size=64MiB"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("valgrind starts"),
+    );
+    let mut client = Client(connect(address));
+    for number in 0..requests {
+        let status = client.get(&(work.target)(number));
+        assert!(number == 0 || status.contains(work.status), "request {number} of {}: {status}", work.name);
+    }
+    sidecar.end();
+    let counts = fs::read_to_string(counts).expect("valgrind has counted");
+    let total = counts.lines().find_map(|line| line.strip_prefix("totals: ")).expect("there is a total");
+    total.trim().parse().expect("it is a number")
+}
+
+/// A process that ends with this.
+struct Ended(Child);
+
+impl Ended {
+    /// Asks it to end, and waits until it has.
+    fn end(&mut self) {
+        let process = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(process, rustix::process::Signal::TERM).expect("it is running");
+        self.0.wait().expect("it ends");
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    /// Asks for a target, reads all of the response, and gives its `Cache-Status`.
+    fn get(&mut self, target: &str) -> String {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n");
+        self.0.get_mut().write_all(request.as_bytes()).expect("the sidecar reads");
+        let (mut status, mut length, mut line) = (String::new(), 0, String::new());
+        while self.0.read_line(&mut line).expect("the sidecar answers") > 2 {
+            if let Some((name, value)) = line.trim_end().split_once(": ") {
+                match name {
+                    "cache-status" => status = value.to_owned(),
+                    "content-length" => length = value.parse().expect("it is a number"),
+                    _ => {}
+                }
+            }
+            line.clear();
+        }
+        assert_eq!(length, BODY_BYTES, "{status}");
+        self.0.read_exact(&mut vec![0; length]).expect("the body is whole");
+        status
+    }
+}
+
+/// Connects to a process that takes its time to start.
+fn connect(address: SocketAddr) -> TcpStream {
+    let begun = Instant::now();
+    loop {
+        match TcpStream::connect(address) {
+            Ok(stream) => {
+                stream.set_nodelay(true).expect("it is a socket");
+                stream.set_read_timeout(Some(Duration::from_secs(30))).expect("it is a socket");
+                return stream;
+            }
+            Err(error) if begun.elapsed() > Duration::from_secs(60) => panic!("the sidecar does not listen: {error}"),
+            Err(_) => thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// An address that nobody listens on.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
+    listener.local_addr().expect("it has an address")
+}
+
+/// Starts an origin that has the same to say to everybody.
+fn origin() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
+    let address = listener.local_addr().expect("it has an address");
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || answer(stream));
+        }
+    });
+    address
+}
+
+fn answer(stream: TcpStream) -> io::Result<()> {
+    let fields = "Content-Type: application/json\r\nCache-Control: max-age=3600\r\nETag: \"33a64df551425fcc\"\r\nServer: bench\r\n";
+    let response = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {BODY_BYTES}\r\n\r\n{}", "x".repeat(BODY_BYTES));
+    let (mut reader, mut writer, mut line) = (BufReader::new(stream.try_clone()?), stream, String::new());
+    writer.set_nodelay(true)?;
+    while reader.read_line(&mut line)? > 0 {
+        if line == "\r\n" {
+            writer.write_all(response.as_bytes())?;
+        }
+        line.clear();
+    }
+    Ok(())
+}
+
+const BODY_BYTES: usize = 2048;
