@@ -409,6 +409,30 @@ mod tests {
     }
 
     #[test]
+    fn the_kinds_of_a_request_are_those_of_its_fields() {
+        let all = [
+            ("host", Kind::Known),
+            ("pragma", Kind::Asking),
+            ("accept", Kind::Negotiating),
+            ("cookie", Kind::Credential),
+            ("x_real_ip", Kind::Steering),
+            ("te", Kind::HopByHop),
+            ("range", Kind::Conditional),
+            ("x_tenant", Kind::Unkeyed),
+        ];
+        let fields = |names: &[(&'static str, Kind)]| -> HeaderMap {
+            names.iter().map(|(name, _)| (HeaderName::from_static(name), HeaderValue::from_static("x"))).collect()
+        };
+        assert_eq!(Kinds::of(&HeaderMap::new()), Kinds::default());
+        for (at, (name, kind)) in all.iter().enumerate() {
+            let (alone, others) = (Kinds::of(&fields(&all[at..=at])), Kinds::of(&fields(&[&all[..at], &all[at + 1..]].concat())));
+            assert!(alone.has(*kind) && !others.has(*kind), "{name}");
+            assert!(all.iter().filter(|(_, kind)| alone.has(*kind)).count() == 1, "{name}");
+            assert!(alone.has_any(&[Kind::Known, Kind::Asking]) == matches!(kind, Kind::Known | Kind::Asking), "{name}");
+        }
+    }
+
+    #[test]
     fn each_field_is_of_one_kind() {
         let check = |names: &str, expected: Kind| {
             for name in names.split(' ') {
