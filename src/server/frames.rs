@@ -375,8 +375,9 @@ const WRITTEN_BYTES_PER_POINT: usize = 1024;
 /// What a request brings: a client that cancels every second one is left alone, one that cancels all of them at once is not.
 const REQUEST_BRINGS: u32 = 2;
 
-/// So many frames in a row, and others have their turn: requests of a whole page, and some ten microseconds of `PING`.
-const TURN_FRAMES: u32 = 128;
+/// So many frames in a row, and others have their turn. The runtime looks at sockets after some sixty turns, so that this many times
+/// sixty is what somebody else's request may have to wait for.
+const TURN_FRAMES: u32 = 16;
 
 /// What is sent to a client that takes nothing: a `PING`, and answers to what it says.
 const SIGN_OF_LIFE_BYTES: usize = 64;
