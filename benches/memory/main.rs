@@ -1,37 +1,59 @@
-//! What memory costs: `cargo bench --bench memory`. Each scenario has a sidecache of its own, a process with 64 MiB for what is stored,
-//! and says what that process takes, and how much of it the gauge `sidecache_memory_bytes` explains.
+//! What memory costs: `cargo bench --bench memory`. Each scenario has a sidecache of its own, a process with so many MiB for what is
+//! stored, and says what that process takes, and how much of it the gauge `sidecache_memory_bytes` explains.
 //!
-//! `cargo bench --bench memory -- keys` runs one scenario alone; they are named in `SCENARIOS`.
+//! `cargo bench --bench memory -- keys` runs one scenario alone; they are named in `SCENARIOS`. These are named beside them:
+//!
+//! - `hit-ratio`: how often the memory tier has what is asked for;
+//! - `contention`: how many look-ups one thread makes, and several;
+//! - `start`: how long a process takes until it answers, and how much memory it then has.
+//!
+//! `cargo bench --bench memory -- fill 250000` stores so many responses of 1 KiB, and says how many octets each took.
 //! `cargo bench --bench memory -- soak 30` runs a mixture at half of what it can take, for so many minutes, and says by how much
 //! memory, descriptors and pieces of work grow an hour.
 
+mod tier;
+
 use std::future::Future;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 type Running<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-type Scenario = (&'static str, for<'a> fn(&'a Sidecar) -> Running<'a>);
+type Scenario = (&'static str, u64, for<'a> fn(&'a Sidecar) -> Running<'a>);
 
-/// What each does to a sidecache.
+/// How many MiB each has for what is stored, and what it does to a sidecache.
 const SCENARIOS: &[Scenario] = &[
-    ("keys", |sidecar| Box::pin(keys(sidecar, 1_000_000, "?size=300"))),
-    ("large", |sidecar| Box::pin(keys(sidecar, 20_000, "?size=20000"))),
-    ("variants", |sidecar| Box::pin(variants(sidecar))),
-    ("announced", |sidecar| Box::pin(streams(sidecar, "size=2147483648"))),
-    ("chunked", |sidecar| Box::pin(streams(sidecar, "size=2147483648&chunked"))),
+    ("keys", 64, |sidecar| Box::pin(keys(sidecar, 1_000_000, "?size=300"))),
+    ("large", 64, |sidecar| Box::pin(keys(sidecar, 20_000, "?size=20000"))),
+    ("variants", 64, |sidecar| Box::pin(variants(sidecar))),
+    ("announced", 64, |sidecar| Box::pin(streams(sidecar, "size=2147483648"))),
+    ("chunked", 64, |sidecar| Box::pin(streams(sidecar, "size=2147483648&chunked"))),
+    ("million", 8192, |sidecar| Box::pin(keys(sidecar, 1_000_000, ""))),
 ];
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    if is_wanted("hit-ratio") {
+        tier::hit_ratio();
+    }
+    if is_wanted("contention") {
+        tier::contention();
+    }
+    if is_wanted("start") {
+        start();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().expect("a runtime");
     runtime.block_on(async {
         let origin = origin().await;
@@ -42,34 +64,93 @@ fn main() {
             return soak(&Sidecar::start(origin, 64).await, Duration::from_secs_f64(60.0 * minutes)).await;
         }
         println!(
-            "{:<10} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>10} {:>6}",
-            "MiB", "idle", "at most", "in the end", "gauge", "explained", "keys", "evictions", "s"
+            "{:<10} {:>8} {:>8} {:>10} {:>8} {:>9} {:>9} {:>10} {:>6} {:>6}",
+            "MiB", "idle", "at most", "in the end", "gauge", "explained", "keys", "evictions", "s", "B/key"
         );
-        for (name, run) in SCENARIOS.iter().filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name)) {
-            let sidecar = Sidecar::start(origin, 64).await;
-            // The pools and threads that any load makes.
-            keys(&sidecar, 200, "?size=1").await;
-            let (idle, begun) = (sidecar.resident(), Instant::now());
-            run(&sidecar).await;
-            let (most, resident) = (sidecar.memory("VmHWM:"), sidecar.resident());
-            let gauge = sidecar.metric("sidecache_memory_bytes{kind=\"used\"}").await;
-            let explained = match resident - idle {
-                // Too little to be explained.
-                ..1_000_000.0 => String::new(),
-                grown => format!("{:.0}%", 100.0 * gauge / grown),
-            };
-            println!(
-                "{name:<10} {:>8.1} {:>8.1} {:>10.1} {:>8.1} {explained:>9} {:>9} {:>10} {:>6.0}",
-                mebi(idle),
-                mebi(most),
-                mebi(resident),
-                mebi(gauge),
-                sidecar.metric("sidecache_memory_keys").await,
-                sidecar.metric("sidecache_memory_evictions_total").await,
-                begun.elapsed().as_secs_f64(),
-            );
+        if let [name, number] = &wanted[..]
+            && name == "fill"
+        {
+            let number: u64 = number.parse().expect("it is a number of keys");
+            let sidecar = Sidecar::start(origin, 8192).await;
+            return measure(name, &sidecar, keys(&sidecar, number, "")).await;
+        }
+        for (name, memory_mib, run) in SCENARIOS.iter().filter(|(name, ..)| is_wanted(name)) {
+            let sidecar = Sidecar::start(origin, *memory_mib).await;
+            measure(name, &sidecar, run(&sidecar)).await;
         }
     });
+}
+
+/// Says what a sidecache takes after this has been done to it.
+async fn measure(name: &str, sidecar: &Sidecar, running: impl Future<Output = ()>) {
+    // The pools and threads that any load makes.
+    keys(sidecar, 200, "?size=1").await;
+    let (idle, begun) = (sidecar.resident(), Instant::now());
+    running.await;
+    let (most, resident) = (sidecar.memory("VmHWM:"), sidecar.resident());
+    let gauge = sidecar.metric("sidecache_memory_bytes{kind=\"used\"}").await;
+    let keys = sidecar.metric("sidecache_memory_keys").await;
+    let explained = match resident - idle {
+        // Too little to be explained.
+        ..1_000_000.0 => String::new(),
+        grown => format!("{:.0}%", 100.0 * gauge / grown),
+    };
+    println!(
+        "{name:<10} {:>8.1} {:>8.1} {:>10.1} {:>8.1} {explained:>9} {keys:>9} {:>10} {:>6.0} {:>6.0}",
+        mebi(idle),
+        mebi(most),
+        mebi(resident),
+        mebi(gauge),
+        sidecar.metric("sidecache_memory_evictions_total").await,
+        begun.elapsed().as_secs_f64(),
+        (resident - idle) / keys,
+    );
+}
+
+/// Starts the process with the configuration that is shipped, several times, and asks until it answers; there is no origin.
+fn start() {
+    println!("{:<10} {:>10} {:>10} {:>8}", "start", "fastest ms", "median ms", "MiB");
+    let runs = 11;
+    let mut took: Vec<(Duration, f64)> = (0..runs).map(|_| answers_after()).collect();
+    took.sort_by_key(|(took, _)| *took);
+    let millis = |run: usize| took[run].0.as_secs_f64() * 1000.0;
+    println!("{:<10} {:>10.1} {:>10.1} {:>8.1}", "", millis(0), millis(runs / 2), mebi(took[runs / 2].1));
+}
+
+/// How long a process took until it had answered, and how much memory it then had.
+fn answers_after() -> (Duration, f64) {
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+    let (listen, admin, origin) = (free(), free(), free());
+    let begun = Instant::now();
+    let mut process = Command::new(env!("CARGO_BIN_EXE_sidecache"))
+        .env_clear()
+        .args(["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/proxy.toml")])
+        .args(["--listen", &listen.to_string(), "--admin-listen", &admin.to_string(), "--origin", &format!("http://{origin}")])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let answer = loop {
+        let answered = std::net::TcpStream::connect(listen).and_then(|mut stream| {
+            stream.write_all(format!("GET / HTTP/1.1\r\nHost: {listen}\r\nConnection: close\r\n\r\n").as_bytes())?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        });
+        match answered {
+            Ok(answer) => break answer,
+            Err(_) => std::thread::sleep(Duration::from_micros(200)),
+        }
+    };
+    let took = begun.elapsed();
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).expect("the process lives");
+    let _ = process.kill();
+    let _ = process.wait();
+    (took, of_status(&status, "VmRSS:").trim_end_matches(" kB").parse::<f64>().expect("a number of kB") * 1024.0)
+}
+
+fn of_status<'a>(status: &'a str, name: &str) -> &'a str {
+    status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux says so").trim()
 }
 
 fn mebi(octets: f64) -> f64 {
@@ -225,7 +306,7 @@ impl Sidecar {
 
     fn status(&self, name: &str) -> String {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("the process lives");
-        status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux says so").trim().to_owned()
+        of_status(&status, name).to_owned()
     }
 
     fn descriptors(&self) -> usize {
@@ -377,12 +458,17 @@ async fn answer(mut stream: TcpStream) {
         let target = text.split(' ').nth(1).unwrap_or_default();
         let query = target.split_once('?').map_or("", |(_, query)| query);
         let has = |name: &str| query.split('&').any(|part| part == name);
-        let size = query.split('&').find_map(|part| part.strip_prefix("size=")?.parse().ok()).unwrap_or(0);
+        let size = query.split('&').find_map(|part| part.strip_prefix("size=")?.parse().ok()).unwrap_or(1024);
         let framing = if has("chunked") { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {size}") };
         let cache = if has("unstored") { "no-store" } else { "max-age=3600" };
         let vary = if has("vary") { "Vary: Accept-Language\r\n" } else { "" };
+        // One for each target, as an application makes it from what it sends.
+        let tag =
+            target.bytes().fold(0xcbf2_9ce4_8422_2325u64, |tag, octet| (tag ^ u64::from(octet)).wrapping_mul(0x100_0000_01b3));
+        let date = httpdate::fmt_http_date(SystemTime::now());
         let response = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nETag: \"33a64df551425fcc\"\r\nCache-Control: {cache}\r\n{vary}{framing}\r\n\r\n"
+            "HTTP/1.1 200 OK\r\nDate: {date}\r\nServer: uvicorn\r\nContent-Type: application/json\r\n\
+             ETag: \"{tag:016x}\"\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\nCache-Control: {cache}\r\n{vary}{framing}\r\n\r\n"
         );
         let is_chunked = has("chunked");
         head.clear();
