@@ -16,10 +16,10 @@
 use crate::clock::Clock;
 use crate::rules::ScopeName;
 use ahash::RandomState;
+use hashbrown::HashTable;
 use quick_cache::sync::Cache;
 #[cfg(feature = "shuttle")]
 use shuttle::sync::{Mutex, MutexGuard, atomic::AtomicU64};
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
 #[cfg(not(feature = "shuttle"))]
@@ -38,6 +38,7 @@ pub(super) struct Generation {
 /// What this process knows of all generations.
 pub(super) struct Generations {
     cells: [Mutex<Cells>; SHARDS],
+    hasher: RandomState,
     /// Keeps what is asked for often, also while nothing in memory depends on it.
     often: Cache<ScopeName, Arc<Cell>>,
     /// Counts the times in which nothing can have been missed.
@@ -51,9 +52,16 @@ pub(super) struct Generations {
 
 #[derive(Default)]
 struct Cells {
-    known: HashMap<ScopeName, Weak<Cell>, RandomState>,
+    /// By the hashes of their names. The names are in the cells alone, since there are as many as stored responses.
+    known: HashTable<Place>,
     /// When there are so many, those go that nothing depends on any more.
     many: usize,
+}
+
+/// Where a cell is, as long as something depends on it.
+struct Place {
+    hash: u64,
+    cell: Weak<Cell>,
 }
 
 /// What this process knows of one generation.
@@ -66,10 +74,18 @@ pub(super) struct Cell {
     known: Mutex<Known>,
 }
 
+#[derive(Default)]
 pub(super) struct Known {
-    pub(super) value: Value,
     /// Counts what was heard of it, so that a reading that began before is not taken for the present state.
     pub(super) news: u64,
+    /// Apart, since without Redis there is as much as one cell a stored response, and nothing of this.
+    in_redis: Option<Box<InRedis>>,
+}
+
+/// What is known of a generation in Redis.
+#[derive(Default)]
+struct InRedis {
+    value: Value,
     /// Redis keeps it until then, at least.
     kept_until: Option<Instant>,
     /// It was made here, for a response that was not stored yet: nothing else is known to depend on it.
@@ -87,9 +103,10 @@ pub(super) enum Keeping {
     Shorten,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Value {
     /// It was not read yet, or was replaced here.
+    #[default]
     Unknown,
     /// Redis has none.
     Missing,
@@ -131,6 +148,7 @@ impl Generations {
     pub(super) fn new(are_shared: bool, clock: Clock) -> Generations {
         Generations {
             cells: Default::default(),
+            hasher: RandomState::new(),
             often: Cache::new(if are_shared { OFTEN_MAX } else { 0 }),
             epoch: AtomicU64::new(UNREAD + 1),
             gaps: AtomicU64::new(0),
@@ -146,31 +164,24 @@ impl Generations {
 
     /// What is known of a scope's generation.
     pub(super) fn cell(&self, name: ScopeName) -> Arc<Cell> {
-        if let Some(cell) = self.often.get(&name).filter(|_| self.are_shared) {
+        if self.are_shared
+            && let Some(cell) = self.often.get(&name)
+        {
             return cell;
         }
+        let hash = self.hasher.hash_one(name);
         let mut cells = self.lock(name);
-        if let Some(cell) = cells.known.get(&name).and_then(Weak::upgrade) {
+        if let Some(cell) = cells.find(hash, name) {
             drop(cells);
             if self.are_shared {
                 self.often.insert(name, cell.clone());
             }
             return cell;
         }
-        if cells.known.len() >= cells.many {
-            // Of those that are left, half as many more may come until the next time, so it costs each of them three looks at most.
-            cells.known.retain(|_, cell| cell.strong_count() > 0);
-            cells.many = (cells.known.len() * 3 / 2).max(CELLS_MIN);
-            if cells.known.capacity() > 4 * cells.many {
-                let wanted = cells.many;
-                cells.known.shrink_to(wanted);
-            }
-        }
         let verified = if self.are_shared { UNREAD } else { self.epoch() };
-        let known = Known { value: Value::Unknown, news: 0, kept_until: None, is_new: false };
-        let cell =
-            Arc::new(Cell { name, stamp: AtomicU64::new(0), verified: AtomicU64::new(verified), known: Mutex::new(known) });
-        cells.known.insert(name, Arc::downgrade(&cell));
+        let (stamp, verified) = (AtomicU64::new(0), AtomicU64::new(verified));
+        let cell = Arc::new(Cell { name, stamp, verified, known: Mutex::default() });
+        cells.add(hash, &cell);
         if self.are_shared {
             drop(cells);
             self.often.insert(name, cell.clone());
@@ -201,7 +212,7 @@ impl Generations {
     pub(super) fn missing(&self, cells: impl IntoIterator<Item = Arc<Cell>>, epoch: u64) -> Vec<Noted> {
         let missing = cells.into_iter().filter_map(|cell| {
             let known = cell.lock();
-            let news = (known.value == Value::Missing).then_some(known.news)?;
+            let news = (known.value() == Value::Missing).then_some(known.news)?;
             drop(known);
             Some(Noted { cell, news, epoch })
         });
@@ -216,26 +227,26 @@ impl Generations {
         if known.news != noted.news || cell.verified.load(Ordering::Acquire) > noted.epoch {
             return;
         }
-        let value = read.map_or(Value::Missing, Value::Is);
-        if value != known.value {
+        let (before, value) = (known.value(), read.map_or(Value::Missing, Value::Is));
+        if value != before {
             // Other readings that are under way may be older than this one. If they are newer, there will be news.
             known.news += 1;
         }
-        match (known.value, value) {
+        match (before, value) {
             (before, now) if before == now => {}
             (Value::Is(before), Value::Is(now)) if before.hard == now.hard => cell.count(SOFT),
             _ => {
                 cell.count(HARD);
-                known.kept_until = None;
+                known.in_redis().kept_until = None;
             }
         }
-        known.value = value;
+        known.in_redis().value = value;
         cell.verified.fetch_max(noted.epoch, Ordering::AcqRel);
     }
 
     /// Takes note that a generation in Redis has changed, or ended.
     pub(super) fn doubt(&self, name: ScopeName) {
-        let cell = self.lock(name).known.get(&name).and_then(Weak::upgrade);
+        let cell = self.lock(name).find(self.hasher.hash_one(name), name);
         if let Some(cell) = cell {
             let mut known = cell.lock();
             known.news += 1;
@@ -245,7 +256,7 @@ impl Generations {
 
     /// Replaces a generation here. Where generations are shared, Redis was told before, or will be before it is used again.
     pub(super) fn replace(&self, name: ScopeName, soft: bool) {
-        let cell = self.lock(name).known.get(&name).and_then(Weak::upgrade);
+        let cell = self.lock(name).find(self.hasher.hash_one(name), name);
         // Nothing depends on a generation that has no cell.
         let Some(cell) = cell else { return };
         let mut known = cell.lock();
@@ -254,8 +265,8 @@ impl Generations {
         if self.are_shared {
             // A soft purge leaves the hard half, by which it is known again.
             if !soft {
-                known.value = Value::Unknown;
-                known.kept_until = None;
+                let in_redis = known.in_redis();
+                (in_redis.value, in_redis.kept_until) = (Value::Unknown, None);
             }
             // What was heard and not read may have been a hard one, for which a soft one does not make up.
             if !soft || cell.verified.load(Ordering::Acquire) != DOUBTED {
@@ -298,9 +309,10 @@ impl Cell {
     /// What is to be done for a response that ends at `ends`, if a generation may outlive it until `kept`.
     pub(super) fn keeping(&self, ends: Instant, kept: Instant) -> Keeping {
         let known = self.lock();
-        match known.kept_until {
+        let Some(in_redis) = &known.in_redis else { return Keeping::Lengthen };
+        match in_redis.kept_until {
             Some(until) if until < ends => Keeping::Lengthen,
-            Some(until) if known.is_new && until > kept && !self.name.is_shared() => Keeping::Shorten,
+            Some(until) if in_redis.is_new && until > kept && !self.name.is_shared() => Keeping::Shorten,
             Some(_) => Keeping::Right,
             None => Keeping::Lengthen,
         }
@@ -309,13 +321,15 @@ impl Cell {
     /// Takes note that it was made here, and until when Redis keeps it.
     pub(super) fn note_made(&self, until: Instant) {
         let mut known = self.lock();
-        (known.kept_until, known.is_new) = (Some(until), true);
+        let in_redis = known.in_redis();
+        (in_redis.kept_until, in_redis.is_new) = (Some(until), true);
     }
 
     /// Takes note until when Redis keeps it, for what is stored now.
     pub(super) fn note_kept_until(&self, until: Instant) {
         let mut known = self.lock();
-        (known.kept_until, known.is_new) = (Some(until), false);
+        let in_redis = known.in_redis();
+        (in_redis.kept_until, in_redis.is_new) = (Some(until), false);
     }
 
     /// Counts a change. The stamp changes before the cell counts as verified, so who sees the latter sees the former.
@@ -326,6 +340,44 @@ impl Cell {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cells {
+    fn find(&self, hash: u64, name: ScopeName) -> Option<Arc<Cell>> {
+        let mut found = None;
+        self.known.find(hash, |place| {
+            found = (place.hash == hash).then(|| place.cell.upgrade()).flatten().filter(|cell| cell.name == name);
+            found.is_some()
+        });
+        found
+    }
+
+    /// Adds a cell whose name has none.
+    fn add(&mut self, hash: u64, cell: &Arc<Cell>) {
+        if self.known.len() >= self.many {
+            // Of those that are left, half as many more may come until the next time, so it costs each of them three looks at most.
+            self.known.retain(|place| place.cell.strong_count() > 0);
+            self.many = (self.known.len() * 3 / 2).max(CELLS_MIN);
+            if self.known.capacity() > 4 * self.many {
+                self.known.shrink_to(self.many, |place| place.hash);
+            }
+        }
+        if let Ok(before) = self.known.find_entry(hash, |place| place.hash == hash && place.cell.strong_count() == 0) {
+            before.remove();
+        }
+        self.known.insert_unique(hash, Place { hash, cell: Arc::downgrade(cell) }, |place| place.hash);
+    }
+}
+
+impl Known {
+    /// What Redis has, as far as it is known.
+    pub(super) fn value(&self) -> Value {
+        self.in_redis.as_ref().map_or(Value::Unknown, |in_redis| in_redis.value)
+    }
+
+    fn in_redis(&mut self) -> &mut InRedis {
+        self.in_redis.get_or_insert_default()
     }
 }
 
@@ -423,7 +475,7 @@ mod tests {
     use super::super::held::{Held, Standing};
     use super::*;
     use proptest::prelude::*;
-    use std::collections::VecDeque;
+    use std::collections::{HashMap, VecDeque};
 
     #[test]
     fn a_soft_purge_here_does_not_make_up_for_news_of_another() {

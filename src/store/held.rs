@@ -11,10 +11,10 @@ use std::time::Duration;
 pub struct Held {
     dependencies: Arc<[Dependency]>,
     /// What counts until the response is stored.
-    until_stored: Option<UntilStored>,
+    until_stored: Option<Box<UntilStored>>,
     epoch: u64,
-    /// Just before what depends on them was asked for, by the time that passes.
-    at: Duration,
+    /// Just before what depends on them was asked for, by the time that passes, in microseconds.
+    at: u64,
 }
 
 /// A scope's generation, as it was.
@@ -72,7 +72,7 @@ impl Generations {
     /// The generations that hold now. Where they are shared, those that are not verified make it stand accordingly.
     pub(super) fn hold(&self, cells: impl IntoIterator<Item = Arc<Cell>>) -> Held {
         let dependencies = cells.into_iter().map(|cell| Dependency { stamp: cell.stamp.load(Ordering::Acquire), cell });
-        Held { dependencies: dependencies.collect(), until_stored: None, epoch: self.epoch(), at: self.passed() }
+        Held { dependencies: dependencies.collect(), until_stored: None, epoch: self.epoch(), at: micros(self.passed()) }
     }
 
     /// How what depends on these generations stands, if what was read since this epoch began counts.
@@ -82,7 +82,7 @@ impl Generations {
             let news = until.dependency.cell.lock().news;
             until.dependency.standing(since) == Standing::Broken || news != until.news || self.gaps() != until.gaps
         };
-        if held.until_stored.as_ref().is_some_and(is_ended) { Standing::Broken } else { all }
+        if held.until_stored.as_deref().is_some_and(is_ended) { Standing::Broken } else { all }
     }
 
     /// Whether a soft purge has come that is known of, also where nothing is verified.
@@ -101,7 +101,7 @@ impl Dependency {
     /// The value that it is in Redis, if it is still the one that it was.
     pub(super) fn value(&self) -> Option<Generation> {
         let known = self.cell.lock();
-        match known.value {
+        match known.value() {
             Value::Is(value) if self.cell.stamp.load(Ordering::Acquire) == self.stamp => Some(value),
             _ => None,
         }
@@ -134,7 +134,7 @@ impl Held {
             let cell = generations.cell(*name);
             let known = cell.lock();
             let stamp = cell.stamp.load(Ordering::Acquire);
-            let stamp = match known.value {
+            let stamp = match known.value() {
                 Value::Is(value) if value == *generation => stamp,
                 Value::Is(value) if value.hard == generation.hard => {
                     (stamp & HALF_HARD) | (stamp.wrapping_sub(SOFT) & !HALF_HARD)
@@ -144,12 +144,17 @@ impl Held {
             drop(known);
             Dependency { cell, stamp }
         });
-        Held { dependencies: dependencies.collect(), until_stored: None, epoch: generations.epoch(), at: generations.passed() }
+        Held {
+            dependencies: dependencies.collect(),
+            until_stored: None,
+            epoch: generations.epoch(),
+            at: micros(generations.passed()),
+        }
     }
 
     /// Depends on nothing that ever holds.
     pub(super) fn broken() -> Held {
-        Held { dependencies: Arc::default(), until_stored: None, epoch: 0, at: Duration::ZERO }
+        Held { dependencies: Arc::default(), until_stored: None, epoch: 0, at: 0 }
     }
 
     /// Depends on others as well.
@@ -169,7 +174,7 @@ impl Held {
         let gaps = generations.gaps();
         let dependency = others.dependencies[place].clone();
         let news = dependency.cell.lock().news;
-        Held { until_stored: Some(UntilStored { dependency, news, gaps }), ..self }
+        Held { until_stored: Some(Box::new(UntilStored { dependency, news, gaps })), ..self }
     }
 
     /// Its dependency on a scope.
@@ -183,7 +188,7 @@ impl Held {
         let renewed = dependencies.iter_mut().find(|dependency| dependency.cell.name() == name)?;
         let known = renewed.cell.lock();
         let stamp = renewed.cell.stamp.load(Ordering::Acquire);
-        let is_this = known.value == Value::Is(generation);
+        let is_this = known.value() == Value::Is(generation);
         drop(known);
         renewed.stamp = stamp;
         is_this.then(|| Held { dependencies: dependencies.into(), ..self.clone() })
@@ -206,7 +211,7 @@ impl Held {
 
     /// The same, for what was asked for at another time.
     pub fn at(&self, passed: Duration) -> Held {
-        Held { at: passed, ..self.clone() }
+        Held { at: micros(passed), ..self.clone() }
     }
 
     /// What a stored response depends on.
@@ -231,7 +236,7 @@ impl Held {
 
     /// How long ago it was that they held, when so much time has passed.
     pub(super) fn age(&self, passed: Duration) -> Duration {
-        passed.saturating_sub(self.at)
+        passed.saturating_sub(Duration::from_micros(self.at))
     }
 
     /// About how many octets of memory it takes, with the cells that nobody else is likely to need.
@@ -246,8 +251,12 @@ impl std::fmt::Debug for Held {
     }
 }
 
-/// A cell and its place in the map.
-const CELL_OVERHEAD: usize = 224;
+fn micros(passed: Duration) -> u64 {
+    u64::try_from(passed.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A cell and its place in the map; with Redis, what is known of it there as well.
+const CELL_OVERHEAD: usize = 120;
 
 /// Of a response's generations about half are its own: those of its URL, and of a tag that few others have.
 const SHARED_BY: usize = 2;
