@@ -98,11 +98,11 @@ impl Entry {
             Lookup::Unavailable => return self.nothing(&admitted, "Redis could not be asked, and memory has nothing"),
         };
         if self.wants_body {
-            return Answer::Body(stored.head.fields.get(CONTENT_TYPE).cloned(), stored.body.clone());
+            return Answer::Body(stored.head.fields().get(CONTENT_TYPE).cloned(), stored.body.clone());
         }
         let mut report = self.describe(&admitted, tier, &stored, is_softened, proxy);
         let shown = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        report["fields"] = stored.head.fields.iter().map(|(name, value)| json!([name.as_str(), shown(value)])).collect();
+        report["fields"] = stored.head.fields().iter().map(|(name, value)| json!([name.as_str(), shown(value)])).collect();
         Answer::Json(StatusCode::OK, report)
     }
 
@@ -211,7 +211,7 @@ impl Entry {
             "age": age::current(head, now).as_secs(),
             "ttl": head.ttl(now),
             "lifetime": { "seconds": head.terms.lifetime.duration.as_secs(), "source": head.terms.lifetime.source.as_str() },
-            "fetched_at": head.times.received.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            "fetched_at": head.times().received.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             "tags": stored.tags,
             "varies_on": varies_on,
             "status": head.status.as_u16(),

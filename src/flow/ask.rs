@@ -34,7 +34,7 @@ impl To {
     /// What it is asked for where this is stored.
     pub(super) fn for_stored(stored: Option<&StoredResponse>) -> To {
         match stored {
-            Some(stored) if stored.head.part.is_some() => To::Complete,
+            Some(stored) if stored.head.part().is_some() => To::Complete,
             Some(stored) if stored.head.has_validator() => To::Confirm,
             _ => To::Fetch,
         }
@@ -111,18 +111,18 @@ impl Proxy {
         }
         let is_wanted = |candidate: &Candidate| candidate.is_named_by(not_modified) && candidate.fits(&asked.fields);
         let named = self.store.variant(key, scopes, is_wanted, budget).await?;
-        query_rule.is_none_or(|rule| rule.is_said_by(&named.head.fields)).then_some(named)
+        query_rule.is_none_or(|rule| rule.is_said_by(&named.head.fields())).then_some(named)
     }
 }
 
 /// Whether an answer that leans on what is stored is about that, and fits to it.
 pub(super) fn is_about(status: StatusCode, new: &HeaderMap, to: To, stored: Option<&StoredResponse>) -> bool {
     match (status, to, stored) {
-        (StatusCode::NOT_MODIFIED, To::Confirm, Some(stored)) => conditional::selects(new, &stored.head.fields),
+        (StatusCode::NOT_MODIFIED, To::Confirm, Some(stored)) => conditional::selects(new, &stored.head.fields()),
         (StatusCode::NOT_MODIFIED, ..) => false,
         (StatusCode::PARTIAL_CONTENT, To::Complete, Some(stored)) => {
-            let (Some(part), Some(more)) = (stored.head.part, range::content_range(new)) else { return false };
-            range::make_a_whole(&part, &more) && range::are_of_one_representation(new, &stored.head.fields)
+            let (Some(part), Some(more)) = (stored.head.part(), range::content_range(new)) else { return false };
+            range::make_a_whole(&part, &more) && range::are_of_one_representation(new, &stored.head.fields())
         }
         (StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE, ..) => false,
         _ => true,
@@ -136,7 +136,7 @@ pub(super) async fn join(
     body: ResponseBody,
     bytes_max: usize,
 ) -> Option<(ContentRange, Bytes)> {
-    let (part, more) = (stored.head.part?, range::content_range(fields)?);
+    let (part, more) = (stored.head.part()?, range::content_range(fields)?);
     let room = bytes_max.checked_sub(stored.body.len())?;
     let body = Limited::new(body, room).collect().await.inspect_err(|error| debug!(error, "origin_body_broken")).ok()?;
     range::combine((part, stored.body.clone()), (more, body.to_bytes()))

@@ -178,7 +178,7 @@ impl Proxy {
         let mut now = self.clock.now();
         if let Landing::Streaming(head, _, landed) = &landing {
             // The larger of its two ages counts.
-            now = now.max(head.times.received + self.clock.passed().saturating_sub(*landed));
+            now = now.max(head.times().received + self.clock.passed().saturating_sub(*landed));
         }
         let (method, fields) = (&arrival.parts.method, &arrival.parts.headers);
         let outcome = Outcome::forwarded(Ending::Collapsed, why, "");
@@ -373,11 +373,11 @@ pub(super) fn request_to_fill(
     let withheld = admitted.route.hide(&arrival.parts.method, &mut fields, told);
     let client_range = [RANGE, IF_RANGE].map(|name| fields.get(&name).cloned().filter(|_| wants_part));
     let missing = stored.and_then(|stored| {
-        let part = stored.head.part.filter(|_| !wants_part)?;
-        Some([range::missing(&part), range::if_range_value(&stored.head.fields)])
+        let part = stored.head.part().filter(|_| !wants_part)?;
+        Some([range::missing(&part), range::if_range_value(&stored.head.fields())])
     });
     match stored {
-        Some(stored) if stored.head.part.is_none() => conditional::add_validators(&mut fields, &stored.head.fields),
+        Some(stored) if stored.head.part().is_none() => conditional::add_validators(&mut fields, &stored.head.fields()),
         _ => {
             conditional::remove(&mut fields);
             candidates::add_tags(&mut fields, others);

@@ -204,7 +204,7 @@ impl Proxy {
             Err(why) => return way.relay(self, Response::from_parts(parts, body), why),
         };
         if way.asked.told_of_negotiation(&way.route) {
-            self.store.note_unnamed(&way.key, Unnamed::by(&head.fields));
+            self.store.note_unnamed(&way.key, Unnamed::by(&head.fields()));
         }
         let Underway { key, scopes, held, lease, replica_lease, answer, .. } = way;
         self.collapser.note_storable(&key);
@@ -214,7 +214,7 @@ impl Proxy {
         if let Some(lease) = &lease {
             // What is stale from the start answers the one request that caused it; others have it validated. So does a part, for which
             // nobody else asked.
-            let may_share = head.is_fresh(times.received) && head.part.is_none();
+            let may_share = head.is_fresh(times.received) && head.part().is_none();
             // Known from here on, so that requests for another variant find one another.
             self.store.note_varies(&key, &head.selection);
             lease.land(if may_share {

@@ -48,7 +48,7 @@ impl Proxy {
         if response.status() != StatusCode::OK || stored.head.status != StatusCode::OK {
             return (response, outcome);
         }
-        if !conditional::describes(response.headers(), &stored.head.fields, stored.body.len()) {
+        if !conditional::describes(response.headers(), &stored.head.fields(), stored.body.len()) {
             let target = errand.admitted.target.clone().or(own_target).unwrap_or_else(|| PathAndQuery::from_static("/"));
             self.store.invalidate(self.rules.scopes_of_url(&target, false).unwrap_or_default()).await;
             return (response, outcome);

@@ -88,15 +88,15 @@ pub(super) fn plan(wanted: &Wanted<'_>, found: Lookup, memory: &impl Memory, now
         Lookup::OtherVariant(_) => Plan::Fetch(Forward::VaryMiss),
         // It lies under a key that leaves out what another response said to make no difference.
         Lookup::Found(_, stored) | Lookup::Softened(_, stored)
-            if admitted.query_rule.as_ref().is_some_and(|rule| !rule.is_said_by(&stored.head.fields)) =>
+            if admitted.query_rule.as_ref().is_some_and(|rule| !rule.is_said_by(&stored.head.fields())) =>
         {
             Plan::Fetch(Forward::UriMiss)
         }
         Lookup::Found(_, stored) | Lookup::Softened(_, stored) if !may_be_given(&stored.head, admitted) => {
             Plan::Fetch(Forward::Request)
         }
-        Lookup::Found(tier, stored) if stored.head.part.is_some() => with_part(wanted, tier, stored, now),
-        Lookup::Softened(_, stored) if stored.head.part.is_some() => Plan::Fetch(Forward::Stale),
+        Lookup::Found(tier, stored) if stored.head.part().is_some() => with_part(wanted, tier, stored, now),
+        Lookup::Softened(_, stored) if stored.head.part().is_some() => Plan::Fetch(Forward::Stale),
         Lookup::Softened(tier, stored) => match reuse(&stored.head, asked, now) {
             Ok(_) if stored.head.terms.may_be_stale => Plan::ServeAndRefresh(tier, stored, NO_LONGER_FRESH),
             _ => ask_about(stored, Forward::Stale),
@@ -153,12 +153,12 @@ fn may_select(wanted: &Wanted<'_>) -> bool {
 
 /// What to do with a stored part: answer a request for a range that is in it, or get the rest.
 fn with_part(wanted: &Wanted<'_>, tier: Tier, stored: Arc<StoredResponse>, now: SystemTime) -> Plan {
-    let Some(part) = stored.head.part else { return Plan::Fetch(Forward::UriMiss) };
+    let Some(part) = stored.head.part() else { return Plan::Fetch(Forward::UriMiss) };
     let fields = wanted.fields;
     let is_in_part = part.complete.is_some_and(|complete| match range::requested(fields, complete) {
         Requested::Parts(asked) => {
             let is_inside = |range: &Range<u64>| range.start >= part.first && range.end <= part.part().end;
-            asked.len() == 1 && asked.iter().all(is_inside) && range::if_range_holds(fields, &stored.head.fields)
+            asked.len() == 1 && asked.iter().all(is_inside) && range::if_range_holds(fields, &stored.head.fields())
         }
         Requested::Whole | Requested::Unsatisfiable => false,
     });
@@ -252,7 +252,7 @@ pub(super) fn may_stand_in(head: &StoredHead, asked: &RequestDirectives, trouble
         Trouble::Error => head.terms.if_error,
     };
     // A client that wants to be sure does not want a guess (§5.2.1.4).
-    head.terms.may_be_stale && head.part.is_none() && !asked.no_cache && head.staleness(now) < limit
+    head.terms.may_be_stale && head.part().is_none() && !asked.no_cache && head.staleness(now) < limit
 }
 
 /// Whether a stored response may answer somebody in the stead of an error.
@@ -348,10 +348,10 @@ mod tests {
             None => (Lookup::Nothing, SystemTime::UNIX_EPOCH),
             Some((seconds_ago, cache_control)) => {
                 let mut stored = response("k", "body", &[], &HeaderMap::new());
-                let now = stored.head.times.received + Duration::from_secs(seconds_ago);
+                let now = stored.head.times().received + Duration::from_secs(seconds_ago);
                 let said = [(HeaderName::from_static("cache-control"), cache_control.parse().unwrap())].into_iter().collect();
                 let staleness = Staleness { if_unreachable: Duration::from_secs(10), ..Staleness::default() };
-                stored.head.terms = Terms::new(stored.head.terms.lifetime, &directives::response(&said), &staleness);
+                stored.head.terms = Terms::new(stored.head.terms.lifetime, &directives::response(&said), &staleness).into();
                 (standing(Tier::Memory, Arc::new(stored)), now)
             }
         };

@@ -27,7 +27,7 @@ impl Proxy {
         scopes: &Scopes,
     ) -> Among {
         let is_answer = |stored: &StoredResponse| {
-            stored.head.part.is_none() && query_rule.is_none_or(|rule| rule.is_said_by(&stored.head.fields))
+            stored.head.part().is_none() && query_rule.is_none_or(|rule| rule.is_said_by(&stored.head.fields()))
         };
         let find = async || {
             let (now, mut budget) = (self.clock.now(), self.store.budget());

@@ -32,13 +32,13 @@ pub(super) fn hit(arrival: &Arrival, tier: Tier, stored: &StoredResponse, ttl: i
 /// (RFC 9110 §14), or all of it.
 pub(super) fn from_store(method: &Method, request: &HeaderMap, stored: &StoredResponse, now: SystemTime) -> Response<Body> {
     let head = &stored.head;
-    if conditional::is_conditional(request) && conditional::is_not_modified(request, head.status, &head.fields) {
+    if conditional::is_conditional(request) && conditional::is_not_modified(request, head.status, &head.fields()) {
         return not_modified(head, Some(now));
     }
     if *method == Method::GET && request.contains_key(RANGE) {
         let (first, complete) = extent(head, stored.body.len() as u64);
-        let requested = match head.status == StatusCode::OK || head.part.is_some() {
-            true if range::if_range_holds(request, &head.fields) => range::requested(request, complete),
+        let requested = match head.status == StatusCode::OK || head.part().is_some() {
+            true if range::if_range_holds(request, &head.fields()) => range::requested(request, complete),
             _ => Requested::Whole,
         };
         match requested {
@@ -57,7 +57,7 @@ fn whole(method: &Method, stored: &StoredResponse, now: SystemTime) -> Response<
         true => Body::empty(),
         false => Body::from(stored.body.clone()),
     };
-    let mut response = with_head(head.status, head.fields.clone(), body);
+    let mut response = with_head(head.status, head.fields().into_owned(), body);
     set_age(response.headers_mut(), head, Some(now));
     if allows_content_length(head.status) {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(stored.body.len()));
@@ -67,7 +67,7 @@ fn whole(method: &Method, stored: &StoredResponse, now: SystemTime) -> Response<
 
 /// Where in the whole a stored body begins, and how long that is.
 fn extent(head: &StoredHead, body_bytes: u64) -> (u64, u64) {
-    match head.part {
+    match head.part() {
         Some(part) => (part.first, part.complete.unwrap_or(0)),
         None => (0, body_bytes),
     }
@@ -75,7 +75,7 @@ fn extent(head: &StoredHead, body_bytes: u64) -> (u64, u64) {
 
 /// A 206: one part as it is, several as a multipart message (RFC 9110 §15.3.7). The stored body begins at `first`.
 fn of_parts(head: &StoredHead, parts: &[Range<u64>], first: u64, complete: u64, body: &Bytes, now: SystemTime) -> Response<Body> {
-    let mut fields = head.fields.clone();
+    let mut fields = head.fields().into_owned();
     let body = match parts {
         [part] => {
             let content_range = ContentRange::of(part, Some(complete)).expect("what is requested is within the whole");
@@ -84,7 +84,7 @@ fn of_parts(head: &StoredHead, parts: &[Range<u64>], first: u64, complete: u64, 
         }
         parts => {
             let boundary = format!("{:016x}", fastrand::u64(..));
-            let body = range::multipart(parts, body, head.fields.get(CONTENT_TYPE), &boundary);
+            let body = range::multipart(parts, body, head.fields().get(CONTENT_TYPE), &boundary);
             let content_type = HeaderValue::try_from(format!("multipart/byteranges; boundary={boundary}"));
             fields.insert(CONTENT_TYPE, content_type.expect("a number makes a field's value"));
             body
@@ -116,25 +116,25 @@ pub(super) fn from_fetch(
 ) -> Response<Body> {
     // RFC 9110 §13.2.2: on a `POST`, a condition is about what it does.
     let may_have = *method != Method::POST && conditional::is_conditional(request);
-    if may_have && conditional::is_not_modified(request, head.status, &head.fields) {
+    if may_have && conditional::is_not_modified(request, head.status, &head.fields()) {
         return not_modified(head, now);
     }
     let length = content_length(head);
     let requested = match length {
         Some(length)
-            if *method == Method::GET && head.status == StatusCode::OK && range::if_range_holds(request, &head.fields) =>
+            if *method == Method::GET && head.status == StatusCode::OK && range::if_range_holds(request, &head.fields()) =>
         {
             range::requested(request, length)
         }
         _ => Requested::Whole,
     };
-    let mut fields = as_they_came.unwrap_or_else(|| head.fields.clone());
+    let mut fields = as_they_came.unwrap_or_else(|| head.fields().into_owned());
     // RFC 9110 §6.6.1: who takes in a response without a date gives it one; here, the one that others are told.
-    if let (false, Some(date)) = (fields.contains_key(DATE), head.fields.get(DATE)) {
+    if let (false, Some(date)) = (fields.contains_key(DATE), head.fields().get(DATE)) {
         fields.insert(DATE, date.clone());
     }
     let mut response = match requested {
-        Requested::Unsatisfiable => return unsatisfied(head, length.unwrap_or_default(), now.unwrap_or(head.times.received)),
+        Requested::Unsatisfiable => return unsatisfied(head, length.unwrap_or_default(), now.unwrap_or(head.times().received)),
         Requested::Parts(parts) if parts.len() == 1 => {
             let content_range = ContentRange::of(&parts[0], length).expect("what is requested is within the whole");
             let mut response = with_head(StatusCode::PARTIAL_CONTENT, fields, Body::part(reader, &parts[0]));
@@ -150,7 +150,7 @@ pub(super) fn from_fetch(
 }
 
 fn content_length(head: &StoredHead) -> Option<u64> {
-    head.fields.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok())
+    head.fields().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok())
 }
 
 fn with_head(status: StatusCode, fields: HeaderMap, body: Body) -> Response<Body> {
@@ -163,8 +163,9 @@ fn with_head(status: StatusCode, fields: HeaderMap, body: Body) -> Response<Body
 fn not_modified(head: &StoredHead, now: Option<SystemTime>) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NOT_MODIFIED;
-    *response.headers_mut() = conditional::not_modified_fields(&head.fields);
-    for via in head.fields.get_all(VIA) {
+    let stored = head.fields();
+    *response.headers_mut() = conditional::not_modified_fields(&stored);
+    for via in stored.get_all(VIA) {
         response.headers_mut().append(VIA, via.clone());
     }
     set_age(response.headers_mut(), head, now);

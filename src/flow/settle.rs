@@ -122,7 +122,7 @@ pub(super) fn settle(
     let selection = selection(asked, route, got.fields)?;
     let head = StoredHead::new(got.status, stored_fields(got, &policy), got.times, terms, selection);
     // What a part says of itself must be what comes; if its length isn't known yet, that can't be told.
-    if let Some(part) = head.part
+    if let Some(part) = head.part()
         && got.body_bytes != Some(part.part().end - part.first)
     {
         return Err(NotStored::Partial);
@@ -143,7 +143,7 @@ pub(super) fn settle_confirmed(
     options: &Options,
     chance: f64,
 ) -> (StoredHead, Result<(), NotStored>) {
-    let fields = conditional::freshen(&stored.fields, &detached(confirmation.fields));
+    let fields = conditional::freshen(&stored.fields(), &detached(confirmation.fields));
     settle_again(asked, route, stored.status, fields, confirmation.times, &policy(asked, route, options, chance))
 }
 
@@ -157,7 +157,7 @@ pub(super) fn settle_joined(
     options: &Options,
     chance: f64,
 ) -> (StoredHead, Result<(), NotStored>) {
-    let mut fields = conditional::freshen(&stored.fields, &detached(more.fields));
+    let mut fields = conditional::freshen(&stored.fields(), &detached(more.fields));
     let octets = joined.part().end - joined.first;
     fields.remove(CONTENT_RANGE);
     fields.insert(CONTENT_LENGTH, HeaderValue::from(octets));
@@ -288,7 +288,7 @@ fn is_event_stream(fields: &HeaderMap) -> bool {
 /// Writes down the length of a body that came without one.
 pub(super) fn note_length(head: &mut StoredHead, bytes: usize) {
     if allows_content_length(head.status) {
-        head.fields.insert(CONTENT_LENGTH, HeaderValue::from(bytes));
+        head.fields_mut().insert(CONTENT_LENGTH, HeaderValue::from(bytes));
     }
 }
 
@@ -403,7 +403,7 @@ mod tests {
         let (head, kept) = settle_confirmed(&asked(), &route(), &stored, &got, &Options::default(), 0.0);
         assert_eq!(kept, Ok(()));
         assert!(head.is_fresh(later));
-        assert_eq!((head.ttl(later), &head.fields["x-old"]), (7, &HeaderValue::from_static("1")));
+        assert_eq!((head.ttl(later), &head.fields()["x-old"]), (7, &HeaderValue::from_static("1")));
     }
 
     #[test]
@@ -418,6 +418,6 @@ mod tests {
         let no_store = Asked { no_store: true, ..asked() };
         let (head, kept) = settle_confirmed(&no_store, &route(), &stored, &got, &Options::default(), 0.0);
         assert_eq!(kept, Err(NotStored::RequestNoStore));
-        assert_eq!(head.fields["cache-control"], "max-age=7");
+        assert_eq!(head.fields()["cache-control"], "max-age=7");
     }
 }

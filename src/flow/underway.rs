@@ -97,7 +97,7 @@ impl Underway {
         let response = StoredResponse { key, head, body, tags: scopes.tags, held };
         let response = if is_kept { proxy.store.insert(response, replica_lease) } else { Arc::new(response) };
         if let Some(lease) = lease {
-            let is_alike = query_rule.is_none_or(|rule| rule.is_said_by(&response.head.fields));
+            let is_alike = query_rule.is_none_or(|rule| rule.is_said_by(&response.head.fields()));
             let may_share = is_kept && is_alike && response.head.is_fresh(received);
             lease.land(if may_share { Landing::Stored(response.clone()) } else { Landing::Unshared });
         }

@@ -105,6 +105,11 @@ impl CacheKey {
         &self.parts
     }
 
+    /// The same, in as little memory as it needs.
+    pub fn compact(&self) -> CacheKey {
+        CacheKey { parts: Bytes::copy_from_slice(&self.parts), ..*self }
+    }
+
     /// Reads the request back; `None` if credentials or content are part of the key, of which it holds a hash alone.
     pub fn request(&self) -> Option<KeyedRequest> {
         let mut input = self.parts.strip_prefix(&[FORMAT])?.get(size_of::<RuleMark>()..)?;

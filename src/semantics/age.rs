@@ -15,7 +15,7 @@ pub fn initial(fields: &HeaderMap, times: &Times) -> Duration {
 
 /// Calculates the age now: the initial age and the time since. A clock that went back makes nothing younger than it came.
 pub fn current(head: &StoredHead, now: SystemTime) -> Duration {
-    head.initial_age.saturating_add(now.duration_since(head.times.received).unwrap_or_default())
+    head.initial_age().saturating_add(now.duration_since(head.times().received).unwrap_or_default())
 }
 
 /// The time since the `Date`, in whole seconds: `Date` has no fractions, and counting ours would make each response older.

@@ -27,12 +27,13 @@ impl Candidate {
     /// Nor is it asked about what anything but content negotiation has selected: credentials, say, or a tenant's name. An origin whose
     /// tags are the numbers of versions gives one tag to what differs by its owner alone, and one would be shown what is another's.
     pub fn of(head: &StoredHead) -> Option<Candidate> {
-        let tag = conditional::entity_tag(&head.fields)?.value;
+        let fields = head.fields();
+        let tag = conditional::entity_tag(&fields)?.value;
         let is_negotiated = head.selection.names().all(|name| NEGOTIATED.contains(name));
-        if head.part.is_some() || !is_negotiated || tag.len() > TAG_BYTES_MAX {
+        if head.part().is_some() || !is_negotiated || tag.len() > TAG_BYTES_MAX {
             return None;
         }
-        let mut lines = head.fields.get_all(CONTENT_ENCODING).iter();
+        let mut lines = fields.get_all(CONTENT_ENCODING).iter();
         let coding = match (lines.next(), lines.next()) {
             (Some(only), None) if only.len() <= CODING_BYTES_MAX => Some(only.clone()),
             (Some(_), _) => return None,

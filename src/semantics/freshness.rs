@@ -7,7 +7,7 @@ use http::{HeaderName, StatusCode};
 use std::time::{Duration, SystemTime};
 
 /// A freshness lifetime and what set it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lifetime {
     /// How long, from when the origin made the response.
     pub duration: Duration,

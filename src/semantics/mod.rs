@@ -24,6 +24,7 @@
 //! | RFC 9111 §5.2, §5.4, RFC 9213 | `Cache-Control`, its targeted relatives, `Pragma` | [`directives`] |
 //! | RFC 9211 | `Cache-Status` | [`cache_status`] |
 //! | | refreshing before the end | [`early`] |
+//! | | the fields of a stored response, in little memory | `words`, private |
 //! | RFC 9875 | `Cache-Groups`, and other fields that name tags | [`tagging`] |
 
 pub mod age;
@@ -47,6 +48,7 @@ pub mod tagging;
 pub mod terms;
 pub mod vary;
 mod weighted;
+mod words;
 
 pub use cache_status::Forward;
 pub use freshness::{Lifetime, Source};

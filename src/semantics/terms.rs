@@ -6,7 +6,7 @@ use super::{Lifetime, Source};
 use std::time::Duration;
 
 /// What a response and its route say about the use of what is stored, read once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Terms {
     /// How long it is fresh (§4.2.1).
     pub lifetime: Lifetime,

@@ -9,24 +9,33 @@ use super::response::StoredResponse;
 use super::variants::VARIANTS_MAX;
 use crate::clock::{Clock, DIFFERENCE_MAX};
 use crate::rules::CacheKey;
+use crate::semantics::Terms;
 use crate::semantics::vary::Selection;
 use ahash::RandomState;
-use bytes::Bytes;
 use http::HeaderMap;
 use prometheus::IntCounter;
 use quick_cache::sync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 #[cfg(feature = "shuttle")]
-use shuttle::sync::{Mutex, MutexGuard, atomic::AtomicU64};
+use shuttle::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU32, AtomicU64},
+};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 #[cfg(not(feature = "shuttle"))]
-use std::sync::{Mutex, MutexGuard, atomic::AtomicU64};
+use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU32, AtomicU64},
+};
 use std::time::{Duration, SystemTime};
 
 /// The memory tier.
 pub(super) struct Memory {
-    cache: Cache<u128, Arc<Variants>, ByOctets, RandomState, NameEvicted>,
+    /// By a half of the hash, which tells keys apart well enough, since their parts are compared.
+    cache: Cache<u64, Arc<Variants>, ByOctets, RandomState, NameEvicted>,
+    /// The terms on which the latest responses were stored: of many responses, few.
+    terms: Cache<Terms, Arc<Terms>>,
     evictions: IntCounter,
     clock: Clock,
     bytes_max: AtomicU64,
@@ -52,10 +61,11 @@ pub(super) enum Found {
 
 /// The stored responses of one key, the newest first; never none.
 struct Variants {
-    parts: Bytes,
-    responses: Vec<Kept>,
+    /// Apart from the others, since most keys have one response.
+    newest: Kept,
+    others: Box<[Kept]>,
     /// Counts the look-ups, where there are several to choose from.
-    turn: AtomicU64,
+    turn: AtomicU32,
 }
 
 struct Kept {
@@ -65,26 +75,34 @@ struct Kept {
     /// The epoch in which nothing newer was in Redis, or `DOUBTED`. Written with `inserting` locked.
     checked: AtomicU64,
     /// The turn in which it was stored or found last.
-    used: AtomicU64,
+    used: AtomicU32,
     /// How often it was found. Responses that follow one another under a key begin anew.
-    found: AtomicU64,
+    found: AtomicU32,
     /// Keeps its body off the account of what is held beside memory.
-    shelved: Option<Holding>,
+    shelved: Option<Box<Holding>>,
 }
 
 impl Variants {
+    fn is_of(&self, key: &CacheKey) -> bool {
+        self.newest.stored.key.parts() == key.parts()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Kept> {
+        std::iter::once(&self.newest).chain(&self.others)
+    }
+
     /// Two look-ups at once may have the same turn, which the order of use can bear.
-    fn next_turn(&self) -> u64 {
-        let turn = self.turn.load(Ordering::Relaxed) + 1;
+    fn next_turn(&self) -> u32 {
+        let turn = self.turn.load(Ordering::Relaxed).saturating_add(1);
         self.turn.store(turn, Ordering::Relaxed);
         turn
     }
 }
 
 impl Kept {
-    fn new(stored: Arc<StoredResponse>, born: i64, checked: u64, used: u64) -> Kept {
-        let (checked, used) = (AtomicU64::new(checked), AtomicU64::new(used));
-        Kept { stored, born, checked, used, found: AtomicU64::new(0), shelved: None }
+    fn new(stored: Arc<StoredResponse>, born: i64, checked: u64, used: u32) -> Kept {
+        let (checked, used) = (AtomicU64::new(checked), AtomicU32::new(used));
+        Kept { stored, born, checked, used, found: AtomicU32::new(0), shelved: None }
     }
 
     /// The same, in another set of variants.
@@ -92,7 +110,7 @@ impl Kept {
         let used = self.used.load(Ordering::Relaxed);
         let again = Kept::new(self.stored.clone(), self.born, self.checked.load(Ordering::Acquire), used);
         again.found.store(self.found.load(Ordering::Relaxed), Ordering::Relaxed);
-        Kept { shelved: self.shelved.as_ref().and_then(|_| ledger.shelved(&self.stored.body)), ..again }
+        Kept { shelved: self.shelved.as_ref().and_then(|_| ledger.shelved(&self.stored.body)).map(Box::new), ..again }
     }
 }
 
@@ -107,6 +125,7 @@ impl Memory {
             .expect("capacity and estimate are set");
         Memory {
             cache: Cache::with_options(options, ByOctets, RandomState::new(), NameEvicted),
+            terms: Cache::new(TERMS_MAX),
             evictions,
             clock,
             bytes_max: AtomicU64::new(bytes_max),
@@ -117,32 +136,40 @@ impl Memory {
         }
     }
 
+    /// Has terms lie where those of other responses do that are the same.
+    pub(super) fn share_terms(&self, terms: &mut Arc<Terms>) {
+        match self.terms.get(&**terms) {
+            Some(common) => *terms = common,
+            None => self.terms.insert(**terms, terms.clone()),
+        }
+    }
+
     /// Looks for the response that the request selects, at `now`.
     pub(super) fn lookup(&self, key: &CacheKey, request: &HeaderMap, now: SystemTime) -> Found {
-        let Some(variants) = self.cache.get(&key.hash()).filter(|variants| variants.parts == key.parts()) else {
+        let Some(variants) = self.cache.get(&half(key.hash())).filter(|variants| variants.is_of(key)) else {
             return Found::Nothing;
         };
-        match variants.responses.iter().find(|kept| kept.stored.head.selection.matches(request)) {
+        match variants.iter().find(|kept| kept.stored.head.selection.matches(request)) {
             Some(kept) if self.was_put_back(kept, now) => {
                 self.forget(&kept.stored);
                 Found::Nothing
             }
             Some(kept) => {
                 // Not an addition of its own: when two meet, one of them is not counted, which popularity can bear and a hit gains from.
-                kept.found.store(kept.found.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-                if variants.responses.len() > 1 {
+                kept.found.store(kept.found.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+                if !variants.others.is_empty() {
                     kept.used.store(variants.next_turn(), Ordering::Relaxed);
                 }
                 Found::Response(kept.stored.clone(), kept.checked.load(Ordering::Acquire))
             }
-            None => Found::OtherVariant(variants.responses[0].stored.head.selection.clone()),
+            None => Found::OtherVariant(variants.newest.stored.head.selection.clone()),
         }
     }
 
     /// The responses of a key, the one stored last first.
     pub(super) fn variants(&self, key: &CacheKey) -> Vec<Arc<StoredResponse>> {
-        let variants = self.cache.peek(&key.hash()).filter(|variants| variants.parts == key.parts());
-        variants.iter().flat_map(|variants| &variants.responses).map(|kept| kept.stored.clone()).collect()
+        let variants = self.cache.peek(&half(key.hash())).filter(|variants| variants.is_of(key));
+        variants.iter().flat_map(|variants| variants.iter()).map(|kept| kept.stored.clone()).collect()
     }
 
     /// How often a replacement of this key, or of one that shares the counter, was heard of.
@@ -154,8 +181,8 @@ impl Memory {
     pub(super) fn doubt(&self, hash: u128) {
         let _inserting = self.lock();
         self.news[hash as usize % NEWS].fetch_add(1, Ordering::AcqRel);
-        if let Some(variants) = self.cache.peek(&hash) {
-            variants.responses.iter().for_each(|kept| kept.checked.store(DOUBTED, Ordering::Release));
+        if let Some(variants) = self.cache.peek(&half(hash)) {
+            variants.iter().for_each(|kept| kept.checked.store(DOUBTED, Ordering::Release));
         }
     }
 
@@ -164,8 +191,8 @@ impl Memory {
         let hash = stored.key.hash();
         let _inserting = self.lock();
         if self.news(hash) == news
-            && let Some(variants) = self.cache.peek(&hash)
-            && let Some(kept) = variants.responses.iter().find(|kept| Arc::ptr_eq(&kept.stored, stored))
+            && let Some(variants) = self.cache.peek(&half(hash))
+            && let Some(kept) = variants.iter().find(|kept| Arc::ptr_eq(&kept.stored, stored))
         {
             kept.checked.store(epoch, Ordering::Release);
         }
@@ -193,35 +220,34 @@ impl Memory {
         may_stay: impl Fn(&Kept) -> bool,
         _: &MutexGuard<'_, ()>,
     ) -> bool {
-        let hash = response.key.hash();
-        let parts = response.key.parts().clone();
+        let hash = half(response.key.hash());
         let age = micros(response.asked_ago(&self.clock));
         let born = micros(self.clock.passed()) - age;
-        let earlier = self.cache.peek(&hash).filter(|earlier| earlier.parts == parts);
+        let earlier = self.cache.peek(&hash).filter(|earlier| earlier.is_of(&response.key));
         let turn = earlier.as_ref().map_or(0, |earlier| earlier.next_turn());
-        let shelved = self.ledger.shelved(&response.body);
-        let mut responses = vec![Kept { shelved, ..Kept::new(response, born, checked, turn) }];
+        let shelved = self.ledger.shelved(&response.body).map(Box::new);
+        let newest = Kept { shelved, ..Kept::new(response, born, checked, turn) };
+        let mut others = Vec::new();
         if let Some(earlier) = earlier {
-            let new = &responses[0].stored.head.selection;
+            let new = &newest.stored.head.selection;
             let is_later = |kept: &Kept| kept.stored.head.selection == *new && kept.born > born;
-            if earlier.responses.iter().any(|kept| is_later(kept) && may_stay(kept)) {
+            if earlier.iter().any(|kept| is_later(kept) && may_stay(kept)) {
                 return false;
             }
-            let others = earlier.responses.iter().filter(|kept| {
+            let beside = earlier.iter().filter(|kept| {
                 // A response that stopped to vary replaces all that did, and the other way round.
                 let selection = &kept.stored.head.selection;
                 selection != new && selection.names().eq(new.names())
             });
-            let mut others: Vec<Kept> = others.map(|kept| kept.again(&self.ledger)).collect();
+            others = beside.map(|kept| kept.again(&self.ledger)).collect();
             if others.len() >= VARIANTS_MAX {
                 // The one that was not used for longest.
                 let oldest = others.iter().enumerate().min_by_key(|(_, kept)| kept.used.load(Ordering::Relaxed));
                 others.remove(oldest.map_or(0, |(place, _)| place));
             }
-            responses.extend(others);
         }
         let mut evicted = Vec::new();
-        let variants = Variants { parts, responses, turn: AtomicU64::new(turn) };
+        let variants = Variants { newest, others: others.into(), turn: AtomicU32::new(turn) };
         self.cache.insert_with_lifecycle(hash, Arc::new(variants), &mut evicted);
         // What it replaced, or was refused for its weight, was not dropped for room.
         self.evictions.inc_by(evicted.iter().filter(|key| **key != hash).count() as u64);
@@ -247,27 +273,24 @@ impl Memory {
 
     /// Forgets a response, if it is still there.
     pub(super) fn forget(&self, stored: &Arc<StoredResponse>) {
-        let hash = stored.key.hash();
+        let hash = half(stored.key.hash());
         let _inserting = self.lock();
         let Some(variants) = self.cache.peek(&hash) else { return };
         let is_other = |kept: &&Kept| !Arc::ptr_eq(&kept.stored, stored);
-        let others = variants.responses.iter().filter(is_other);
-        let others: Vec<_> = others.map(|kept| kept.again(&self.ledger)).collect();
-        match others.len() {
-            0 => drop(self.cache.remove(&hash)),
-            number if number < variants.responses.len() => {
-                let turn = AtomicU64::new(variants.turn.load(Ordering::Relaxed));
-                let variants = Variants { parts: variants.parts.clone(), responses: others, turn };
-                self.cache.insert_with_lifecycle(hash, Arc::new(variants), &mut Vec::new());
-            }
-            _ => {}
+        let mut others: Vec<Kept> = variants.iter().filter(is_other).map(|kept| kept.again(&self.ledger)).collect();
+        if others.is_empty() {
+            self.cache.remove(&hash);
+        } else if others.len() <= variants.others.len() {
+            let (newest, turn) = (others.remove(0), AtomicU32::new(variants.turn.load(Ordering::Relaxed)));
+            let variants = Variants { newest, others: others.into(), turn };
+            self.cache.insert_with_lifecycle(hash, Arc::new(variants), &mut Vec::new());
         }
     }
 
     /// All responses, and how often each was found; for work in the background, since it looks at everything.
     pub(super) fn found(&self) -> Vec<(Arc<StoredResponse>, u64)> {
-        let found = |kept: &Kept| (kept.stored.clone(), kept.found.load(Ordering::Relaxed));
-        self.cache.iter().flat_map(|(_, variants)| variants.responses.iter().map(found).collect::<Vec<_>>()).collect()
+        let found = |kept: &Kept| (kept.stored.clone(), u64::from(kept.found.load(Ordering::Relaxed)));
+        self.cache.iter().flat_map(|(_, variants)| variants.iter().map(found).collect::<Vec<_>>()).collect()
     }
 
     /// How many keys it holds.
@@ -302,13 +325,17 @@ impl Memory {
 
     /// Whether the time of day was put back since a response was kept, so that it does not show its age.
     fn was_put_back(&self, kept: &Kept, now: SystemTime) -> bool {
-        let by_day = now.duration_since(kept.stored.head.times.requested).unwrap_or_default();
+        let by_day = now.duration_since(kept.stored.head.times().requested).unwrap_or_default();
         micros(self.clock.passed()) - kept.born > micros(by_day.saturating_add(DIFFERENCE_MAX))
     }
 
     fn lock(&self) -> MutexGuard<'_, ()> {
         self.inserting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn half(hash: u128) -> u64 {
+    (hash >> 64) as u64
 }
 
 fn micros(duration: Duration) -> i64 {
@@ -318,9 +345,9 @@ fn micros(duration: Duration) -> i64 {
 #[derive(Clone)]
 struct ByOctets;
 
-impl Weighter<u128, Arc<Variants>> for ByOctets {
-    fn weight(&self, _: &u128, variants: &Arc<Variants>) -> u64 {
-        variants.responses.iter().map(|kept| kept.stored.weight()).sum()
+impl Weighter<u64, Arc<Variants>> for ByOctets {
+    fn weight(&self, _: &u64, variants: &Arc<Variants>) -> u64 {
+        variants.iter().map(|kept| kept.stored.weight()).sum()
     }
 }
 
@@ -328,10 +355,10 @@ impl Weighter<u128, Arc<Variants>> for ByOctets {
 #[derive(Clone)]
 struct NameEvicted;
 
-impl Lifecycle<u128, Arc<Variants>> for NameEvicted {
-    type RequestState = Vec<u128>;
+impl Lifecycle<u64, Arc<Variants>> for NameEvicted {
+    type RequestState = Vec<u64>;
 
-    fn on_evict(&self, evicted: &mut Vec<u128>, key: u128, _: Arc<Variants>) {
+    fn on_evict(&self, evicted: &mut Vec<u64>, key: u64, _: Arc<Variants>) {
         evicted.push(key);
     }
 }
@@ -344,6 +371,9 @@ const ROOM_STEPS: u64 = 32;
 
 /// What the number of entries is guessed from, which sizes the memory of recently evicted keys.
 const TYPICAL_WEIGHT: u64 = 3072;
+
+/// So many terms are shared among the responses that are stored on them.
+const TERMS_MAX: usize = 256;
 
 /// Counters of replacements.
 const NEWS: usize = 256;
@@ -399,6 +429,7 @@ mod interleavings {
 mod tests {
     use super::super::tests::response;
     use super::*;
+    use bytes::Bytes;
     use http::HeaderName;
 
     fn fields(list: &[(&'static str, &str)]) -> HeaderMap {

@@ -294,7 +294,7 @@ impl Store {
     pub fn insert(self: &Arc<Store>, response: StoredResponse, lease: Option<ReplicaLease>) -> Arc<StoredResponse> {
         let kept = self.would_keep(&response.held);
         let held = response.held.clone().stored();
-        let response = Arc::new(StoredResponse { held, ..response }.alone(&self.ledger));
+        let response = Arc::new(self.alone(StoredResponse { held, ..response }));
         self.note_varies(&response.key, &response.head.selection);
         if kept.is_err() {
             return response;
@@ -317,7 +317,7 @@ impl Store {
         if let Err(why) = self.would_keep(&response.held) {
             return Put::NotStored(why);
         }
-        let response = Arc::new(response.alone(&self.ledger));
+        let response = Arc::new(self.alone(response));
         self.note_varies(&response.key, &response.head.selection);
         let memory = self.memory();
         if let Some(memory) = memory {

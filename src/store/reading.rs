@@ -70,7 +70,7 @@ impl Store {
         let unknown = self.generations.to_read(cells, reading.since);
         let mut values = names.iter().zip(self.ask(reading, &names, unknown, deadline).await?);
         let is_replaced_by =
-            |recorded: &Recorded| remembered.is_some_and(|ours| ours.head.times.received < recorded.head.times.received);
+            |recorded: &Recorded| remembered.is_some_and(|ours| ours.head.times().received < recorded.head.times().received);
         let first = values.next().and_then(|(name, value)| self.decode(redis, key, name, value?));
         let (varies, listed) = match first {
             None => return Ok(Read::Nothing(Ours::AsBefore)),
@@ -100,7 +100,7 @@ impl Store {
         });
         let mut matching: Vec<Recorded> = matching.collect();
         // §4.1: the most recent of them. One that ended long ago, and is kept to be validated, must not stand before it.
-        matching.sort_by_key(|recorded| Reverse(recorded.head.times.received));
+        matching.sort_by_key(|recorded| Reverse(recorded.head.times().received));
         let varies_otherwise = remembered.is_some_and(|ours| !ours.head.selection.names().eq(varies.iter()));
         let is_replaced = varies_otherwise || matching.iter().any(is_replaced_by);
         for recorded in matching {
@@ -146,8 +146,8 @@ impl Store {
         }
         match self.generations.standing(&held, reading.since) {
             standing @ (Standing::Holds | Standing::Softened) => {
-                let body = self.ledger.counted(body);
-                Ok(Some((Arc::new(StoredResponse { key, head, body, tags, held }), standing)))
+                let stored = StoredResponse { key, head, body, tags, held };
+                Ok(Some((Arc::new(self.alone(stored)), standing)))
             }
             _ => Ok(None),
         }
@@ -200,7 +200,7 @@ impl Store {
             let fresh = if beyond < 0 { left.saturating_sub(further) } else { left.saturating_add(further) };
             let hidden = head.remaining(self.clock.now()).saturating_sub(fresh);
             if hidden > DIFFERENCE_MAX {
-                head.initial_age = head.initial_age.saturating_add(hidden);
+                head.add_age(hidden);
             }
         }
         record

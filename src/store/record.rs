@@ -126,8 +126,8 @@ pub(super) fn encode(
     let mut out = Writer::new(KIND_RESPONSE, ends, 1024);
     out.long(response.key.parts());
     out.0.extend(head.status.as_u16().to_be_bytes());
-    out.0.extend(millis(head.times.requested).to_be_bytes());
-    out.0.extend(millis(head.times.received).to_be_bytes());
+    out.0.extend(millis(head.times().requested).to_be_bytes());
+    out.0.extend(millis(head.times().received).to_be_bytes());
     out.0.extend(fresh_beyond_ms.to_be_bytes());
     out.terms(&head.terms);
     out.count(head.selection.iter().count());
@@ -147,8 +147,9 @@ pub(super) fn encode(
     }
     out.count(response.tags.len());
     response.tags.iter().for_each(|tag| out.short(tag.as_bytes()));
-    out.count(head.fields.len());
-    for (name, value) in &head.fields {
+    let fields = head.fields();
+    out.count(fields.len());
+    for (name, value) in fields.iter() {
         out.short(name.as_str().as_bytes());
         out.long(value.as_bytes());
     }
@@ -422,11 +423,12 @@ mod tests {
     fn sample() -> StoredResponse {
         let request: HeaderMap = [(http::header::ACCEPT, "a, b".parse().unwrap())].into_iter().collect();
         let mut sample = response("key", "the body", &["accept", "accept-language"], &request);
-        sample.head.fields.append("link", "</a>".parse().unwrap());
-        sample.head.fields.append("link", HeaderValue::from_bytes(b"caf\xe9").unwrap());
-        sample.head.terms.shareable = true;
-        sample.head.terms.while_revalidating = Duration::from_secs(7);
-        sample.head.terms.if_unreachable = Duration::from_millis(8);
+        sample.head.fields_mut().append("link", "</a>".parse().unwrap());
+        sample.head.fields_mut().append("link", HeaderValue::from_bytes(b"caf\xe9").unwrap());
+        let terms = std::sync::Arc::make_mut(&mut sample.head.terms);
+        terms.shareable = true;
+        terms.while_revalidating = Duration::from_secs(7);
+        terms.if_unreachable = Duration::from_millis(8);
         sample.tags = vec!["customer:42".into(), "é".into()];
         sample
     }

@@ -1,12 +1,11 @@
 //! A stored response: what a tier holds.
 
+use super::Store;
 use super::held::Held;
-use super::ledger::Ledger;
 use crate::clock::Clock;
 use crate::rules::CacheKey;
 use crate::semantics::StoredHead;
 use bytes::Bytes;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// A stored response, whole.
@@ -46,23 +45,30 @@ impl NotKept {
     }
 }
 
-impl StoredResponse {
-    /// The same with nothing in it that keeps other octets, and its own counted.
-    pub(super) fn alone(self, ledger: &Arc<Ledger>) -> StoredResponse {
-        let (head, body) = (self.head.compact(), ledger.counted(self.body));
-        StoredResponse { head, body, ..self }
+impl Store {
+    /// The same response with nothing in it that keeps other octets, its own counted, and what many have in common shared.
+    pub(super) fn alone(&self, mut response: StoredResponse) -> StoredResponse {
+        response.key = response.key.compact();
+        response.head = response.head.compact();
+        if let Some(memory) = &self.memory {
+            memory.share_terms(&mut response.head.terms);
+        }
+        response.tags.shrink_to_fit();
+        response.body = self.ledger.counted(response.body);
+        response
     }
+}
 
+impl StoredResponse {
     /// About how many octets of memory it takes.
     pub(super) fn weight(&self) -> u64 {
-        let fields: usize = self.head.fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum();
         let tags: usize = self.tags.iter().map(|tag| tag.len() + size_of::<String>()).sum();
-        (self.body.len() + self.key.parts().len() + fields + tags + self.held.weight() + ENTRY_OVERHEAD) as u64
+        (self.body.len() + self.key.parts().len() + self.head.weight() + tags + self.held.weight() + ENTRY_OVERHEAD) as u64
     }
 
     /// How long ago it was asked for: the larger of what the time of day says, and of the time that has passed in this process since.
     pub(super) fn asked_ago(&self, clock: &Clock) -> Duration {
-        let by_day = clock.now().duration_since(self.head.times.requested).unwrap_or_default();
+        let by_day = clock.now().duration_since(self.head.times().requested).unwrap_or_default();
         by_day.max(self.held.age(clock.passed()))
     }
 
@@ -79,12 +85,9 @@ pub(super) fn kept_when_stale(head: &StoredHead, keep_stale: Duration) -> Durati
     confirmable.max(head.terms.usable_when_stale())
 }
 
-/// A `HeaderMap`'s own cost a field: its bucket and its share of the index.
-const FIELD_OVERHEAD: usize = 112;
-
 /// The cost of an entry beside its fields and body: the cache's slot, two reference counts, the numbers of the head, and what an
-/// allocator adds to the dozen pieces that it consists of, holes between them included (`cargo bench --bench memory`).
-const ENTRY_OVERHEAD: usize = 1024;
+/// allocator adds to the half dozen pieces that it consists of, holes between them included (`cargo bench --bench memory`).
+const ENTRY_OVERHEAD: usize = 440;
 
 /// Nothing is kept longer than a year (RFC 9111 §1.2.2 lets any larger number mean "long").
 const KEEP_MAX: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -65,7 +65,7 @@ impl Store {
         match (read, remembered) {
             (Ok(Read::Response(stored, standing)), remembered) => {
                 // What another replica has fetched meanwhile goes before what memory has, and so does what it was replaced with.
-                let is_older = |ours: &StoredResponse| ours.head.times.received >= stored.head.times.received;
+                let is_older = |ours: &StoredResponse| ours.head.times().received >= stored.head.times().received;
                 if let Some((ours, standing)) = remembered.filter(|(ours, _)| was_sure && is_older(ours)) {
                     return found(Tier::Memory, ours, standing);
                 }
@@ -154,7 +154,7 @@ impl Store {
     /// memory has it.
     pub(super) async fn write_redis(&self, response: &StoredResponse) -> Written {
         let Some(redis) = &self.redis else { return Written::Not };
-        let now = response.head.times.requested + response.asked_ago(&self.clock);
+        let now = response.head.times().requested + response.asked_ago(&self.clock);
         let keep = response.keep_for(now, self.keep_stale());
         let Some(generations) = response.held.values().filter(|_| !keep.is_zero()) else { return Written::Not };
         let head =

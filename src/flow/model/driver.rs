@@ -179,7 +179,7 @@ impl<'a> Driver<'a> {
         let Some(response) = sent else { return Response::own(502, Vec::new()) };
         if status == Some(StatusCode::OK) && stored.head.status == StatusCode::OK {
             let parts = header_map(&response.fields);
-            match conditional::describes(&parts, &stored.head.fields, stored.body.len()) {
+            match conditional::describes(&parts, &stored.head.fields(), stored.body.len()) {
                 false => self.stored.retain(|(known, _)| known != target),
                 true => {
                     let got = Got { status: StatusCode::OK, fields: &parts, body_bytes: None, has_certain_end: true, times };
@@ -243,7 +243,7 @@ impl<'a> Driver<'a> {
                 Some((settled, stored.body.clone()))
             }
             (To::Complete, StatusCode::PARTIAL_CONTENT, Some(stored)) => {
-                let old = stored.head.part.expect("it is a part");
+                let old = stored.head.part().expect("it is a part");
                 let new = (range::content_range(&parts).expect("it is about that part"), Bytes::from(response.body.clone()));
                 match range::combine((old, stored.body.clone()), new) {
                     None => return Response::own(502, Vec::new()),
