@@ -70,7 +70,9 @@ fn main() -> ExitCode {
     }
     let is_complete = WORKS.iter().all(|work| recorded.contains_key(work.name));
     if has_grown || !is_complete {
-        eprintln!("instructions: more than 3 % above the recorded figures, or not recorded; if that is meant, record them: -- --record");
+        eprintln!(
+            "instructions: more than 3 % above the recorded figures, or not recorded; if that is meant, record them: -- --record"
+        );
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
@@ -87,20 +89,28 @@ fn run(work: &Work, requests: u32) -> u64 {
     let directory = tempfile::tempdir().expect("there is room for a directory");
     let origin = origin();
     let (config, counts) = (directory.path().join("proxy.toml"), directory.path().join("counts"));
-    fs::write(&config, "[[route]]\nmatch = \"/customers/{id}\"\nttl = \"1h\"\ntags = [\"customer:{id}\"]\n").expect("it can be written");
+    fs::write(&config, "[[route]]\nmatch = \"/customers/{id}\"\nttl = \"1h\"\ntags = [\"customer:{id}\"]\n")
+        .expect("it can be written");
     let address = free_address();
     let mut sidecar = Ended(
         Command::new("valgrind")
             .args(["--tool=callgrind", &format!("--callgrind-out-file={}", counts.display()), env!("CARGO_BIN_EXE_sidecache")])
             .args(["serve", "--config", &config.display().to_string()])
             .args(["--set", &format!("server.listen={address}"), "--set", "server.workers=1", "--set", "server.drain_wait=0s"])
-            .args(["--set", &format!("origin.url=http://{origin}"), "--set", "admin.listen=off", "--set", "memory.max_size=64MiB"])
+            .args([
+                "--set",
+                &format!("origin.url=http://{origin}"),
+                "--set",
+                "admin.listen=off",
+                "--set",
+                "memory.max_size=64MiB",
+            ])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("valgrind starts"),
     );
-    let mut client = Client(connect(address));
+    let mut client = Client(BufReader::new(connect(address)));
     for number in 0..requests {
         let status = client.get(&(work.target)(number));
         assert!(number == 0 || status.contains(work.status), "request {number} of {}: {status}", work.name);
@@ -189,7 +199,8 @@ fn origin() -> SocketAddr {
 }
 
 fn answer(stream: TcpStream) -> io::Result<()> {
-    let fields = "Content-Type: application/json\r\nCache-Control: max-age=3600\r\nETag: \"33a64df551425fcc\"\r\nServer: bench\r\n";
+    let fields =
+        "Content-Type: application/json\r\nCache-Control: max-age=3600\r\nETag: \"33a64df551425fcc\"\r\nServer: bench\r\n";
     let response = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {BODY_BYTES}\r\n\r\n{}", "x".repeat(BODY_BYTES));
     let (mut reader, mut writer, mut line) = (BufReader::new(stream.try_clone()?), stream, String::new());
     writer.set_nodelay(true)?;

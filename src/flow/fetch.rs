@@ -166,9 +166,7 @@ impl Proxy {
             return None;
         }
         match self.plan(arrival, asked, admitted, found, now) {
-            Plan::Serve(tier, stored) => {
-                Some(respond::hit(arrival, tier, &stored, stored.head.ttl(now), now))
-            }
+            Plan::Serve(tier, stored) => Some(respond::hit(arrival, tier, &stored, stored.head.ttl(now), now)),
             _ => None,
         }
     }

@@ -20,7 +20,13 @@ use std::ops::Range;
 use std::time::SystemTime;
 
 /// A hit: a response made of a stored one, and what is to be said about it: for how many seconds it stays fresh.
-pub(super) fn hit(arrival: &Arrival, tier: Tier, stored: &StoredResponse, ttl: i64, now: SystemTime) -> (Response<Body>, Outcome) {
+pub(super) fn hit(
+    arrival: &Arrival,
+    tier: Tier,
+    stored: &StoredResponse,
+    ttl: i64,
+    now: SystemTime,
+) -> (Response<Body>, Outcome) {
     let response = match arrival.kinds.has(Kind::Conditional) {
         true => from_store(&arrival.parts.method, &arrival.parts.headers, stored, now),
         false => whole(&arrival.parts.method, stored, now),
