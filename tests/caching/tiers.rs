@@ -53,6 +53,15 @@ pub(crate) async fn is_kept(ask: impl Fn() -> Ask, body: &str) {
     .await;
 }
 
+/// Waits until all is written, also what nobody has to wait for: in Redis, the list of variants comes after the variant.
+pub(crate) async fn all_is_written(world: &World) {
+    eventually("all is written", async || {
+        let open = world.sidecar.stats().client_connections.get() as usize;
+        world.sidecar.work_under_way() <= open
+    })
+    .await;
+}
+
 impl Tier {
     async fn start(name: &'static str, redis: Option<RedisServer>, adjust: impl Fn(&mut Config)) -> Tier {
         let (origin, network) = Origin::start().await.through_relay().await;

@@ -1,6 +1,6 @@
 //! `Vary`: several responses under one key.
 
-use super::tiers::{Tier, both_tiers, both_with_route, is_kept};
+use super::tiers::{Tier, all_is_written, both_tiers, both_with_route, is_kept};
 use crate::world::{Ask, Gate, RedisServer, Reply, World, secs};
 use serde_json::json;
 
@@ -79,6 +79,7 @@ async fn in_redis_too_the_number_of_variants_has_a_bound() {
         numbered(number).await.is(&number.to_string()).says("stored");
         // They are written in the background, and of two at once one may be missed.
         is_kept(|| numbered(number), &number.to_string()).await;
+        all_is_written(&world).await;
     }
     redis.keys_become(65).await;
     for number in 16..80 {
@@ -100,6 +101,7 @@ async fn variants_that_nobody_would_find_any_more_are_deleted_from_redis() {
         world.origin.has("/a", Reply::new(language.to_owned()).with("vary", "accept-language"));
         asked(language).await.is(language);
         is_kept(|| asked(language), language).await;
+        all_is_written(&world).await;
     }
     redis.keys_become(4).await;
     world.origin.has("/a", Reply::new("html").with("vary", "accept-language, accept"));
@@ -135,6 +137,7 @@ async fn german_and_english(tier: &Tier) {
         tier.origin.has("/a", varying(body, tag));
         in_language(tier, language).await.is(body);
         is_kept(|| in_language(tier, language), body).await;
+        all_is_written(tier).await;
     }
 }
 
@@ -218,6 +221,7 @@ async fn a_purged_variant_is_not_offered() {
         assert_eq!(asked_about(&tier), None, "{}", tier.name);
         assert_eq!(tier.origin.count("/a"), 2 + asked);
         is_kept(|| in_language(&tier, "fr"), "hallo again").await;
+        all_is_written(&tier).await;
         // From then on, what was stored since stands for the tag.
         tier.origin.has("/a", confirming("\"1\""));
         in_language(&tier, "es").await.is("hallo again").says("fwd-status=304");
@@ -235,6 +239,7 @@ async fn what_has_gone_from_redis_is_fetched() {
     tier.origin.reply("/a", varying("salut", "\"3\""));
     in_language(&tier, "fr").await.is("salut").says("stored");
     is_kept(|| in_language(&tier, "fr"), "salut").await;
+    all_is_written(&tier).await;
     // Nor is it asked whether the one still holds that the request itself selects, and that is not there.
     tier.origin.has("/a", varying("hallo", "\"1\""));
     in_language(&tier, "de").await.is("hallo").forwarded("vary-miss");
@@ -269,10 +274,12 @@ async fn an_origin_with_one_tag_for_all_codings_gets_nobody_what_he_cannot_read(
         tier.origin.has("/a", coded("packed", "\"1\"").with("content-encoding", "gzip"));
         accepting("gzip").await.is("packed");
         is_kept(|| accepting("gzip"), "packed").await;
+        all_is_written(&tier).await;
         tier.origin.has("/a", coded("plain", "\"1\""));
         accepting("identity").await.is("plain").says("stored");
         assert_eq!(asked_about(&tier), None, "{}", tier.name);
         is_kept(|| accepting("identity"), "plain").await;
+        all_is_written(&tier).await;
         tier.origin.has("/a", confirming("\"1\""));
         accepting("gzip, br").await.is("packed").says("fwd-status=304").has("content-encoding", "gzip");
         tier.get("/a").await.is("plain").says("fwd-status=304").has("content-encoding", "");
