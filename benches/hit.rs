@@ -1,18 +1,17 @@
 //! What a hit costs, step by step, without the network: `cargo bench --bench hit`.
 
-use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, ETAG, HOST, USER_AGENT};
+mod parts;
+
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
-use sidecache::clock::Clock;
-use sidecache::rules::{Admission, CacheKey, Content, Forwarding, Pattern, Route, RuleSet};
+use http::{HeaderMap, HeaderValue};
+use parts::{held, key, request, rules, store, stored};
+use sidecache::rules::CacheKey;
 use sidecache::semantics::cache_status::CacheStatus;
 use sidecache::semantics::vary::Selection;
-use sidecache::semantics::{Lifetime, Source, StoredHead, Terms, Times, age, directives};
+use sidecache::semantics::{age, directives};
+use sidecache::server::read_in_pieces;
 use sidecache::stats::{Ending, Stats};
-use sidecache::store::{EncryptionKey, Held, Lookup, MemoryOptions, Options, RedisOptions, Store, StoredResponse, Trial};
-use sidecache::tasks::Tasks;
-use std::sync::Arc;
+use sidecache::store::{EncryptionKey, Lookup, RedisOptions, StoredResponse, Trial};
 use std::time::{Duration, SystemTime};
 
 #[global_allocator]
@@ -22,64 +21,13 @@ fn main() {
     divan::main();
 }
 
-/// A hundred routes, and a request as a browser's library sends it.
-fn rules() -> RuleSet {
-    let mut routes: Vec<Route> = (0..98).map(|i| route(&format!("/api/v1/resource{i}/{{id}}/part/{{part}}"))).collect();
-    routes.push(route("/api/mcp/customer/{id}"));
-    routes.push(route("/api/mcp/customer/{id}/churn-risk"));
-    RuleSet::new(routes).expect("the patterns differ")
+/// The octets of a request, looked at on their way to hyper.
+#[divan::bench]
+fn read_framing(bencher: divan::Bencher<'_, '_>) {
+    let octets = b"GET /api/mcp/customer/42 HTTP/1.1\r\nHost: backend.example:8080\r\nUser-Agent: python-httpx/0.28.1\r\n\
+        Accept: */*\r\nAccept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\n\r\n";
+    bencher.bench(|| assert!(read_in_pieces(divan::black_box(octets), octets.len()).is_some()));
 }
-
-fn route(pattern: &str) -> Route {
-    Route::new(pattern, Pattern::parse(pattern).expect("the pattern is valid"), Duration::from_secs(3600))
-}
-
-fn request(id: u32) -> Parts {
-    let request = Request::get(format!("/api/mcp/customer/{id}"))
-        .header(HOST, "backend.example:8080")
-        .header(USER_AGENT, "python-httpx/0.28.1")
-        .header(ACCEPT, "*/*")
-        .header(ACCEPT_ENCODING, "gzip, deflate");
-    request.body(()).expect("the request is valid").into_parts().0
-}
-
-fn stored(key: CacheKey, held: Held) -> StoredResponse {
-    let now = SystemTime::now();
-    // The values are parts of one buffer, as they come from a connection.
-    let mut buffer = Bytes::from("application/jsonmax-age=3600\"33a64df551425fcc55e4d42a148795d9f25f89d4\"".to_owned());
-    let mut value = |length: usize| HeaderValue::from_maybe_shared(buffer.split_to(length)).expect("it is visible ASCII");
-    let fields: HeaderMap = [(CONTENT_TYPE, value(16)), (CACHE_CONTROL, value(12)), (ETAG, value(42))].into_iter().collect();
-    let lifetime = Lifetime { duration: Duration::from_secs(3600), source: Source::MaxAge };
-    let times = Times { requested: now, received: now };
-    let head = StoredHead::new(StatusCode::OK, fields, times, Terms::plain(lifetime), Selection::empty());
-    StoredResponse { key, head, body: Bytes::from(vec![b'x'; 2048]), tags: Vec::new(), held }
-}
-
-fn key(rules: &RuleSet, request: &Parts) -> CacheKey {
-    match rules.admit(request, &FORWARDING, Content::None, SystemTime::UNIX_EPOCH, |_| None) {
-        Admission::Keyed(admitted) => admitted.key,
-        _ => panic!("the request uses the cache"),
-    }
-}
-
-/// A memory tier, and the generations on which a response to a request depends.
-fn store() -> Arc<Store> {
-    let options = Options { memory: MemoryOptions { bytes_max: 256 << 20 }, ..Options::default() };
-    Store::open(options, Arc::new(Stats::new()), Tasks::default(), Clock::system())
-}
-
-fn held(store: &Store, rules: &RuleSet, request: &Parts) -> Held {
-    let Admission::Keyed(admitted) = rules.admit(request, &FORWARDING, Content::None, SystemTime::UNIX_EPOCH, |_| None) else {
-        panic!("the request uses the cache")
-    };
-    runtime().block_on(store.hold(admitted.scopes(request), &mut store.budget()))
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be had")
-}
-
-const FORWARDING: Forwarding<'_> = Forwarding { scheme: "http", host: None };
 
 /// Route match, normal form, kinds of fields, key.
 #[divan::bench]
@@ -153,6 +101,12 @@ fn fields(bencher: divan::Bencher<'_, '_>, way: &str) {
         fields.append(http::HeaderName::from_static("cache-status"), CacheStatus::hit(3583).detail("memory").render());
         fields
     });
+}
+
+/// `Cache-Status` alone.
+#[divan::bench]
+fn explain(bencher: divan::Bencher<'_, '_>) {
+    bencher.bench(|| CacheStatus::hit(divan::black_box(3583)).detail("memory").render());
 }
 
 /// The counters of a hit.

@@ -343,7 +343,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
     }
 }
 
-/// Where the reader of a client's octets is behind them, when they come in pieces of this size; `None` if it refuses them. For fuzzing.
+/// Where the reader of a client's octets is behind them, when they come in pieces of this size; `None` if it refuses them. For fuzzing, and for
+/// benches.
 pub fn read_in_pieces(octets: &[u8], piece: usize) -> Option<impl PartialEq + fmt::Debug> {
     let (mut framing, switch) = (Framing::default(), Switch::default());
     let read = octets.chunks(piece).try_for_each(|piece| framing.read(piece, &switch));
