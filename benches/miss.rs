@@ -81,7 +81,7 @@ fn make_head(bencher: divan::Bencher<'_, '_>) {
     bencher.bench(|| {
         let Vary::Fields(names) = Vary::of(divan::black_box(&fields)) else { panic!("it varies on fields") };
         let selection = Selection::of(&names, &request.headers);
-        StoredHead::new(StatusCode::OK, fields.clone(), Times { requested: now, received: now }, terms.clone(), selection)
+        StoredHead::new(StatusCode::OK, fields.clone(), Times { requested: now, received: now }, terms, selection)
     });
 }
 

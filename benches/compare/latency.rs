@@ -2,7 +2,8 @@
 
 use crate::Broken;
 use crate::exchanges::{USUAL, ratios};
-use crate::peers::{Peer, Setup, prove_hits};
+use crate::peers::{Peer, Setup};
+use crate::proof::prove_hits;
 use crate::rounds::{Bench, HOT};
 use crate::steady;
 use crate::table::{Goal, Results, Row, Unit};

@@ -3,7 +3,7 @@
 use crate::peers::program;
 use crate::process::Cores;
 use std::process::Command;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Lines for the head of a report.
 pub(crate) fn facts(cores: Cores) -> Vec<String> {
@@ -32,6 +32,40 @@ pub(crate) fn facts(cores: Cores) -> Vec<String> {
         facts.push("a debug build, which says nothing about time".to_owned());
     }
     facts
+}
+
+/// What the machine's cores have done since it started.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ticks {
+    all: f64,
+    busy: f64,
+    /// Had by other machines of the same hypervisor.
+    stolen: f64,
+}
+
+impl Ticks {
+    pub(crate) fn now() -> Ticks {
+        let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        let fields = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
+        // user, nice, system, idle, iowait, irq, softirq, steal; what follows is in these.
+        let fields: Vec<f64> = fields.take(8).filter_map(|field| field.parse().ok()).collect();
+        let &[user, nice, system, idle, iowait, irq, softirq, stolen] = fields.as_slice() else { return Ticks::default() };
+        let busy = user + nice + system + irq + softirq;
+        Ticks { all: busy + idle + iowait + stolen, busy, stolen }
+    }
+
+    /// The parts of all cores that were busy, and that were stolen, since then.
+    pub(crate) fn parts_since(self, before: Ticks) -> (f64, f64) {
+        let all = (self.all - before.all).max(1.0);
+        ((self.busy - before.busy) / all, (self.stolen - before.stolen) / all)
+    }
+}
+
+/// How busy the machine is while this program does nothing.
+pub(crate) fn busy_before() -> f64 {
+    let before = Ticks::now();
+    std::thread::sleep(Duration::from_secs(1));
+    Ticks::now().parts_since(before).0
 }
 
 fn read(file: &str, name: &str) -> Option<String> {

@@ -5,7 +5,6 @@
 use crate::Broken;
 use crate::client::{Client, field};
 use crate::process::{Cores, Process};
-use crate::served;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -50,6 +49,13 @@ pub(crate) struct Server {
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     _process: Process,
+}
+
+/// Where one listens, and its Redis.
+struct Ports {
+    requests: u16,
+    admin: u16,
+    redis: u16,
 }
 
 impl Setup {
@@ -112,65 +118,42 @@ impl Peer {
     /// Starts it, and does not wait.
     pub(crate) fn launch(self, origin: &Origin, cores: &[usize]) -> Result<Server, Broken> {
         let directory = directory()?;
-        let [port, admin_port, redis_port] = [free_port()?, free_port()?, free_port()?];
+        if let Peer::Bare(octets) = self {
+            let (process, address) = start_served("bare", octets, cores)?;
+            return Ok(Server { peer: self, address, process, redis: None, admin: address, directory });
+        }
+        let ports = Ports { requests: free_port()?, admin: free_port()?, redis: free_port()? };
         let needs_redis = match self {
             Peer::Sidecache(setup) => setup.has_redis,
             peer => peer == Peer::Lua,
         };
-        let redis = if needs_redis { Some(start_redis(redis_port, directory.path(), cores)?) } else { None };
-        let place = directory.path().to_string_lossy().into_owned();
-        let (memory, workers, redis_url) = match self {
-            Peer::Sidecache(setup) => {
-                let url = if setup.has_redis { format!("redis://127.0.0.1:{redis_port}/0") } else { "off".to_owned() };
-                (setup.memory_bytes.to_string(), setup.workers.to_string(), url)
-            }
-            _ => Default::default(),
-        };
-        let told = |template: &str| {
-            let values = [
-                ("@PORT@", port.to_string()),
-                ("@ADMIN_PORT@", admin_port.to_string()),
-                ("@REDIS_PORT@", redis_port.to_string()),
-                ("@DIRECTORY@", place.clone()),
-                ("@ORIGIN@", origin.address.to_string()),
-                ("@HOST@", origin.address.ip().to_string()),
-                ("@ORIGIN_PORT@", origin.address.port().to_string()),
-                ("@MEMORY@", memory.clone()),
-                ("@WORKERS@", workers.clone()),
-                ("@REDIS@", redis_url.clone()),
-            ];
-            values.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value))
-        };
+        let redis = if needs_redis { Some(start_redis(ports.redis, directory.path(), cores)?) } else { None };
+        let mut command = self.command(origin.address, &ports, directory.path())?;
+        let log = std::fs::File::create(directory.path().join("log")).map_err(|error| error.to_string())?;
+        let error_log = log.try_clone().map_err(|error| error.to_string())?;
+        let process = Process::start(command.stdin(Stdio::null()).stdout(log).stderr(error_log), cores)?;
+        let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Ok(Server { peer: self, address: at(ports.requests), process, redis, admin: at(ports.admin), directory })
+    }
+
+    /// How it is started, with what it is told in a directory.
+    fn command(self, origin: SocketAddr, ports: &Ports, directory: &Path) -> Result<Command, Broken> {
         let write = |name: &str, template: &str| {
-            let file = directory.path().join(name);
-            std::fs::write(&file, told(template)).map_err(|error| format!("{}: {error}", file.display()))?;
-            Ok::<PathBuf, Broken>(file)
+            let file = directory.join(name);
+            let written = std::fs::write(&file, self.told(template, origin, ports, directory));
+            written.map_err(|error| format!("{}: {error}", file.display())).map(|()| file)
         };
         let mut command;
         match self {
-            Peer::Bare(octets) => {
-                let (process, address) = start_served("bare", octets, cores)?;
-                return Ok(Server { peer: self, address, process, redis: None, admin: address, directory });
-            }
+            Peer::Bare(_) => return Err("bare hyper is this program itself".to_owned()),
             Peer::Sidecache(_) => {
                 command = Command::new(env!("CARGO_BIN_EXE_sidecache"));
                 command.env_clear().arg("--config").arg(write("proxy.toml", include_str!("peers/sidecache.toml"))?);
             }
-            Peer::Nginx => {
+            Peer::Nginx | Peer::Lua => {
+                let template = if self == Peer::Lua { include_str!("peers/lua.conf") } else { include_str!("peers/nginx.conf") };
                 command = Command::new(found("nginx")?);
-                command
-                    .args(["-e", "stderr", "-p"])
-                    .arg(directory.path())
-                    .arg("-c")
-                    .arg(write("nginx.conf", include_str!("peers/nginx.conf"))?);
-            }
-            Peer::Lua => {
-                command = Command::new(found("nginx")?);
-                command
-                    .args(["-e", "stderr", "-p"])
-                    .arg(directory.path())
-                    .arg("-c")
-                    .arg(write("nginx.conf", include_str!("peers/lua.conf"))?);
+                command.args(["-e", "stderr", "-p"]).arg(directory).arg("-c").arg(write("nginx.conf", template)?);
             }
             Peer::Haproxy => {
                 command = Command::new(found("haproxy")?);
@@ -178,20 +161,33 @@ impl Peer {
             }
             Peer::Varnish => {
                 command = Command::new(found("varnishd")?);
-                command.args(["-F", "-j", "none", "-T", "none", "-a", &format!("127.0.0.1:{port}"), "-s", "malloc,8G"]);
-                command.args(["-p", "thread_pools=1", "-p", "thread_pool_min=70", "-p", "timeout_idle=3600"]);
-                command
-                    .arg("-n")
-                    .arg(directory.path().join("run"))
-                    .arg("-f")
-                    .arg(write("default.vcl", include_str!("peers/varnish.vcl"))?);
+                command.args(["-F", "-j", "none", "-T", "none", "-a", &format!("127.0.0.1:{}", ports.requests)]);
+                // As many threads as there are connections, so that none is made or ended during a round.
+                command.args(["-s", "malloc,8G", "-p", "thread_pools=1", "-p", "thread_pool_min=70", "-p", "timeout_idle=3600"]);
+                command.arg("-n").arg(directory.join("run"));
+                command.arg("-f").arg(write("default.vcl", include_str!("peers/varnish.vcl"))?);
             }
         }
-        let log = std::fs::File::create(directory.path().join("log")).map_err(|error| error.to_string())?;
-        let error_log = log.try_clone().map_err(|error| error.to_string())?;
-        let process = Process::start(command.stdin(Stdio::null()).stdout(log).stderr(error_log), cores)?;
-        let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Ok(Server { peer: self, address: at(port), process, redis, admin: at(admin_port), directory })
+        Ok(command)
+    }
+
+    /// What it is told, with the names replaced.
+    fn told(self, template: &str, origin: SocketAddr, ports: &Ports, directory: &Path) -> String {
+        let setup = if let Peer::Sidecache(setup) = self { setup } else { Setup::MEMORY };
+        let redis = if setup.has_redis { format!("redis://127.0.0.1:{}/0", ports.redis) } else { "off".to_owned() };
+        let values = [
+            ("@PORT@", ports.requests.to_string()),
+            ("@ADMIN_PORT@", ports.admin.to_string()),
+            ("@REDIS_PORT@", ports.redis.to_string()),
+            ("@DIRECTORY@", directory.to_string_lossy().into_owned()),
+            ("@ORIGIN@", origin.to_string()),
+            ("@HOST@", origin.ip().to_string()),
+            ("@ORIGIN_PORT@", origin.port().to_string()),
+            ("@MEMORY@", setup.memory_bytes.to_string()),
+            ("@WORKERS@", setup.workers.to_string()),
+            ("@REDIS@", redis),
+        ];
+        values.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value))
     }
 
     /// Whether an answer says that it came from the cache.
@@ -272,40 +268,6 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
 
 fn found(name: &str) -> Result<PathBuf, Broken> {
     program(name).ok_or_else(|| format!("{name} is not installed"))
-}
-
-/// Checks that a server, once it was asked, answers all of these from its cache, and with the right bodies; and fills it by that.
-pub(crate) async fn prove_hits(server: &Server, path: &str, octets: usize, ids: u64) -> Result<(), Broken> {
-    let ids = if matches!(server.peer, Peer::Bare(_)) { 1 } else { ids };
-    let mut client = Client::connect(server.address).await?;
-    for id in 0..ids {
-        prove_body(&mut client, server, path, octets, id).await?;
-    }
-    for id in 0..ids {
-        // What is written to Redis is written after the answer.
-        let begun = Instant::now();
-        while !server.peer.is_hit(&prove_body(&mut client, server, path, octets, id).await?) {
-            if begun.elapsed() > PATIENCE {
-                return Err(format!("{} does not store {path}{id}", server.peer.name()));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Checks one body, and gives the head.
-pub(crate) async fn prove_body(
-    client: &mut Client,
-    server: &Server,
-    path: &str,
-    octets: usize,
-    id: u64,
-) -> Result<String, Broken> {
-    let answer = client.get(&format!("{path}{id}")).await?;
-    if answer.body != served::body(octets, id) {
-        return Err(format!("{} answers {path}{id} with a wrong body", server.peer.name()));
-    }
-    Ok(answer.head)
 }
 
 const MEMORY: &str = "/dev/shm";

@@ -2,8 +2,9 @@
 
 use crate::Broken;
 use crate::client::Client;
-use crate::peers::{Origin, Peer, Server, prove_body, prove_hits};
+use crate::peers::{Origin, Peer, Server};
 use crate::process::Cores;
+use crate::proof::{prove_body, prove_hits};
 use crate::wrk::{self, Asked, CONNECTIONS};
 use std::cell::Cell;
 use tempfile::TempDir;

@@ -3,7 +3,8 @@
 use crate::Broken;
 use crate::client::Client;
 use crate::exchanges::USUAL;
-use crate::peers::{Peer, Setup, prove_body};
+use crate::peers::{Peer, Setup};
+use crate::proof::prove_body;
 use crate::rounds::Bench;
 use crate::table::{Goal, Results, Row, Unit};
 use std::time::Duration;
