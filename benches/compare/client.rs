@@ -13,8 +13,7 @@ pub(crate) struct Client {
 
 /// A response that has come whole.
 pub(crate) struct Answer<'a> {
-    /// In lower case.
-    pub(crate) head: String,
+    head: &'a [u8],
     pub(crate) body: &'a [u8],
 }
 
@@ -25,52 +24,66 @@ impl Client {
         Ok(Client { stream, buffer: vec![0; 16 << 10], filled: 0 })
     }
 
-    /// Asks, and waits until all of the answer is there; it must be a 200 that says its length.
     pub(crate) async fn get(&mut self, target: &str) -> Result<Answer<'_>, Broken> {
-        let request = format!("GET {target} HTTP/1.1\r\n{FIELDS}\r\n");
-        self.stream.write_all(request.as_bytes()).await.map_err(|error| format!("{target}: {error}"))?;
-        self.filled = 0;
-        let head_length = loop {
-            if let Some(at) = memchr::memmem::find(&self.buffer[..self.filled], b"\r\n\r\n") {
-                break at + 4;
-            }
-            self.read(target).await?;
+        self.send(&request(target)).await
+    }
+
+    /// Sends a request, and waits until all of the answer is there; it must be a 200 that says its length.
+    pub(crate) async fn send(&mut self, request: &[u8]) -> Result<Answer<'_>, Broken> {
+        let broken = |what: &str| {
+            let line = request.split(|octet| *octet == b'\r').next().unwrap_or_default();
+            Broken::from(format!("{}: {what}", String::from_utf8_lossy(line)))
         };
-        let head = String::from_utf8_lossy(&self.buffer[..head_length]).to_ascii_lowercase();
-        if !head.starts_with("http/1.1 200") {
-            return Err(format!("{target} is answered {head:?}"));
-        }
-        let length = field(&head, "content-length").and_then(|length| length.parse::<usize>().ok());
-        let end = head_length + length.ok_or_else(|| format!("{target} has no length: {head:?}"))?;
+        self.stream.write_all(request).await.map_err(|error| broken(&error.to_string()))?;
+        self.filled = 0;
+        let (mut head, mut end) = (None, usize::MAX);
         while self.filled < end {
-            self.read(target).await?;
+            if self.filled == self.buffer.len() {
+                self.buffer.resize(2 * self.filled, 0);
+            }
+            match self.stream.read(&mut self.buffer[self.filled..]).await {
+                Ok(0) => return Err(broken("the connection has ended")),
+                Ok(read) => self.filled += read,
+                Err(error) => return Err(broken(&error.to_string())),
+            }
+            let ends = || memchr::memmem::find(&self.buffer[..self.filled], b"\r\n\r\n").map(|at| at + 4);
+            if head.is_none()
+                && let Some(length) = ends()
+            {
+                let octets = &self.buffer[..length];
+                let body = field(octets, "content-length").and_then(|length| length.parse::<usize>().ok());
+                let Some(body) = body.filter(|_| octets.starts_with(b"HTTP/1.1 200")) else {
+                    return Err(broken(&format!("is answered {:?}", String::from_utf8_lossy(octets))));
+                };
+                (head, end) = (Some(length), length + body);
+            }
         }
         if self.filled > end {
-            return Err(format!("{target} is answered with more than it should be"));
+            return Err(broken("is answered with more than it should be"));
         }
-        Ok(Answer { head, body: &self.buffer[head_length..end] })
-    }
-
-    async fn read(&mut self, target: &str) -> Result<(), Broken> {
-        if self.filled == self.buffer.len() {
-            self.buffer.resize(2 * self.filled, 0);
-        }
-        match self.stream.read(&mut self.buffer[self.filled..]).await {
-            Ok(0) => Err(format!("{target}: the connection has ended")),
-            Ok(read) => {
-                self.filled += read;
-                Ok(())
-            }
-            Err(error) => Err(format!("{target}: {error}")),
-        }
+        let (head, body) = self.buffer[..end].split_at(head.unwrap_or_default());
+        Ok(Answer { head, body })
     }
 }
 
-/// The value of a field in a head in lower case.
-pub(crate) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+impl<'a> Answer<'a> {
+    /// The value of a field.
+    pub(crate) fn field(&self, name: &str) -> Option<&'a str> {
+        field(self.head, name)
+    }
 }
 
-/// As a usual library sends them; `requests.lua` has the same.
-const FIELDS: &str =
-    "Host: backend.example:8080\r\nUser-Agent: python-httpx/0.28.1\r\nAccept: */*\r\nAccept-Encoding: gzip, deflate\r\n";
+/// A request for a target, with the fields that a usual library sends; `requests.lua` has the same.
+pub(crate) fn request(target: &str) -> Vec<u8> {
+    let fields =
+        "Host: backend.example:8080\r\nUser-Agent: python-httpx/0.28.1\r\nAccept: */*\r\nAccept-Encoding: gzip, deflate\r\n";
+    format!("GET {target} HTTP/1.1\r\n{fields}\r\n").into_bytes()
+}
+
+fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a str> {
+    head.split(|octet| *octet == b'\n').find_map(|line| {
+        let (found, value) = (line.get(..name.len())?, line.get(name.len() + 1..)?);
+        let is_it = found.eq_ignore_ascii_case(name.as_bytes()) && line[name.len()] == b':';
+        if is_it { std::str::from_utf8(value).ok().map(str::trim) } else { None }
+    })
+}

@@ -3,7 +3,7 @@
 //! What they are told is in the files of `peers/`, where `@NAMES@` stand for addresses and directories.
 
 use crate::Broken;
-use crate::client::{Client, field};
+use crate::client::{Answer, Client};
 use crate::process::{Cores, Process};
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -191,14 +191,14 @@ impl Peer {
     }
 
     /// Whether an answer says that it came from the cache.
-    pub(crate) fn is_hit(self, head: &str) -> bool {
+    pub(crate) fn is_hit(self, answer: &Answer<'_>) -> bool {
         match self {
             Peer::Bare(_) => true,
-            Peer::Sidecache(_) => field(head, "cache-status").is_some_and(|status| status.contains("; hit")),
-            Peer::Nginx | Peer::Lua => field(head, "x-cache") == Some("hit"),
-            Peer::Haproxy => field(head, "age").is_some(),
+            Peer::Sidecache(_) => answer.field("cache-status").is_some_and(|status| status.contains("; hit")),
+            Peer::Nginx | Peer::Lua => answer.field("x-cache") == Some("HIT"),
+            Peer::Haproxy => answer.field("age").is_some(),
             // The numbers of this request, and of the one that fetched it.
-            Peer::Varnish => field(head, "x-varnish").is_some_and(|numbers| numbers.split_whitespace().count() == 2),
+            Peer::Varnish => answer.field("x-varnish").is_some_and(|numbers| numbers.split_whitespace().count() == 2),
         }
     }
 }
@@ -214,6 +214,18 @@ impl Origin {
         let mut client = Client::connect(self.address).await?;
         let answer = client.get("/asked").await?;
         std::str::from_utf8(answer.body).ok().and_then(|number| number.parse().ok()).ok_or("the origin cannot count".to_owned())
+    }
+
+    /// Waits until nobody asks any more, as some do yet whose clients have gone, and gives how many requests have reached it.
+    pub(crate) async fn settled(&self) -> Result<u64, Broken> {
+        let mut asked = self.asked().await?;
+        loop {
+            tokio::time::sleep(CALM).await;
+            match self.asked().await? {
+                same if same == asked => return Ok(asked),
+                more => asked = more,
+            }
+        }
     }
 }
 
@@ -273,3 +285,6 @@ fn found(name: &str) -> Result<PathBuf, Broken> {
 const MEMORY: &str = "/dev/shm";
 
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Longer than a request is under way.
+const CALM: Duration = Duration::from_millis(100);

@@ -1,7 +1,7 @@
 //! That a server answers what it should, and from its cache.
 
 use crate::Broken;
-use crate::client::Client;
+use crate::client::{Answer, Client};
 use crate::peers::{Peer, Server};
 use crate::served;
 use std::time::{Duration, Instant};
@@ -25,19 +25,19 @@ pub(crate) async fn prove_hits(server: &Server, path: &str, octets: usize, ids: 
     Ok(())
 }
 
-/// Checks one body, and gives the head.
-pub(crate) async fn prove_body(
-    client: &mut Client,
+/// Checks one body, and gives the answer.
+pub(crate) async fn prove_body<'a>(
+    client: &'a mut Client,
     server: &Server,
     path: &str,
     octets: usize,
     id: u64,
-) -> Result<String, Broken> {
+) -> Result<Answer<'a>, Broken> {
     let answer = client.get(&format!("{path}{id}")).await?;
     if answer.body != served::body(octets, id) {
         return Err(format!("{} answers {path}{id} with a wrong body", server.peer.name()));
     }
-    Ok(answer.head)
+    Ok(answer)
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);

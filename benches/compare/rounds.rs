@@ -104,7 +104,7 @@ impl Bench {
                 return prove_hits(server, &path, octets, HOT).await;
             }
             let mut client = Client::connect(server.address).await?;
-            let before = self.origin.asked().await?;
+            let before = self.origin.settled().await?;
             for _ in 0..HOT {
                 prove_body(&mut client, server, &path, octets, self.unused.replace(self.unused.get() + 1)).await?;
             }
@@ -122,10 +122,11 @@ impl Bench {
             Kind::Misses | Kind::Forwards => Asked { path, first: self.unused.replace(self.unused.get() + STRIDE), count: 0 },
         };
         let redis = || server.redis.as_ref().map(|redis| redis.cpu()).unwrap_or_default();
-        let (before, cpu, redis_cpu) = (self.runtime.block_on(self.origin.asked())?, server.process.cpu(), redis());
+        let (before, cpu, redis_cpu) = (self.runtime.block_on(self.origin.settled())?, server.process.cpu(), redis());
         let said = wrk::run(server.address, &asked, seconds, self.directory.path(), self.cores.asking)?;
+        // What is done behind the answers, such as writing to Redis, counts as well.
+        let fetched = self.runtime.block_on(self.origin.settled())? - before;
         let (cpu, redis_cpu) = (server.process.cpu() - cpu, redis() - redis_cpu);
-        let fetched = self.runtime.block_on(self.origin.asked())? - before;
         // Some are under way when the time is up.
         let is_right = match contender.kind {
             Kind::Hits => fetched == 0,

@@ -2,7 +2,7 @@
 //! counts from its instant. One that has to wait for its connection because an answer is late is late itself.
 
 use crate::Broken;
-use crate::client::Client;
+use crate::client::{Client, request};
 use crate::served;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,30 +10,33 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// How long each request took, sorted; those of the first half second are left out.
-pub(crate) async fn load(
-    address: SocketAddr,
-    path: &str,
-    octets: usize,
-    ids: u64,
-    seconds: u64,
-) -> Result<Vec<Duration>, Broken> {
-    let targets: Vec<(String, Vec<u8>)> = (0..ids).map(|id| (format!("{path}{id}"), served::body(octets, id))).collect();
+/// What the load has shown.
+pub(crate) struct Shown {
+    /// How long each request took, sorted; those of the first half second are left out.
+    pub(crate) took: Vec<Duration>,
+    /// How much later than it should, at most, the load itself came to 99 of 100 requests.
+    pub(crate) late: Duration,
+}
+
+/// Asks for the first so many ids, and compares every body.
+pub(crate) async fn load(address: SocketAddr, path: &str, octets: usize, ids: u64, seconds: u64) -> Result<Shown, Broken> {
+    let target = |id: u64| (request(&format!("{path}{id}")), served::body(octets, id));
+    let targets: Vec<(Vec<u8>, Vec<u8>)> = (0..ids).map(target).collect();
     let targets = Arc::new(targets);
     let (mut clients, mut queues) = (JoinSet::new(), Vec::new());
     let start = Instant::now() + LEAD;
     for number in 0..CONNECTIONS {
         let (queue, mut due) = mpsc::unbounded_channel::<Instant>();
         queues.push(queue);
-        let (mut client, targets) = (Client::connect(address).await?, targets.clone());
+        let (mut client, targets, path) = (Client::connect(address).await?, targets.clone(), path.to_owned());
         clients.spawn(async move {
             let (mut took, mut next) = (Vec::new(), number);
             while let Some(due) = due.recv().await {
-                let (target, body) = &targets[next % targets.len()];
-                let is_right = client.get(target).await?.body == body;
+                let (request, body) = &targets[next % targets.len()];
+                let is_right = client.send(request).await?.body == body;
                 let latency = due.elapsed();
                 if !is_right {
-                    return Err(format!("{address} answers {target} with a wrong body"));
+                    return Err(format!("{address} answers {path} with a wrong body"));
                 }
                 if due >= start + UNCOUNTED {
                     took.push(latency);
@@ -43,7 +46,7 @@ pub(crate) async fn load(
             Ok(took)
         });
     }
-    let apart = Duration::from_secs(1) / RATE;
+    let (apart, mut late) = (Duration::from_secs(1) / RATE, Vec::new());
     for number in 0..RATE * seconds as u32 {
         let due = start + apart * number;
         // A timer would be too coarse. What waits on the sockets gets its turn whenever this yields.
@@ -51,6 +54,7 @@ pub(crate) async fn load(
         while Instant::now() < due {
             tokio::task::yield_now().await;
         }
+        late.push(due.elapsed());
         queues[number as usize % CONNECTIONS].send(due).map_err(|_| format!("{address} has let a connection end"))?;
     }
     drop(queues);
@@ -59,7 +63,8 @@ pub(crate) async fn load(
         took.extend(ended.map_err(|error| error.to_string())??);
     }
     took.sort_unstable();
-    Ok(took)
+    late.sort_unstable();
+    Ok(Shown { took, late: percentile(&late, 0.99) })
 }
 
 /// The least time that this share of them did not exceed.

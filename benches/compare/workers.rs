@@ -71,12 +71,14 @@ impl Mixture {
 
     /// Look-ups a second, of a thread on each of these cores, among the first so many keys.
     fn look_up(&self, cores: &[usize], keys: usize, seconds: u64) -> Result<f64, Broken> {
-        let (is_over, start, now) = (AtomicBool::new(false), Barrier::new(cores.len() + 1), SystemTime::now());
+        let (is_over, start) = (AtomicBool::new(false), Barrier::new(cores.len() + 1));
         let work = |core: usize| {
             let pinned = pin(&[core]);
             start.wait();
             let (mut number, mut next) = (0_u64, core * 31);
             while !is_over.load(Ordering::Relaxed) {
+                // A time of day that stood still would be one that was put back.
+                let now = SystemTime::now();
                 for _ in 0..100 {
                     next = (next + 7_919) % keys;
                     let (key, request) = &self.asked[next];
