@@ -186,10 +186,13 @@ impl Order {
                 continue;
             }
             eprintln!("… {}", work.says);
+            let rows_before = results.rows.len();
             if let Err(what) = (work.run)(&bench, &mut results) {
                 results.notes.push(format!("{} broke: {what}", work.name));
                 is_broken = true;
             }
+            // Of a run that is cut off, that much is known.
+            results.rows[rows_before..].iter().for_each(|row| eprintln!("    {}", row.line()));
         }
         let (_, stolen) = Ticks::now().parts_since(before);
         results.notes.push(format!(

@@ -67,6 +67,11 @@ impl Row {
         }
     }
 
+    /// All of it in a line.
+    pub(crate) fn line(&self) -> String {
+        self.cells().into_iter().filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join("; ")
+    }
+
     fn cells(&self) -> Vec<String> {
         let goal = match self.goal {
             Goal::AtMost(most) => format!("at most {}", self.unit.text(most)),
