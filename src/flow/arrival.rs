@@ -178,7 +178,7 @@ impl Arrival {
             outgoing::remove_hop_by_hop(&mut parts.headers);
         }
         let is_trusted = options.trusted_proxies.iter().any(|net| net.contains(&client.address));
-        // What has an underscore in its name is one of these two.
+        // What has an underscore in its name is of the first two kinds, and what only a proxy may say of who asks is of the third.
         if kinds.has_any(&[Kind::Steering, Kind::Unkeyed, Kind::Credential]) {
             outgoing::remove_spoofed(&mut parts.headers, rules, is_trusted);
         }

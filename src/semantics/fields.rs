@@ -114,7 +114,8 @@ fn known(name: &[u8]) -> Option<Kind> {
         slot = (slot + 1) % SLOTS.len();
     }
     let (_, kind) = PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix.as_bytes()))?;
-    Some(*kind)
+    // With an underscore behind it, it is a twin of one that is known.
+    (!name.contains(&b'_')).then_some(*kind)
 }
 
 fn is_listed(name: &str) -> bool {
@@ -457,6 +458,7 @@ mod tests {
         check("x-http-method x-http-method-override x-method-override", Kind::Steering);
         check("x_forwarded_for x-forwarded_for x_original_url user_agent x_real_ip if_none_match sec_fetch_mode", Kind::Steering);
         check("x_forwarded_and_then_something_longer_than_any_known_name", Kind::Steering);
+        check("sec-ch-ua_platform sec-fetch-mode_x x-b3-trace_id x-forwarded-for_x x-auth-request-user_x", Kind::Steering);
         check("connection keep-alive proxy-connection te transfer-encoding upgrade http2-settings", Kind::HopByHop);
         check("if-match if-none-match if-modified-since if-unmodified-since if-range range", Kind::Conditional);
         check("x-tenant content-type x-requested-with x-api-key a accept-datetime if-anything trailer x_tenant", Kind::Unkeyed);
