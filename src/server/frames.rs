@@ -7,7 +7,8 @@
 //!
 //! Three further things hold, which h2 leaves alone:
 //! - Frames that cost little come in great numbers at once, and h2 reads for as long as there are any. So a connection that has had many lets
-//!   the others have their turn.
+//!   the others have their turn; and one that has taken much out of its purse is read in small pieces with pauses between them, so that
+//!   what it does before its end is nothing that the others could feel.
 //! - What is begun has to be ended in time: the client's preface, with which belongs that it acknowledges our settings (§6.5.3), a block of
 //!   field lines (§6.10), a frame other than `DATA`, whose time `flow` looks after.
 //! - Our settings hold from the first octet. Until a client acknowledges them h2 takes heads of 16 MiB from it, and a client that wants that
@@ -38,6 +39,8 @@ pub(super) struct Frames<S> {
     /// How long something that has begun may take.
     limit: Duration,
     patience: Pin<Box<Sleep>>,
+    /// Nothing is read for a moment; `patience` tells when it is over.
+    is_pausing: bool,
     /// What was written last was taken in part only, so that a frame of ours would come in the midst of another.
     is_midway: bool,
 }
@@ -110,6 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             partial: Short::default(),
             limit,
             patience: Box::pin(tokio::time::sleep(limit)),
+            is_pausing: false,
             is_midway: false,
         }
     }
@@ -178,15 +182,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Frames<S> {
         let this = &mut *self;
         if this.in_turn >= TURN_FRAMES {
             this.in_turn = 0;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+            if !this.account.is_strained() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            this.is_pausing = true;
+            this.patience.as_mut().reset(Instant::now() + PAUSE);
+        }
+        if this.is_pausing {
+            ready!(this.patience.as_mut().poll(cx));
+            this.is_pausing = false;
         }
         if this.ahead.filled > 0 {
             this.ahead.give(buffer);
             return Poll::Ready(Ok(()));
         }
-        let polled = match buffer.remaining() < SHORT_BYTES {
-            false => {
+        let polled = match buffer.remaining() {
+            SHORT_BYTES.. if this.account.is_strained() => {
+                let mut octets = [0; STRAINED_BYTES];
+                let room = buffer.remaining().min(STRAINED_BYTES);
+                let mut piece = ReadBuf::new(&mut octets[..room]);
+                let polled = this.poll_frames(cx, &mut piece);
+                if matches!(polled, Poll::Ready(Ok(()))) {
+                    buffer.put_slice(piece.filled());
+                }
+                polled
+            }
+            SHORT_BYTES.. => {
                 let before = buffer.filled().len();
                 let polled = this.poll_frames(cx, buffer);
                 if polled.is_pending() {
@@ -194,7 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Frames<S> {
                 }
                 polled
             }
-            true => {
+            _ => {
                 let mut octets = [0; SHORT_BYTES];
                 let mut short = ReadBuf::new(&mut octets);
                 let polled = this.poll_frames(cx, &mut short);
@@ -208,7 +230,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Frames<S> {
         if polled.is_ready() {
             return polled;
         }
-        this.in_turn = 0;
+        if !this.account.is_strained() {
+            this.in_turn = 0;
+        }
         let Some((since, offence)) = this.account.waits(this.partial.filled > 0) else { return Poll::Pending };
         if this.patience.deadline() != since + this.limit {
             this.patience.as_mut().reset(since + this.limit);
@@ -328,7 +352,8 @@ impl Account {
         }
         let price = match kind {
             HEADERS => 0,
-            DATA if length > 0 => 0,
+            // There are clients that stream small messages: these strain, but never end a connection.
+            DATA if length > 0 => u32::from(length < SMALL_DATA_BYTES && !self.is_strained()),
             RST_STREAM => 5,
             PING => 2,
             SETTINGS | GOAWAY => 10,
@@ -336,6 +361,11 @@ impl Account {
         };
         self.purse = self.purse.checked_sub(price).ok_or(Offence::Flood)?;
         Ok(())
+    }
+
+    /// Whether so much was taken out of the purse as no client does that is well.
+    fn is_strained(&self) -> bool {
+        self.purse < STRAINED_BELOW
     }
 
     fn fill(&mut self, now: Instant) {
@@ -379,6 +409,15 @@ const REQUEST_BRINGS: u32 = 2;
 /// sixty is what somebody else's request may have to wait for.
 const TURN_FRAMES: u32 = 16;
 
+/// With less than this in its purse a client is read in pieces of so many octets, with a pause after each turn: what it can have done in a
+/// second is then what takes a few hundredths of it.
+const STRAINED_BELOW: u32 = PURSE_MAX / 4 * 3;
+const STRAINED_BYTES: usize = 512;
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// `DATA` that is shorter is more work than content.
+const SMALL_DATA_BYTES: usize = 64;
+
 /// What is sent to a client that takes nothing: a `PING`, and answers to what it says.
 const SIGN_OF_LIFE_BYTES: usize = 64;
 
@@ -411,6 +450,7 @@ const ENHANCE_YOUR_CALM: u8 = 0xb;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn frame(kind: u8, flags: u8, stream: u32, length: u8) -> Vec<u8> {
         let mut octets = vec![0, 0, length, kind, flags];
@@ -467,6 +507,31 @@ mod tests {
         assert_eq!(account.pass(&mut frame(PING, 0, 0, 8), begun), Err(Offence::Flood));
         assert!(account.pass(&mut frame(PING, 0, 0, 8), begun + Duration::from_millis(2)).is_ok());
         assert!(account.pass(&mut flood, begun + Duration::from_secs(10)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn small_pieces_of_a_body_strain_and_end_nothing() {
+        let now = Instant::now();
+        let mut account = Account::new(0, now);
+        assert!(account.pass(&mut frame(DATA, 0, 1, 1).repeat(100_000), now).is_ok());
+        assert!(account.is_strained());
+        assert_eq!(account.purse, STRAINED_BELOW - 1);
+    }
+
+    #[tokio::test]
+    async fn who_strains_is_read_with_pauses() {
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        let pings = frame(PING, 0, 0, 8).repeat(1500);
+        client.write_all(&pings).await.unwrap();
+        let mut frames = Frames::new(server, 0, Duration::from_secs(10));
+        let (begun, mut octets, mut read) = (Instant::now(), vec![0; 8 << 10], Vec::new());
+        while read.len() < pings.len() {
+            let piece = frames.read(&mut octets).await.unwrap();
+            read.extend_from_slice(&octets[..piece]);
+        }
+        assert_eq!(read, pings);
+        // Some five hundred as fast as they come, then thirty at a time.
+        assert!(begun.elapsed() > 20 * PAUSE, "it took {:?}", begun.elapsed());
     }
 
     #[tokio::test]

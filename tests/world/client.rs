@@ -47,17 +47,24 @@ pub struct Streaming {
     body: Incoming,
 }
 
+/// Small pieces go out at once.
+fn connector() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector
+}
+
 impl Client {
     /// Speaks HTTP/1.1 to this address.
     pub fn of(address: SocketAddr) -> Client {
-        let http = legacy::Client::builder(TokioExecutor::new()).retry_canceled_requests(false).build_http();
+        let http = legacy::Client::builder(TokioExecutor::new()).retry_canceled_requests(false).build(connector());
         Client { address, http }
     }
 
     /// Speaks HTTP/2 to this address, on one connection.
     pub fn http2(address: SocketAddr) -> Client {
         let mut builder = legacy::Client::builder(TokioExecutor::new());
-        Client { address, http: builder.http2_only(true).retry_canceled_requests(false).build_http() }
+        Client { address, http: builder.http2_only(true).retry_canceled_requests(false).build(connector()) }
     }
 
     pub fn ask(&self, method: &str, target: &str) -> Ask {
