@@ -162,7 +162,8 @@ mod tests {
     fn a_caller_needs_a_token_or_to_be_on_this_machine() {
         let check = |address: &str, said: &[(&'static str, &str)], token: Option<&str>, expected: Result<&str, u16>| {
             let keyring = Keyring::new(&token.map(Token::admin).into_iter().collect::<Vec<_>>());
-            let client = Client { address: address.parse().unwrap(), is_secure: false, interim: None, beside: None };
+            let client =
+                Client { address: address.parse().unwrap(), is_secure: false, interim: None, octets: None, beside: None };
             for needed in [Role::Read, Role::Purge, Role::All] {
                 let caller = keyring.admit(&fields(said), &client, needed);
                 let caller = caller.map(|caller| caller.name).map_err(|(status, _)| status.as_u16());
@@ -185,7 +186,8 @@ mod tests {
     fn a_role_may_do_what_those_below_it_may() {
         let check = |role: Role, expected: [bool; 3]| {
             let keyring = Keyring::new(&[Token { role, ..Token::admin("t") }]);
-            let client = Client { address: "10.0.0.1".parse().unwrap(), is_secure: false, interim: None, beside: None };
+            let client =
+                Client { address: "10.0.0.1".parse().unwrap(), is_secure: false, interim: None, octets: None, beside: None };
             let admit = |needed| keyring.admit(&fields(&[("authorization", "Bearer t")]), &client, needed);
             assert_eq!([Role::Read, Role::Purge, Role::All].map(|needed| admit(needed).is_ok()), expected, "{role:?}");
         };

@@ -309,6 +309,10 @@ impl Answer for Front {
             None => self.proxy.serve(request, client).await,
         }
     }
+
+    fn answer_known(&self, octets: &[u8], address: IpAddr, is_secure: bool) -> Option<Response<Body>> {
+        self.proxy.answer_known(octets, address, is_secure)
+    }
 }
 
 /// The methods of a path of ours.

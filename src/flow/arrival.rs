@@ -29,6 +29,8 @@ pub struct Client {
     pub is_secure: bool,
     /// The way for interim responses, to a client that takes them.
     pub interim: Option<Interim>,
+    /// The octets of the request's head, where nothing else came with them.
+    pub octets: Option<Bytes>,
     /// How many requests its connection has under way, where they can be many.
     pub beside: Option<Arc<AtomicUsize>>,
 }
@@ -177,7 +179,7 @@ impl Arrival {
         if has_hop_by_hop {
             outgoing::remove_hop_by_hop(&mut parts.headers);
         }
-        let is_trusted = options.trusted_proxies.iter().any(|net| net.contains(&client.address));
+        let is_trusted = options.trusts(client.address);
         // What has an underscore in its name is of the first two kinds, and what only a proxy may say of who asks is of the third.
         if kinds.has_any(&[Kind::Steering, Kind::Unkeyed, Kind::Credential]) {
             outgoing::remove_spoofed(&mut parts.headers, rules, is_trusted);
@@ -225,7 +227,13 @@ impl Arrival {
             body: ArrivedBody::None,
             takes_trailers: false,
             upgrade: None,
-            client: Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), is_secure: false, interim: None, beside: None },
+            client: Client {
+                address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                is_secure: false,
+                interim: None,
+                octets: None,
+                beside: None,
+            },
             is_trusted: false,
             scheme: if scheme == "https" { "https" } else { "http" },
             forwarded_host,

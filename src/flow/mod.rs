@@ -5,6 +5,7 @@
 //! | file | step |
 //! |---|---|
 //! | `arrival` | read the request, or refuse it |
+//! | `known` | or know it by its octets, and answer from memory |
 //! | `plan` | what may we do with what we have? |
 //! | `fetch` | ask the origin for something that may be stored, once for all who want it |
 //! | `fill` | the fetch itself, a task of its own |
@@ -20,6 +21,7 @@
 //! | `interim` | what the origin says before its response, to the client that caused it |
 //! | `outgoing` | the fields that a proxy changes |
 //! | `respond`, `body`, `stall` | the response to the client, who may stall |
+//! | `options` | what one request may do |
 //! | `outcome`, `access` | how it ended: header, counters, log |
 //! | `tunnel` | WebSockets |
 
@@ -33,8 +35,10 @@ mod fill;
 mod head;
 mod interim;
 mod invalidate;
+mod known;
 #[cfg(test)]
 mod model;
+mod options;
 mod outcome;
 mod outgoing;
 mod pass;
@@ -51,6 +55,7 @@ mod underway;
 pub use arrival::Client;
 pub use body::{Body, ClientBodyError};
 pub use interim::{Interim, Outbox, Turn};
+pub use options::Options;
 pub use respond::internal;
 
 use crate::clock::Clock;
@@ -59,9 +64,8 @@ use crate::rules::{Admission, Admitted, Bypass, CacheKey, RuleSet};
 use crate::semantics::Forward;
 use crate::semantics::directives::{self, RequestDirectives};
 use crate::semantics::fields::Kind;
-use crate::semantics::tagging::TagField;
-use crate::stats::{Counters, Stats};
-use crate::store::{Lookup, Store};
+use crate::stats::{Counters, RouteStats, Stats};
+use crate::store::{Lookup, Store, Tier};
 use crate::tasks::Tasks;
 use access::AccessRecord;
 use arc_swap::ArcSwap;
@@ -69,13 +73,14 @@ use arrival::{Arrival, ArrivedBody};
 use collapse::Collapser;
 use fetch::Errand;
 use http::header::{CONTENT_TYPE, EXPECT};
-use http::{HeaderName, Request, Response, Version};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
-use ipnet::IpNet;
+use known::Known;
 use outcome::Outcome;
 use plan::{Plan, Trouble, Wanted};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 /// All that a request needs; shared by all requests.
 pub struct Proxy {
@@ -85,77 +90,31 @@ pub struct Proxy {
     collapser: Arc<Collapser>,
     stats: Arc<Stats>,
     counters: Counters,
+    known: Known,
     tasks: Tasks,
     clock: Clock,
     options: Options,
-}
-
-/// What one request may do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// `false` forwards everything and stores nothing.
-    pub enabled: bool,
-    /// The largest body that is stored.
-    pub body_bytes_max: usize,
-    /// The largest content of a request that becomes a part of the key.
-    pub key_body_bytes_max: usize,
-    /// Requests that may follow one fetch; more fetch for themselves.
-    pub followers_max: usize,
-    /// How long a key is remembered whose response could not be stored; its requests don't wait for each other meanwhile.
-    pub remember_unstorable: Duration,
-    /// How long a client may send nothing of a request's body, or take nothing of a response's.
-    pub client_idle_timeout: Duration,
-    /// Peers whose `X-Forwarded-*` fields are believed.
-    pub trusted_proxies: Vec<IpNet>,
-    /// Keys the hash of credentials in cache keys. Replicas that share a Redis need the same one.
-    pub secret: Option<String>,
-    /// For how long after its lifetime a response answers in the stead of an origin that does not, if nothing forbids it.
-    pub stale_if_unreachable: Duration,
-    /// Response fields that go before `Cache-Control` and `Expires`, in this order (RFC 9213).
-    pub cache_control_fields: Vec<HeaderName>,
-    /// Shows the cache key in `Cache-Status` (RFC 9211 §2.7).
-    pub shows_key: bool,
-    /// The response fields that name tags.
-    pub tag_fields: Vec<TagField>,
-    /// Takes these fields off the responses.
-    pub strip_tag_fields: bool,
-    /// Writes a line to the log for each request.
-    pub access_log: bool,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            enabled: true,
-            body_bytes_max: 8 << 20,
-            key_body_bytes_max: 64 << 10,
-            followers_max: 10_000,
-            remember_unstorable: Duration::from_secs(10),
-            client_idle_timeout: Duration::from_secs(60),
-            trusted_proxies: Vec::new(),
-            secret: None,
-            stale_if_unreachable: Duration::from_secs(60),
-            cache_control_fields: vec![
-                HeaderName::from_static("sidecache-cache-control"),
-                HeaderName::from_static("cdn-cache-control"),
-            ],
-            shows_key: false,
-            tag_fields: TagField::ALL.to_vec(),
-            strip_tag_fields: false,
-            access_log: false,
-        }
-    }
 }
 
 /// What answers the requests of a listener.
 pub trait Answer: Send + Sync + 'static {
     /// Answers a request.
     fn answer(self: Arc<Self>, request: Request<Incoming>, client: Client) -> impl Future<Output = Response<Body>> + Send;
+
+    /// Answers a request of HTTP/1.1 of which these are all octets, if that can be done at once and without reading it; the body is whole.
+    fn answer_known(&self, octets: &[u8], address: IpAddr, is_secure: bool) -> Option<Response<Body>> {
+        let _ = (octets, address, is_secure);
+        None
+    }
 }
 
 impl Answer for Proxy {
     async fn answer(self: Arc<Proxy>, request: Request<Incoming>, client: Client) -> Response<Body> {
         self.serve(request, client).await
+    }
+
+    fn answer_known(&self, octets: &[u8], address: IpAddr, is_secure: bool) -> Option<Response<Body>> {
+        self.serve_known(octets, address, is_secure)
     }
 }
 
@@ -163,6 +122,10 @@ impl Answer for Proxy {
 impl<A: Answer> Answer for ArcSwap<A> {
     async fn answer(self: Arc<ArcSwap<A>>, request: Request<Incoming>, client: Client) -> Response<Body> {
         self.load_full().answer(request, client).await
+    }
+
+    fn answer_known(&self, octets: &[u8], address: IpAddr, is_secure: bool) -> Option<Response<Body>> {
+        self.load().answer_known(octets, address, is_secure)
     }
 }
 
@@ -179,7 +142,8 @@ impl Proxy {
     ) -> Arc<Proxy> {
         let collapser = Collapser::new(options.followers_max, options.remember_unstorable, clock.clone());
         let counters = stats.counters(rules.routes().iter().map(|route| route.name.as_str()));
-        Arc::new(Proxy { rules, store, origin, collapser, stats, counters, tasks, clock, options })
+        let known = Known::new();
+        Arc::new(Proxy { rules, store, origin, collapser, stats, counters, known, tasks, clock, options })
     }
 
     /// Drops content that has no meaning (RFC 9110 §9.3.1), as that of a `GET`: what is not in the key the origin is not shown. It is read
@@ -242,17 +206,10 @@ impl Proxy {
             Admission::WantsContent { .. } => Box::pin(self.pass(arrival, Forward::Bypass, Bypass::RequestBody.as_str())).await,
             Admission::Keyed(admitted) => self.look_up(arrival, admitted, now).await,
         };
-        if self.options.strip_tag_fields {
-            // Also of what was not stored, or not taken from what is.
-            self.options.tag_fields.iter().for_each(|field| drop(response.headers_mut().remove(field.name())));
-        }
         if let Some(key) = shown_key {
             outcome = outcome.with_key(key);
         }
-        let counters = self.counters.of(route);
-        outcome.count(counters, started.elapsed());
-        outcome.annotate(&mut response);
-        outcome.log(&counters.name);
+        let counters = self.finish(&mut response, &outcome, route, started);
         if is_http2 {
             response = response.map(|body| body.watched(self.options.client_idle_timeout));
         }
@@ -261,6 +218,19 @@ impl Proxy {
             response = response.map(|body| body.recorded(record));
         }
         response
+    }
+
+    /// Counts what happened, and says it in the response.
+    fn finish(&self, response: &mut Response<Body>, outcome: &Outcome, route: Option<usize>, started: Instant) -> &RouteStats {
+        if self.options.strip_tag_fields {
+            // Also of what was not stored, or not taken from what is.
+            self.options.tag_fields.iter().for_each(|field| drop(response.headers_mut().remove(field.name())));
+        }
+        let counters = self.counters.of(route);
+        outcome.count(counters, started.elapsed());
+        outcome.annotate(response);
+        outcome.log(&counters.name);
+        counters
     }
 
     /// Answers a request that may use the cache.
@@ -274,6 +244,9 @@ impl Proxy {
         let found = self.store.lookup(&admitted.key, fields, || admitted.scopes(&arrival.parts), &mut budget, now).await;
         let redis_was_asked = self.store.has_redis() && !matches!(found, Lookup::Unavailable);
         let plan = self.plan(&arrival, &asked, &admitted, found, now);
+        if let Plan::Serve(Tier::Memory, stored) = &plan {
+            self.get_to_know(&arrival, &admitted, stored);
+        }
         let errand = |stored| Errand { admitted, asked: &asked, stored, others: Vec::new(), wants_part: false, budget };
         let (response, outcome) = match plan {
             Plan::Serve(tier, stored) => respond::hit(&arrival, tier, &stored, stored.head.ttl(now), now),

@@ -57,7 +57,7 @@ pub(super) fn from_store(method: &Method, request: &HeaderMap, stored: &StoredRe
 }
 
 /// All of a stored response.
-fn whole(method: &Method, stored: &StoredResponse, now: SystemTime) -> Response<Body> {
+pub(super) fn whole(method: &Method, stored: &StoredResponse, now: SystemTime) -> Response<Body> {
     let head = &stored.head;
     let body = match *method == Method::HEAD {
         true => Body::empty(),

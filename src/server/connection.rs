@@ -5,6 +5,7 @@ use super::framing::{Framed, Switch};
 use super::http2;
 use super::interim::WithInterim;
 use super::loan::{Lent, Loan};
+use super::shortcut::{Asked, Latest, Shortcut};
 use super::stream::{ClientStream, HeadTimer, OPENING_BYTES, Protocol, QUIET_AFTER};
 use super::streams::{Handed, Streams};
 use super::{Options, Terms};
@@ -114,11 +115,17 @@ impl<A: Answer> Connection<'_, A> {
 
     /// Serves what the client asks for, until it does so no more: gives the connection then, if it is not at its end.
     async fn until_idle(&self, stream: ClientStream) -> hyper::Result<Option<ClientStream>> {
-        let (loan, outbox, switch) = <(Arc<Loan>, Arc<Outbox>, Arc<Switch>)>::default();
+        let (loan, outbox, switch, latest) = <(Arc<Loan>, Arc<Outbox>, Arc<Switch>, Arc<Latest>)>::default();
         let Options { keep_alive_timeout: idle, header_read_timeout: head, .. } = *self.options;
         let timer = HeadTimer::new(stream.reads(), idle, head, loan.clone());
         let framed = Framed::new(Lent::new(stream, loan.clone()), switch.clone());
-        let io = WithInterim::new(framed, outbox.clone());
+        let asked = Asked {
+            answer: self.answer.clone(),
+            address: self.peer.ip().to_canonical(),
+            is_secure: self.is_secure,
+            is_last: self.is_last.clone(),
+        };
+        let io = WithInterim::new(Shortcut::new(framed, asked, loan.clone(), latest.clone()), outbox.clone());
         {
             let connection = http1::Builder::new()
                 .timer(timer)
@@ -126,7 +133,7 @@ impl<A: Answer> Connection<'_, A> {
                 .max_headers(self.options.header_fields_max)
                 .max_header_size(self.options.header_bytes_max)
                 .max_buf_size(self.options.header_bytes_max.max(HTTP1_BUFFER_BYTES))
-                .serve_connection(TokioIo::new(io), self.service(outbox, switch, None))
+                .serve_connection(TokioIo::new(io), self.service(outbox, switch, latest, None))
                 .with_upgrades();
             let (mut connection, mut last_call) = (pin!(connection), pin!(self.last_call(self.terms.crowd.asks())));
             loop {
@@ -158,7 +165,7 @@ impl<A: Answer> Connection<'_, A> {
     async fn http2(&self, stream: ClientStream) -> hyper::Result<()> {
         let frames = Frames::new(stream, OPENING_BYTES, self.options.header_read_timeout);
         let (moves, streams) = (frames.moves(), Streams::new(self.options.body_idle_timeout));
-        let service = self.service(Arc::default(), Arc::default(), Some(streams.live()));
+        let service = self.service(Arc::default(), Arc::default(), Arc::default(), Some(streams.live()));
         let service = service_fn(move |request| {
             let answered = service.call(request);
             async move { answered.await.map(|response| response.map(Handed::new)) }
@@ -180,13 +187,19 @@ impl<A: Answer> Connection<'_, A> {
     }
 
     /// Answers requests.
-    fn service(&self, outbox: Arc<Outbox>, switch: Arc<Switch>, beside: Option<Arc<AtomicUsize>>) -> impl Answering + use<A> {
+    fn service(
+        &self,
+        outbox: Arc<Outbox>,
+        switch: Arc<Switch>,
+        latest: Arc<Latest>,
+        beside: Option<Arc<AtomicUsize>>,
+    ) -> impl Answering + use<A> {
         let (answer, address, fields_max) = (self.answer.clone(), self.peer.ip().to_canonical(), self.options.header_fields_max);
         let (requests, is_last, is_secure) = (self.requests.clone(), self.is_last.clone(), self.is_secure);
         service_fn(move |request: Request<Incoming>| {
             requests.fetch_add(1, Ordering::Relaxed);
             let (answer, outbox, switch, is_last) = (answer.clone(), outbox.clone(), switch.clone(), is_last.clone());
-            let beside = beside.clone();
+            let (beside, octets) = (beside.clone(), latest.take());
             async move {
                 // hyper counts the fields of HTTP/1.1 alone.
                 if request.headers().len() > fields_max {
@@ -202,7 +215,7 @@ impl<A: Answer> Connection<'_, A> {
                 let asks_for_upgrade = request.headers().contains_key(UPGRADE) && request.body().is_end_stream();
                 // RFC 9110 §15.2: HTTP/1.0 knows no interim responses. hyper writes HTTP/2 in frames that only it can make.
                 let turn = (request.version() == Version::HTTP_11).then(|| outbox.begin());
-                let client = Client { address, is_secure, interim: turn.as_ref().map(Turn::interim), beside };
+                let client = Client { address, is_secure, interim: turn.as_ref().map(Turn::interim), octets, beside };
                 let answered = pin!(Contained { answering: answer.answer(request, client) });
                 let mut response = match turn {
                     Some(turn) => turn.answer(answered).await,

@@ -90,6 +90,13 @@ impl<S> Framed<S> {
     }
 }
 
+impl<S> Framed<S> {
+    /// Whether all that was read are whole requests, so that what comes next begins one.
+    pub(super) fn is_between_requests(&self) -> bool {
+        self.refusing.is_none() && self.framing.is_at_start()
+    }
+}
+
 impl Switch {
     /// Takes note that a request which asked for another protocol was answered; `false` if the connection cannot go on as HTTP,
     /// because octets have come that may be of the other protocol.
@@ -104,6 +111,12 @@ impl Switch {
 }
 
 impl Framing {
+    /// Whether the next octet is the first of a request.
+    fn is_at_start(&self) -> bool {
+        let Head { blank_lines, has_request_line, .. } = self.head;
+        self.place == Place::Head && !has_request_line && blank_lines == 0 && self.line.is_empty() && !self.ends_in_cr
+    }
+
     /// Reads further octets.
     fn read(&mut self, octets: &[u8], switch: &Switch) -> Result<(), Refused> {
         let mut at = 0;

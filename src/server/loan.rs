@@ -11,7 +11,7 @@
 use super::stream::ClientStream;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -35,6 +35,10 @@ pub(super) struct Loan {
     /// The client does not take what is being written.
     is_stalled: AtomicBool,
     is_recalled: AtomicBool,
+    /// hyper waits for the head of a request.
+    awaits_head: AtomicBool,
+    /// Requests that were answered while it did, unknown to it.
+    answered: AtomicU64,
     given_back: Mutex<Option<ClientStream>>,
 }
 
@@ -49,6 +53,26 @@ impl Loan {
     /// Takes that back.
     pub(super) fn extend(&self) {
         self.is_recalled.store(false, Ordering::Relaxed);
+    }
+
+    /// Takes note of whether hyper waits for the head of a request.
+    pub(super) fn await_head(&self, awaits: bool) {
+        self.awaits_head.store(awaits, Ordering::Relaxed);
+    }
+
+    /// Whether hyper waits for the head of a request, and has nothing to write.
+    pub(super) fn is_free(&self) -> bool {
+        self.awaits_head.load(Ordering::Relaxed) && !self.is_stalled.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of a request that was answered while hyper waited: what it waits for is another one now.
+    pub(super) fn renew(&self) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many such requests there were.
+    pub(super) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// The connection, if it was given back.
@@ -121,7 +145,10 @@ impl AsyncWrite for Lent {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_flush(cx)
+        // It is asked for when all is written.
+        let polled = self.stream().poll_flush(cx);
+        self.loan.is_stalled.store(polled.is_pending(), Ordering::Relaxed);
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -12,6 +12,7 @@
 //! | `streams` | the streams of an HTTP/2 connection, and those that nobody reads |
 //! | `tls`, `wire` | certificates and keys; the octets on the wire, plain or within TLS |
 
+mod account;
 mod connection;
 pub mod descriptors;
 mod frames;
@@ -19,6 +20,7 @@ mod framing;
 mod http2;
 mod interim;
 mod loan;
+mod shortcut;
 mod stream;
 mod streams;
 mod tls;

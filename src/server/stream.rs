@@ -225,6 +225,7 @@ impl HeadTimer {
 struct HeadSleep {
     watch: Arc<Watch>,
     reads_before: u64,
+    answered_before: u64,
     has_begun: bool,
     is_quiet: bool,
     deadline: Instant,
@@ -237,8 +238,17 @@ impl Timer for HeadTimer {
         let (watch, deadline) = (self.0.clone(), Instant::now() + self.0.idle.min(QUIET_AFTER));
         let kept = watch.alarm.lock().unwrap_or_else(PoisonError::into_inner).take();
         let alarm = kept.unwrap_or_else(|| Box::pin(tokio::time::sleep_until(deadline)));
-        let reads_before = watch.reads.number();
-        Box::pin(HeadSleep { watch, reads_before, has_begun: false, is_quiet: false, deadline, alarm: Some(alarm) })
+        watch.loan.await_head(true);
+        let (reads_before, answered_before) = (watch.reads.number(), watch.loan.answered());
+        Box::pin(HeadSleep {
+            watch,
+            reads_before,
+            answered_before,
+            has_begun: false,
+            is_quiet: false,
+            deadline,
+            alarm: Some(alarm),
+        })
     }
 
     fn sleep_until(&self, _: std::time::Instant) -> Pin<Box<dyn Sleep>> {
@@ -252,8 +262,15 @@ impl Future for HeadSleep {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let HeadSleep { watch, reads_before, has_begun, is_quiet, deadline, alarm } = self.get_mut();
+        let HeadSleep { watch, reads_before, answered_before, has_begun, is_quiet, deadline, alarm } = self.get_mut();
         let alarm = alarm.as_mut().expect("it is there until it is dropped");
+        let answered = watch.loan.answered();
+        if answered != *answered_before {
+            // What was read was a request, which is answered: the wait begins anew.
+            (*answered_before, *reads_before) = (answered, watch.reads.number());
+            (*has_begun, *is_quiet) = (false, false);
+            *deadline = Instant::now() + watch.idle.min(QUIET_AFTER);
+        }
         if !*has_begun && watch.reads.number() != *reads_before {
             *has_begun = true;
             *deadline = Instant::now() + watch.head;
@@ -281,6 +298,7 @@ impl Future for HeadSleep {
 
 impl Drop for HeadSleep {
     fn drop(&mut self) {
+        self.watch.loan.await_head(false);
         *self.watch.alarm.lock().unwrap_or_else(PoisonError::into_inner) = self.alarm.take();
     }
 }

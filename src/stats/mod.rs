@@ -37,6 +37,8 @@ pub struct Stats {
     pub reloads_refused: IntCounter,
     /// Requests that were answered 400 because they could be read in two ways, or not at all.
     pub bad_requests: IntCounter,
+    /// Hits in memory for requests that were known by their octets.
+    pub hits_verbatim: IntCounter,
     /// Requests to the admin endpoints, and purges, that were refused: without the right token, host or origin.
     pub admin_refused: IntCounter,
 }
@@ -207,6 +209,11 @@ impl Stats {
                 &registry,
                 "sidecache_tls_failed_total",
                 "Connections of clients that failed in their TLS handshake.",
+            ),
+            hits_verbatim: counter(
+                &registry,
+                "sidecache_hits_verbatim_total",
+                "Hits in memory for requests that were known by their octets.",
             ),
             bad_requests: counter(&registry, "sidecache_bad_requests_total", "Requests answered 400 by sidecache itself."),
             admin_refused: counter(

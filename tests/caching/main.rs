@@ -12,6 +12,7 @@ mod freshness;
 mod head;
 mod invalidation;
 mod keys;
+mod known;
 mod parts;
 mod posts;
 mod queries;

@@ -356,7 +356,7 @@ fn arrival(request: &Request) -> Arrival {
         body: ArrivedBody::None,
         takes_trailers: false,
         upgrade: None,
-        client: Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), is_secure: false, interim: None, beside: None },
+        client: Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), is_secure: false, interim: None, octets: None, beside: None },
         is_trusted: false,
         scheme: "http",
         forwarded_host: None,

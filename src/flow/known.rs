@@ -1,0 +1,188 @@
+//! Requests that are known by their octets.
+//!
+//! Most clients of a service say the same few things again and again, to the octet. What a request's head is read for (is it
+//! refused, which route, which key, what selects a variant) is a function of its octets, of who is at the other end, and of the
+//! configuration; so what came of it once comes of it the next time. Here it is kept for heads that were answered from memory, so that
+//! the next one is answered by two look-ups. Nothing is kept of the response: whether there is one, whether it is fresh, and which variant
+//! it is, is asked anew, of the same who are always asked.
+//!
+//! What depends on more than the octets is not known here: credentials, which may end; conditions, ranges and directives, which are
+//! weighed against the response; queries of which responses say that they are alike.
+
+use super::arrival::{Arrival, ArrivedBody};
+use super::body::Body;
+use super::outcome::Outcome;
+use super::{Proxy, respond};
+use crate::rules::{Admitted, CacheKey};
+use crate::semantics::fields::{self, Kind};
+use crate::store::{Lookup, StoredResponse, Tier};
+use ahash::RandomState;
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version};
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{OptionsBuilder, Weighter};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Heads of requests, and what came of reading them. It lives as long as the configuration that they were read by.
+pub(super) struct Known {
+    requests: Cache<u64, Arc<KnownRequest>, ByOctets, RandomState>,
+    hasher: RandomState,
+    /// The hashes of heads that came lately: to be known one has to come again, since many never do.
+    lately: Box<[AtomicU64]>,
+}
+
+/// A request, as far as answering it from memory needs to know it.
+struct KnownRequest {
+    octets: Bytes,
+    is_trusted: bool,
+    is_secure: bool,
+    route: usize,
+    key: CacheKey,
+    /// Those of the request as it was looked up.
+    fields: HeaderMap,
+}
+
+#[derive(Clone)]
+struct ByOctets;
+
+impl Weighter<u64, Arc<KnownRequest>> for ByOctets {
+    fn weight(&self, _: &u64, request: &Arc<KnownRequest>) -> u64 {
+        // The fields lie there a second time, and each takes a place in a table.
+        (ENTRY_BYTES + 2 * request.octets.len() + FIELD_BYTES * request.fields.capacity()) as u64
+    }
+}
+
+impl Known {
+    pub(super) fn new() -> Known {
+        let options = OptionsBuilder::new().estimated_items_capacity(TYPICAL_NUMBER).weight_capacity(BYTES_MAX).build();
+        let (options, hasher) = (options.expect("capacity and estimate are set"), RandomState::new());
+        let requests = Cache::with_options(options, ByOctets, hasher.clone(), DefaultLifecycle::default());
+        Known { requests, hasher, lately: (0..LATELY).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    fn find(&self, octets: &[u8], is_trusted: bool, is_secure: bool) -> Option<Arc<KnownRequest>> {
+        let request = self.requests.get(&self.hasher.hash_one(octets))?;
+        let is_it = request.octets == octets && request.is_trusted == is_trusted && request.is_secure == is_secure;
+        is_it.then_some(request)
+    }
+
+    /// Whether a head with this hash came lately.
+    fn has_come(&self, hash: u64) -> bool {
+        self.lately[hash as usize % LATELY].swap(hash, Ordering::Relaxed) == hash
+    }
+}
+
+impl Proxy {
+    /// Takes note of a request that was answered from memory.
+    pub(super) fn get_to_know(&self, arrival: &Arrival, admitted: &Admitted<'_>, stored: &StoredResponse) {
+        let Some(octets) = &arrival.client.octets else { return };
+        let hash = self.known.hasher.hash_one(&octets[..]);
+        if !self.known.has_come(hash)
+            || self.options.access_log
+            || self.options.shows_key
+            || octets.len() > OCTETS_MAX
+            || !depends_on_octets_alone(arrival, admitted)
+            || !is_plain(octets, arrival)
+            || stored.head.part().is_some()
+        {
+            return;
+        }
+        let (is_trusted, is_secure) = (arrival.is_trusted, arrival.client.is_secure);
+        let (route, key, fields) = (admitted.index, admitted.key.clone(), detached(&arrival.parts.headers));
+        let request = KnownRequest { octets: octets.clone(), is_trusted, is_secure, route, key, fields };
+        self.known.requests.insert(hash, Arc::new(request));
+    }
+
+    /// Answers a request of which these are all octets, if they are known and memory has a fresh response. Whoever gets no answer here
+    /// has the request read, and gets one then.
+    pub(super) fn serve_known(&self, octets: &[u8], address: IpAddr, is_secure: bool) -> Option<Response<Body>> {
+        let started = Instant::now();
+        let request = self.known.find(octets, self.options.trusts(address), is_secure)?;
+        let now = self.clock.now();
+        let Lookup::Found(Tier::Memory, stored) = self.store.lookup_memory(&request.key, &request.fields, now) else {
+            return None;
+        };
+        let head = &stored.head;
+        // Whether it is refreshed early is left to chance, which is taken once.
+        let may_be_due = || self.rules.routes()[request.route].early_refresh && head.is_due_early(now, || LUCKIEST);
+        if !head.is_fresh(now) || head.part().is_some() || may_be_due() {
+            return None;
+        }
+        let mut response = respond::whole(&Method::GET, &stored, now);
+        let outcome = Outcome::hit(Tier::Memory, head.ttl(now));
+        self.finish(&mut response, &outcome, Some(request.route), started);
+        self.stats.hits_verbatim.inc();
+        Some(response)
+    }
+}
+
+/// Whether nothing that was asked of the time, of what responses have said, or of the response that was found decided how the request
+/// was read.
+fn depends_on_octets_alone(arrival: &Arrival, admitted: &Admitted<'_>) -> bool {
+    let Arrival { parts, kinds, body, upgrade, .. } = arrival;
+    parts.method == Method::GET
+        && parts.version == Version::HTTP_11
+        && matches!(body, ArrivedBody::None)
+        && upgrade.is_none()
+        && !kinds.has_any(&[Kind::Credential, Kind::Conditional, Kind::Asking])
+        && admitted.ends.is_none()
+        && admitted.query_rule.is_none()
+        && !admitted.route.heeds_no_vary_search
+}
+
+/// Whether these are the octets of this request and of nothing else, and say no more about the connection than that it goes on.
+fn is_plain(octets: &[u8], arrival: &Arrival) -> bool {
+    let Some(head) = octets.strip_suffix(b"\r\n\r\n") else { return false };
+    let mut lines = head.split(|octet| *octet == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let target = arrival.parts.uri.path_and_query().map_or("", |target| target.as_str());
+    if lines.next() != Some(format!("GET {target} HTTP/1.1").as_bytes()) {
+        return false;
+    }
+    let mut read = HeaderMap::new();
+    for line in lines {
+        let Some(colon) = memchr::memchr(b':', line) else { return false };
+        let (name, value) = (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(line[colon + 1..].trim_ascii()));
+        let (Ok(name), Ok(value)) = (name, value) else { return false };
+        let is_of_connection = fields::kind(&name) == Kind::HopByHop;
+        let goes_on = name == CONNECTION && value.as_bytes().eq_ignore_ascii_case(b"keep-alive");
+        if is_of_connection && !goes_on {
+            return false;
+        }
+        read.append(name, value);
+    }
+    // What the request was looked up by has to be in them.
+    let is_read = |name: &HeaderName| arrival.parts.headers.get_all(name).iter().eq(read.get_all(name));
+    arrival.parts.headers.keys().all(is_read)
+}
+
+/// Fields that do not hold on to what was read from the connection.
+fn detached(fields: &HeaderMap) -> HeaderMap {
+    let mut detached = HeaderMap::with_capacity(fields.len());
+    for (name, value) in fields {
+        let copied = (HeaderName::from_bytes(name.as_str().as_bytes()), HeaderValue::from_bytes(value.as_bytes()));
+        let (Ok(name), Ok(value)) = copied else { unreachable!("what was a field is one") };
+        detached.append(name, value);
+    }
+    detached
+}
+
+/// Heads that are longer are read each time.
+const OCTETS_MAX: usize = 4 << 10;
+
+/// What all that is known may take, and how much that is usually.
+const BYTES_MAX: u64 = 4 << 20;
+const TYPICAL_NUMBER: usize = 2048;
+
+/// What a known request takes beside its octets, and what each of its fields does.
+const ENTRY_BYTES: usize = 256;
+const FIELD_BYTES: usize = 104;
+
+/// So many hashes of heads are remembered.
+const LATELY: usize = 4096;
+
+/// The number below 1 that is nearest to it.
+const LUCKIEST: f64 = 1.0 - f64::EPSILON / 2.0;

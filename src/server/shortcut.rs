@@ -1,0 +1,176 @@
+//! The short way of a hit: what is answered without hyper.
+//!
+//! Reading a request into fields, and writing a response from fields, is most of what a hit costs that is not the kernel's. Where the
+//! octets of a head are known (`Answer::answer_known`), neither has to be done. So when hyper waits for a request, what comes is shown to
+//! who may know it, and only what nobody knows is handed up.
+//!
+//! hyper does not notice, and need not: it waits for a head, has nothing in its buffers in either direction, and goes on waiting. That it is
+//! so is not guessed:
+//! - it waits for a head as long as it holds the timer for one ([`Loan::is_free`]), which it lets go of when it has a head;
+//! - it has no octets of a request that is still to come, since all that it was handed were whole requests (`Framed::is_between_requests`);
+//! - it has nothing left to write: it tries to write before it reads, and what the client does not take yet stalls the connection.
+
+use super::framing::Framed;
+use super::loan::{Lent, Loan};
+use crate::flow::{Answer, Body};
+use bytes::{Buf, Bytes};
+use http::Response;
+use std::io::{self, IoSlice};
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A connection of HTTP/1.1 on which what is known is answered at once.
+pub(super) struct Shortcut<A> {
+    framed: Framed<Lent>,
+    asked: Asked<A>,
+    loan: Arc<Loan>,
+    latest: Arc<Latest>,
+    left: Left,
+}
+
+/// Who is asked for answers, and for whom.
+pub(super) struct Asked<A> {
+    pub(super) answer: Arc<A>,
+    pub(super) address: IpAddr,
+    pub(super) is_secure: bool,
+    /// The next response is the last, which it has to say.
+    pub(super) is_last: Arc<AtomicBool>,
+}
+
+/// The octets that hyper was handed last, if they are the head of the request that it will answer next, and nothing else.
+#[derive(Default)]
+pub(super) struct Latest(Mutex<Option<Bytes>>);
+
+/// What is still to be written of an answer.
+#[derive(Default)]
+struct Left {
+    head: Vec<u8>,
+    written: usize,
+    body: Bytes,
+    is_unflushed: bool,
+}
+
+impl<A: Answer> Shortcut<A> {
+    pub(super) fn new(framed: Framed<Lent>, asked: Asked<A>, loan: Arc<Loan>, latest: Arc<Latest>) -> Shortcut<A> {
+        Shortcut { framed, asked, loan, latest, left: Left::default() }
+    }
+
+    /// Writes what is left.
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Left { head, written, body, is_unflushed } = &mut self.left;
+        while *written < head.len() || !body.is_empty() {
+            let pieces = [IoSlice::new(&head[*written..]), IoSlice::new(body)];
+            let taken = ready!(Pin::new(&mut self.framed).poll_write_vectored(cx, &pieces))?;
+            if taken == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let of_head = taken.min(head.len() - *written);
+            *written += of_head;
+            body.advance(taken - of_head);
+        }
+        if *is_unflushed {
+            ready!(Pin::new(&mut self.framed).poll_flush(cx))?;
+            *is_unflushed = false;
+            *body = Bytes::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Answers the request that these octets are, if that is possible without reading it; a panic is one request's, as ever.
+    fn answer(&self, octets: &[u8]) -> Option<Response<Body>> {
+        let Asked { answer, address, is_secure, .. } = &self.asked;
+        catch_unwind(AssertUnwindSafe(|| answer.answer_known(octets, *address, *is_secure))).ok()?
+    }
+}
+
+impl Left {
+    /// Takes an answer to be written (RFC 9112 §4, §5).
+    fn take(&mut self, response: &Response<Body>) -> Option<()> {
+        let (status, body) = (response.status(), response.body().whole()?);
+        self.head.clear();
+        self.head.extend_from_slice(b"HTTP/1.1 ");
+        self.head.extend_from_slice(status.as_str().as_bytes());
+        self.head.extend_from_slice(b" ");
+        self.head.extend_from_slice(status.canonical_reason().unwrap_or("<none>").as_bytes());
+        self.head.extend_from_slice(b"\r\n");
+        for (name, value) in response.headers() {
+            self.head.extend_from_slice(name.as_str().as_bytes());
+            self.head.extend_from_slice(b": ");
+            self.head.extend_from_slice(value.as_bytes());
+            self.head.extend_from_slice(b"\r\n");
+        }
+        self.head.extend_from_slice(b"\r\n");
+        (self.written, self.body, self.is_unflushed) = (0, body, true);
+        Some(())
+    }
+}
+
+impl Latest {
+    fn set(&self, octets: Option<Bytes>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = octets;
+    }
+
+    /// The octets of a request that hyper has read this moment.
+    pub(super) fn take(&self) -> Option<Bytes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl<A: Answer> AsyncRead for Shortcut<A> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buffer.filled().len();
+        loop {
+            if this.poll_finish(cx)?.is_pending() {
+                // For hyper that is silence, which it would end after a while. It is not, and has a time of its own.
+                this.loan.renew();
+                return Poll::Pending;
+            }
+            let is_free = this.loan.is_free() && this.framed.is_between_requests();
+            ready!(Pin::new(&mut this.framed).poll_read(cx, buffer))?;
+            let came = &buffer.filled()[before..];
+            if !is_free || !came.ends_with(b"\r\n\r\n") || !this.framed.is_between_requests() {
+                this.latest.set(None);
+                return Poll::Ready(Ok(()));
+            }
+            let answered = if this.asked.is_last.load(Ordering::Relaxed) { None } else { this.answer(came) };
+            if answered.is_none_or(|response| this.left.take(&response).is_none()) {
+                this.latest.set(Some(Bytes::copy_from_slice(came)));
+                return Poll::Ready(Ok(()));
+            }
+            buffer.set_filled(before);
+            this.loan.renew();
+        }
+    }
+}
+
+impl<A: Answer> AsyncWrite for Shortcut<A> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_finish(cx))?;
+        Pin::new(&mut self.framed).poll_write(cx, octets)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_finish(cx))?;
+        Pin::new(&mut self.framed).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.framed.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_finish(cx))?;
+        Pin::new(&mut self.framed).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_finish(cx))?;
+        Pin::new(&mut self.framed).poll_shutdown(cx)
+    }
+}
