@@ -310,8 +310,8 @@ impl Answer for Front {
         }
     }
 
-    fn answer_known(&self, octets: &[u8], address: IpAddr, is_secure: bool) -> Option<Response<Body>> {
-        self.proxy.answer_known(octets, address, is_secure)
+    fn answer_known(&self, octets: &[u8], address: IpAddr, is_secure: bool, head: &mut Vec<u8>) -> Option<Bytes> {
+        self.proxy.answer_known(octets, address, is_secure, head)
     }
 }
 

@@ -87,14 +87,6 @@ impl Body {
         self
     }
 
-    /// All of it, if it is there and nobody wants to know how it ends.
-    pub fn whole(&self) -> Option<Bytes> {
-        match (&self.source, &self.record) {
-            (Source::Whole(whole), None) => Some(whole.clone().unwrap_or_default()),
-            _ => None,
-        }
-    }
-
     fn from_source(source: Source) -> Body {
         Body { source, record: None }
     }

@@ -4,28 +4,32 @@
 //! refused, which route, which key, what selects a variant) is a function of its octets, of who is at the other end, and of the
 //! configuration; so what came of it once comes of it the next time. Here it is kept for heads that were answered from memory, so that
 //! the next one is answered by two look-ups. Nothing is kept of the response: whether there is one, whether it is fresh, and which variant
-//! it is, is asked anew, of the same who are always asked.
+//! it is, is asked anew, of the same who are always asked. Only its head, once it was written for such a request, is written the same way
+//! as long as it is the same response.
 //!
 //! What depends on more than the octets is not known here: credentials, which may end; conditions, ranges and directives, which are
 //! weighed against the response; queries of which responses say that they are alike.
 
 use super::arrival::{Arrival, ArrivedBody};
-use super::body::Body;
 use super::outcome::Outcome;
 use super::{Proxy, respond};
 use crate::rules::{Admitted, CacheKey};
+use crate::semantics::age;
+use crate::semantics::cache_status::CACHE_STATUS;
 use crate::semantics::fields::{self, Kind};
 use crate::store::{Lookup, StoredResponse, Tier};
 use ahash::RandomState;
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::header::CONNECTION;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version};
+use http::header::{AGE, CONNECTION};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
+use std::io::Write;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Weak};
+use std::time::{Instant, SystemTime};
 
 /// Heads of requests, and what came of reading them. It lives as long as the configuration that they were read by.
 pub(super) struct Known {
@@ -44,6 +48,14 @@ struct KnownRequest {
     key: CacheKey,
     /// Those of the request as it was looked up.
     fields: HeaderMap,
+    written: ArcSwapOption<Written>,
+}
+
+/// The head of a response as it was written, without what is said of its use.
+struct Written {
+    /// Does not keep it.
+    stored: Weak<StoredResponse>,
+    octets: Box<[u8]>,
 }
 
 #[derive(Clone)]
@@ -93,30 +105,62 @@ impl Proxy {
         }
         let (is_trusted, is_secure) = (arrival.is_trusted, arrival.client.is_secure);
         let (route, key, fields) = (admitted.index, admitted.key.clone(), detached(&arrival.parts.headers));
-        let request = KnownRequest { octets: octets.clone(), is_trusted, is_secure, route, key, fields };
+        let request =
+            KnownRequest { octets: octets.clone(), is_trusted, is_secure, route, key, fields, written: ArcSwapOption::empty() };
         self.known.requests.insert(hash, Arc::new(request));
     }
 
-    /// Answers a request of which these are all octets, if they are known and memory has a fresh response. Whoever gets no answer here
-    /// has the request read, and gets one then.
-    pub(super) fn serve_known(&self, octets: &[u8], address: IpAddr, is_secure: bool) -> Option<Response<Body>> {
+    /// Answers a request of which these are all octets, if they are known and memory has a fresh response: writes its head, and gives its
+    /// body. Whoever gets no answer here has the request read, and gets one then.
+    pub(super) fn serve_known(&self, octets: &[u8], address: IpAddr, is_secure: bool, head: &mut Vec<u8>) -> Option<Bytes> {
         let started = Instant::now();
         let request = self.known.find(octets, self.options.trusts(address), is_secure)?;
         let now = self.clock.now();
         let Lookup::Found(Tier::Memory, stored) = self.store.lookup_memory(&request.key, &request.fields, now) else {
             return None;
         };
-        let head = &stored.head;
         // Whether it is refreshed early is left to chance, which is taken once.
-        let may_be_due = || self.rules.routes()[request.route].early_refresh && head.is_due_early(now, || LUCKIEST);
-        if !head.is_fresh(now) || head.part().is_some() || may_be_due() {
+        let may_be_due = || self.rules.routes()[request.route].early_refresh && stored.head.is_due_early(now, || LUCKIEST);
+        if !stored.head.is_fresh(now) || stored.head.part().is_some() || may_be_due() {
             return None;
         }
-        let mut response = respond::whole(&Method::GET, &stored, now);
-        let outcome = Outcome::hit(Tier::Memory, head.ttl(now));
-        self.finish(&mut response, &outcome, Some(request.route), started);
+        self.write_head(&request, &stored, now, head)?;
+        let outcome = Outcome::hit(Tier::Memory, stored.head.ttl(now));
+        let age = age::current(&stored.head, now).as_secs();
+        write!(head, "{AGE}: {age}\r\n{CACHE_STATUS}: ").ok()?;
+        head.extend_from_slice(outcome.value().as_bytes());
+        head.extend_from_slice(b"\r\n\r\n");
+        self.note(&outcome, Some(request.route), started);
         self.stats.hits_verbatim.inc();
-        Some(response)
+        Some(stored.body.clone())
+    }
+
+    /// Writes the head of a stored response (RFC 9112 §4, §5), but for what is said of its use.
+    fn write_head(
+        &self,
+        request: &KnownRequest,
+        stored: &Arc<StoredResponse>,
+        now: SystemTime,
+        head: &mut Vec<u8>,
+    ) -> Option<()> {
+        if let Some(written) = &*request.written.load()
+            && std::ptr::eq(written.stored.as_ptr(), Arc::as_ptr(stored))
+        {
+            head.extend_from_slice(&written.octets);
+            return Some(());
+        }
+        let mut response = respond::whole(&Method::GET, stored, now);
+        response.headers_mut().remove(AGE);
+        self.strip_tags(&mut response);
+        let status = response.status();
+        let mut octets = format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason()?).into_bytes();
+        for (name, value) in response.headers() {
+            octets.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        head.extend_from_slice(&octets);
+        let written = Written { stored: Arc::downgrade(stored), octets: octets.into() };
+        request.written.store(Some(Arc::new(written)));
+        Some(())
     }
 }
 
@@ -177,8 +221,8 @@ const OCTETS_MAX: usize = 4 << 10;
 const BYTES_MAX: u64 = 4 << 20;
 const TYPICAL_NUMBER: usize = 2048;
 
-/// What a known request takes beside its octets, and what each of its fields does.
-const ENTRY_BYTES: usize = 256;
+/// What a known request takes beside its octets, the head of a response with it, and what each of its fields does.
+const ENTRY_BYTES: usize = 768;
 const FIELD_BYTES: usize = 104;
 
 /// So many hashes of heads are remembered.

@@ -70,6 +70,7 @@ use crate::tasks::Tasks;
 use access::AccessRecord;
 use arc_swap::ArcSwap;
 use arrival::{Arrival, ArrivedBody};
+use bytes::Bytes;
 use collapse::Collapser;
 use fetch::Errand;
 use http::header::{CONTENT_TYPE, EXPECT};
@@ -101,9 +102,10 @@ pub trait Answer: Send + Sync + 'static {
     /// Answers a request.
     fn answer(self: Arc<Self>, request: Request<Incoming>, client: Client) -> impl Future<Output = Response<Body>> + Send;
 
-    /// Answers a request of HTTP/1.1 of which these are all octets, if that can be done at once and without reading it; the body is whole.
-    fn answer_known(&self, octets: &[u8], address: IpAddr, is_secure: bool) -> Option<Response<Body>> {
-        let _ = (octets, address, is_secure);
+    /// Answers a request of HTTP/1.1 of which these are all octets, if that can be done at once and without reading it: writes the
+    /// response's head behind `head`, as it goes over the wire, and gives the body.
+    fn answer_known(&self, octets: &[u8], address: IpAddr, is_secure: bool, head: &mut Vec<u8>) -> Option<Bytes> {
+        let _ = (octets, address, is_secure, head);
         None
     }
 }
@@ -113,8 +115,8 @@ impl Answer for Proxy {
         self.serve(request, client).await
     }
 
-    fn answer_known(&self, octets: &[u8], address: IpAddr, is_secure: bool) -> Option<Response<Body>> {
-        self.serve_known(octets, address, is_secure)
+    fn answer_known(&self, octets: &[u8], address: IpAddr, is_secure: bool, head: &mut Vec<u8>) -> Option<Bytes> {
+        self.serve_known(octets, address, is_secure, head)
     }
 }
 
@@ -124,8 +126,8 @@ impl<A: Answer> Answer for ArcSwap<A> {
         self.load_full().answer(request, client).await
     }
 
-    fn answer_known(&self, octets: &[u8], address: IpAddr, is_secure: bool) -> Option<Response<Body>> {
-        self.load().answer_known(octets, address, is_secure)
+    fn answer_known(&self, octets: &[u8], address: IpAddr, is_secure: bool, head: &mut Vec<u8>) -> Option<Bytes> {
+        self.load().answer_known(octets, address, is_secure, head)
     }
 }
 
@@ -209,7 +211,9 @@ impl Proxy {
         if let Some(key) = shown_key {
             outcome = outcome.with_key(key);
         }
-        let counters = self.finish(&mut response, &outcome, route, started);
+        self.strip_tags(&mut response);
+        outcome.annotate(&mut response);
+        let counters = self.note(&outcome, route, started);
         if is_http2 {
             response = response.map(|body| body.watched(self.options.client_idle_timeout));
         }
@@ -220,15 +224,17 @@ impl Proxy {
         response
     }
 
-    /// Counts what happened, and says it in the response.
-    fn finish(&self, response: &mut Response<Body>, outcome: &Outcome, route: Option<usize>, started: Instant) -> &RouteStats {
+    /// Takes the fields that name tags off a response, where nobody is to see them: also one that was not stored, or not taken from what is.
+    fn strip_tags(&self, response: &mut Response<Body>) {
         if self.options.strip_tag_fields {
-            // Also of what was not stored, or not taken from what is.
             self.options.tag_fields.iter().for_each(|field| drop(response.headers_mut().remove(field.name())));
         }
+    }
+
+    /// Counts and logs what happened.
+    fn note(&self, outcome: &Outcome, route: Option<usize>, started: Instant) -> &RouteStats {
         let counters = self.counters.of(route);
         outcome.count(counters, started.elapsed());
-        outcome.annotate(response);
         outcome.log(&counters.name);
         counters
     }

@@ -7,7 +7,7 @@ use crate::semantics::cache_status::{self, CacheStatus};
 use crate::semantics::storage::NotStored;
 use crate::stats::{Ending, RouteStats};
 use crate::store::Tier;
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use std::time::Duration;
 use tracing::debug;
 
@@ -131,7 +131,12 @@ impl Outcome {
 
     /// Says in the response what happened.
     pub(super) fn annotate(&self, response: &mut Response<Body>) {
-        cache_status::append(response.headers_mut(), self.cache_status().render());
+        cache_status::append(response.headers_mut(), self.value());
+    }
+
+    /// What happened, as the value of `Cache-Status`.
+    pub(super) fn value(&self) -> HeaderValue {
+        self.cache_status().render()
     }
 
     /// What happened, in words.

@@ -12,9 +12,8 @@
 
 use super::framing::Framed;
 use super::loan::{Lent, Loan};
-use crate::flow::{Answer, Body};
+use crate::flow::Answer;
 use bytes::{Buf, Bytes};
-use http::Response;
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -82,31 +81,16 @@ impl<A: Answer> Shortcut<A> {
     }
 
     /// Answers the request that these octets are, if that is possible without reading it; a panic is one request's, as ever.
-    fn answer(&self, octets: &[u8]) -> Option<Response<Body>> {
+    fn answer(&mut self, octets: &[u8]) -> bool {
         let Asked { answer, address, is_secure, .. } = &self.asked;
-        catch_unwind(AssertUnwindSafe(|| answer.answer_known(octets, *address, *is_secure))).ok()?
-    }
-}
-
-impl Left {
-    /// Takes an answer to be written (RFC 9112 §4, §5).
-    fn take(&mut self, response: &Response<Body>) -> Option<()> {
-        let (status, body) = (response.status(), response.body().whole()?);
-        self.head.clear();
-        self.head.extend_from_slice(b"HTTP/1.1 ");
-        self.head.extend_from_slice(status.as_str().as_bytes());
-        self.head.extend_from_slice(b" ");
-        self.head.extend_from_slice(status.canonical_reason().unwrap_or("<none>").as_bytes());
-        self.head.extend_from_slice(b"\r\n");
-        for (name, value) in response.headers() {
-            self.head.extend_from_slice(name.as_str().as_bytes());
-            self.head.extend_from_slice(b": ");
-            self.head.extend_from_slice(value.as_bytes());
-            self.head.extend_from_slice(b"\r\n");
+        let Left { head, written, body, is_unflushed } = &mut self.left;
+        head.clear();
+        let answered = catch_unwind(AssertUnwindSafe(|| answer.answer_known(octets, *address, *is_secure, head)));
+        match answered.unwrap_or_default() {
+            Some(whole) => (*written, *body, *is_unflushed) = (0, whole, true),
+            None => (*written, *is_unflushed) = (head.len(), false),
         }
-        self.head.extend_from_slice(b"\r\n");
-        (self.written, self.body, self.is_unflushed) = (0, body, true);
-        Some(())
+        *is_unflushed
     }
 }
 
@@ -138,8 +122,7 @@ impl<A: Answer> AsyncRead for Shortcut<A> {
                 this.latest.set(None);
                 return Poll::Ready(Ok(()));
             }
-            let answered = if this.asked.is_last.load(Ordering::Relaxed) { None } else { this.answer(came) };
-            if answered.is_none_or(|response| this.left.take(&response).is_none()) {
+            if this.asked.is_last.load(Ordering::Relaxed) || !this.answer(came) {
                 this.latest.set(Some(Bytes::copy_from_slice(came)));
                 return Poll::Ready(Ok(()));
             }
