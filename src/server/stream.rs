@@ -228,6 +228,8 @@ struct HeadSleep {
     answered_before: u64,
     has_begun: bool,
     is_quiet: bool,
+    /// The wait has begun anew since the alarm was set; how long it lasts is reckoned from when that rings, which costs such a request nothing.
+    is_renewed: bool,
     deadline: Instant,
     /// There until it is dropped.
     alarm: Option<Alarm>,
@@ -246,6 +248,7 @@ impl Timer for HeadTimer {
             answered_before,
             has_begun: false,
             is_quiet: false,
+            is_renewed: false,
             deadline,
             alarm: Some(alarm),
         })
@@ -262,24 +265,31 @@ impl Future for HeadSleep {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let HeadSleep { watch, reads_before, answered_before, has_begun, is_quiet, deadline, alarm } = self.get_mut();
+        let HeadSleep { watch, reads_before, answered_before, has_begun, is_quiet, is_renewed, deadline, alarm } = self.get_mut();
         let alarm = alarm.as_mut().expect("it is there until it is dropped");
         let answered = watch.loan.answered();
         if answered != *answered_before {
             // What was read was a request, which is answered: the wait begins anew.
             (*answered_before, *reads_before) = (answered, watch.reads.number());
-            (*has_begun, *is_quiet) = (false, false);
-            *deadline = Instant::now() + watch.idle.min(QUIET_AFTER);
+            *has_begun = false;
+            let is_late = alarm.deadline() > *deadline + QUIET_AFTER;
+            match std::mem::take(is_quiet) || is_late {
+                true => *deadline = Instant::now() + watch.idle.min(QUIET_AFTER),
+                false => *is_renewed = true,
+            }
         }
         if !*has_begun && watch.reads.number() != *reads_before {
-            *has_begun = true;
+            (*has_begun, *is_renewed) = (true, false);
             *deadline = Instant::now() + watch.head;
         }
         loop {
-            if alarm.deadline() > *deadline {
+            if !*is_renewed && alarm.deadline() > *deadline {
                 alarm.as_mut().reset(*deadline);
             }
             ready!(alarm.as_mut().poll(cx));
+            if std::mem::take(is_renewed) {
+                *deadline = Instant::now() + watch.idle.min(QUIET_AFTER);
+            }
             // It may have been set for an earlier head.
             if Instant::now() < *deadline {
                 alarm.as_mut().reset(*deadline);
