@@ -98,7 +98,7 @@ fn latencies(file: &Path, all: &[(String, Vec<Duration>)]) -> Drawn {
             .label(who.as_str())
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(3)));
     }
-    labels(&mut chart)?;
+    labels(&mut chart, SeriesLabelPosition::LowerRight)?;
     whole.present()?;
     Ok(())
 }
@@ -140,19 +140,19 @@ fn memory(file: &Path, all: &[(String, Vec<(f64, f64)>)]) -> Drawn {
             .label(who.as_str())
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(3)));
     }
-    labels(&mut chart)?;
+    labels(&mut chart, SeriesLabelPosition::UpperLeft)?;
     whole.present()?;
     Ok(())
 }
 
-fn labels<'a, X, Y>(chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>) -> Drawn
+fn labels<'a, X, Y>(chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>, place: SeriesLabelPosition) -> Drawn
 where
     X: Ranged<ValueType = f64>,
     Y: Ranged<ValueType = f64>,
 {
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(place)
         .background_style(WHITE.mix(0.85))
         .border_style(TRANSPARENT)
         .label_font(text(13))
