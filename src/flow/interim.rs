@@ -161,14 +161,20 @@ fn encode(status: StatusCode, mut fields: HeaderMap, version: Version) -> Bytes 
     // RFC 9110 §8.6: it has no content, so it must not announce any.
     fields.remove(CONTENT_LENGTH);
     outgoing::to_client(&mut fields, version);
+    let mut octets = head(status, &fields);
+    octets.extend_from_slice(b"\r\n");
+    Bytes::from(octets)
+}
+
+/// The lines of a head, without the empty one.
+pub(super) fn head(status: StatusCode, fields: &HeaderMap) -> Vec<u8> {
     let mut octets = format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or_default()).into_bytes();
-    for (name, value) in &fields {
+    for (name, value) in fields {
         for piece in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
             octets.extend_from_slice(piece);
         }
     }
-    octets.extend_from_slice(b"\r\n");
-    Bytes::from(octets)
+    octets
 }
 
 /// So many wait for a client that does not read. An origin sends one or two.

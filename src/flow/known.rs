@@ -12,8 +12,9 @@
 
 use super::arrival::{Arrival, ArrivedBody};
 use super::outcome::Outcome;
-use super::{Proxy, respond};
-use crate::rules::{Admitted, CacheKey};
+use super::settle::detached;
+use super::{Proxy, interim, respond};
+use crate::rules::{Admitted, CacheKey, Share};
 use crate::semantics::age;
 use crate::semantics::cache_status::CACHE_STATUS;
 use crate::semantics::fields::{self, Kind};
@@ -35,7 +36,7 @@ use std::time::{Instant, SystemTime};
 pub(super) struct Known {
     requests: Cache<u64, Arc<KnownRequest>, ByOctets, RandomState>,
     hasher: RandomState,
-    /// The hashes of heads that came lately: to be known one has to come again, since many never do.
+    /// The hashes of heads that came lately: to be known one has to come again, since many never do. Inverted, of those that cannot be known.
     lately: Box<[AtomicU64]>,
 }
 
@@ -82,9 +83,19 @@ impl Known {
         is_it.then_some(request)
     }
 
-    /// Whether a head with this hash came lately.
+    /// Whether a head with this hash came lately, and may be known.
     fn has_come(&self, hash: u64) -> bool {
-        self.lately[hash as usize % LATELY].swap(hash, Ordering::Relaxed) == hash
+        let place = &self.lately[hash as usize % LATELY];
+        let before = place.load(Ordering::Relaxed);
+        if before != !hash {
+            place.store(hash, Ordering::Relaxed);
+        }
+        before == hash
+    }
+
+    /// Takes note of a head that cannot be known, so that nobody looks at it again.
+    fn give_up(&self, hash: u64) {
+        self.lately[hash as usize % LATELY].store(!hash, Ordering::Relaxed);
     }
 }
 
@@ -92,15 +103,16 @@ impl Proxy {
     /// Takes note of a request that was answered from memory.
     pub(super) fn get_to_know(&self, arrival: &Arrival, admitted: &Admitted<'_>, stored: &StoredResponse) {
         let Some(octets) = &arrival.client.octets else { return };
+        let is_shown = self.options.access_log || self.options.shows_key;
+        if is_shown || octets.len() > OCTETS_MAX || stored.head.part().is_some() || !depends_on_octets_alone(arrival, admitted) {
+            return;
+        }
         let hash = self.known.hasher.hash_one(&octets[..]);
-        if !self.known.has_come(hash)
-            || self.options.access_log
-            || self.options.shows_key
-            || octets.len() > OCTETS_MAX
-            || !depends_on_octets_alone(arrival, admitted)
-            || !is_plain(octets, arrival)
-            || stored.head.part().is_some()
-        {
+        if !self.known.has_come(hash) {
+            return;
+        }
+        if !is_plain(octets, arrival) {
+            self.known.give_up(hash);
             return;
         }
         let (is_trusted, is_secure) = (arrival.is_trusted, arrival.client.is_secure);
@@ -131,7 +143,7 @@ impl Proxy {
         head.extend_from_slice(outcome.value().as_bytes());
         head.extend_from_slice(b"\r\n\r\n");
         self.note(&outcome, Some(request.route), started);
-        self.stats.hits_verbatim.inc();
+        self.stats.hits_known.inc();
         Some(stored.body.clone())
     }
 
@@ -152,11 +164,9 @@ impl Proxy {
         let mut response = respond::whole(&Method::GET, stored, now);
         response.headers_mut().remove(AGE);
         self.strip_tags(&mut response);
-        let status = response.status();
-        let mut octets = format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason()?).into_bytes();
-        for (name, value) in response.headers() {
-            octets.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
-        }
+        // For what has no phrase hyper has one.
+        response.status().canonical_reason()?;
+        let octets = interim::head(response.status(), response.headers());
         head.extend_from_slice(&octets);
         let written = Written { stored: Arc::downgrade(stored), octets: octets.into() };
         request.written.store(Some(Arc::new(written)));
@@ -173,8 +183,8 @@ fn depends_on_octets_alone(arrival: &Arrival, admitted: &Admitted<'_>) -> bool {
         && matches!(body, ArrivedBody::None)
         && upgrade.is_none()
         && !kinds.has_any(&[Kind::Credential, Kind::Conditional, Kind::Asking])
-        && admitted.ends.is_none()
-        && admitted.query_rule.is_none()
+        // Fields that an operator calls credentials are.
+        && !matches!(admitted.route.share, Share::PerCredential(_))
         && !admitted.route.heeds_no_vary_search
 }
 
@@ -201,17 +211,6 @@ fn is_plain(octets: &[u8], arrival: &Arrival) -> bool {
     // What the request was looked up by has to be in them.
     let is_read = |name: &HeaderName| arrival.parts.headers.get_all(name).iter().eq(read.get_all(name));
     arrival.parts.headers.keys().all(is_read)
-}
-
-/// Fields that do not hold on to what was read from the connection.
-fn detached(fields: &HeaderMap) -> HeaderMap {
-    let mut detached = HeaderMap::with_capacity(fields.len());
-    for (name, value) in fields {
-        let copied = (HeaderName::from_bytes(name.as_str().as_bytes()), HeaderValue::from_bytes(value.as_bytes()));
-        let (Ok(name), Ok(value)) = copied else { unreachable!("what was a field is one") };
-        detached.append(name, value);
-    }
-    detached
 }
 
 /// Heads that are longer are read each time.

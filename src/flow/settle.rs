@@ -250,7 +250,7 @@ fn policy<'a>(asked: &Asked, route: &'a Route, options: &'a Options, chance: f64
 }
 
 /// Copies fields out of the buffer that they were read into. A value is a slice of it; kept for an hour, it would keep all of the buffer.
-fn detached(fields: &HeaderMap) -> HeaderMap {
+pub(super) fn detached(fields: &HeaderMap) -> HeaderMap {
     let mut all = HeaderMap::with_capacity(fields.len() + 2);
     for (name, value) in fields {
         let mut copy = HeaderValue::from_bytes(value.as_bytes()).expect("the octets of a value make a value");

@@ -88,9 +88,7 @@ impl<S> Framed<S> {
     pub(super) fn new(stream: S, switch: Arc<Switch>) -> Framed<S> {
         Framed { stream, framing: Framing::default(), switch, refusing: None }
     }
-}
 
-impl<S> Framed<S> {
     /// Whether all that was read are whole requests, so that what comes next begins one.
     pub(super) fn is_between_requests(&self) -> bool {
         self.refusing.is_none() && self.framing.is_at_start()

@@ -38,7 +38,7 @@ pub struct Stats {
     /// Requests that were answered 400 because they could be read in two ways, or not at all.
     pub bad_requests: IntCounter,
     /// Hits in memory for requests that were known by their octets.
-    pub hits_verbatim: IntCounter,
+    pub hits_known: IntCounter,
     /// Requests to the admin endpoints, and purges, that were refused: without the right token, host or origin.
     pub admin_refused: IntCounter,
 }
@@ -210,9 +210,9 @@ impl Stats {
                 "sidecache_tls_failed_total",
                 "Connections of clients that failed in their TLS handshake.",
             ),
-            hits_verbatim: counter(
+            hits_known: counter(
                 &registry,
-                "sidecache_hits_verbatim_total",
+                "sidecache_hits_known_total",
                 "Hits in memory for requests that were known by their octets.",
             ),
             bad_requests: counter(&registry, "sidecache_bad_requests_total", "Requests answered 400 by sidecache itself."),

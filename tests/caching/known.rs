@@ -27,7 +27,7 @@ async fn answered(client: &mut RawClient) -> (String, String) {
 /// How many requests were known, and how many were hits at all.
 fn counted(world: &World) -> (u64, u64) {
     let hits = world.sidecar.proxy().counters().of(Some(0)).hits_memory.get();
-    (world.sidecar.stats().hits_verbatim.get(), hits)
+    (world.sidecar.stats().hits_known.get(), hits)
 }
 
 /// Asks until the request is known.
@@ -117,7 +117,7 @@ async fn each_gets_the_variant_that_its_fields_select() {
 
 #[tokio::test]
 async fn what_may_not_be_known_is_read_each_time() {
-    let world = World::with_route(|route| route.share = Share::PerCredential(vec![http::header::AUTHORIZATION])).await;
+    let world = World::with_route(|route| route.share = Share::Everyone).await;
     world.origin.reply("/a", Reply::new("one").cache("max-age=60").with("etag", "\"1\""));
     world.origin.reply("/past/a", "past");
     let mut client = world.raw().await;
@@ -147,6 +147,12 @@ async fn what_may_not_be_known_is_read_each_time() {
         asked(&mut client, A.replace("/a", "http://h/a")).await;
     }
     assert_eq!(counted(&world).0, 0);
+    let tenant = http::HeaderName::from_static("x-tenant");
+    let by_tenant = World::with_route(|route| route.share = Share::PerCredential(vec![tenant])).await;
+    by_tenant.origin.reply("/a", "one");
+    known(&mut by_tenant.raw().await, &A.replace("Accept: */*", "X-Tenant: a")).await;
+    known(&mut by_tenant.raw().await, &A.replace("Accept: */*", "X-Tenant: a")).await;
+    assert_eq!(counted(&by_tenant), (0, 5));
     let (head, _) = asked(&mut client, A.replace("keep-alive", "close")).await;
     assert!(head.contains("connection: close\r\n"), "{head}");
     assert_eq!(client.rest().await, "");
