@@ -219,7 +219,15 @@ impl Play<'_> {
             let mut holds = [None; 2];
             holds[ask.replica] = Some(ended);
             let (of, from) = (Purged::Url(ask.url), record.asked);
-            self.reference.purged(Done { of, is_soft: false, from, replica: ask.replica, holds, is_in_redis: false });
+            self.reference.purged(Done {
+                of,
+                is_soft: false,
+                from,
+                replica: ask.replica,
+                holds,
+                is_in_redis: false,
+                is_unheard: false,
+            });
         }
         Ok(())
     }
@@ -251,14 +259,17 @@ impl Play<'_> {
         }
         // A Redis that has forgotten everything has forgotten, too, who there is; until the others come again, nobody waits for those that
         // were never seen.
-        let knows_all = !self.has_forgotten || answer["replicas"]["present"] == 2;
+        let are_present = answer["replicas"]["present"] == 2;
+        let knows_all = !self.has_forgotten || are_present;
+        let mut is_unheard = false;
         if is_in_redis && purge.waits && status == 200 && knows_all {
             holds = [Some(at); 2];
             self.tally.purges_heard += 1;
-            self.reference.all_have_heard(from, at);
+            is_unheard = !are_present;
+            self.reference.all_have_heard(from, at, is_unheard);
         }
         let Purge { of, is_soft, replica, .. } = *purge;
-        self.reference.purged(Done { of, is_soft, from, replica, holds, is_in_redis });
+        self.reference.purged(Done { of, is_soft, from, replica, holds, is_in_redis, is_unheard });
         Ok(())
     }
 

@@ -26,6 +26,8 @@ pub(crate) struct Done {
     pub(crate) holds: [Option<u64>; 2],
     /// Redis has it, so that the other replica hears of it before it hears of anything later.
     pub(crate) is_in_redis: bool,
+    /// It was confirmed while the other replica was away from Redis, for so long that nobody waited for it.
+    pub(crate) is_unheard: bool,
 }
 
 /// An answer, and what was asked for.
@@ -59,10 +61,13 @@ impl Reference {
     }
 
     /// All replicas have confirmed that they heard of all that Redis had at the moment `from`; the answer came at `at`.
-    pub(crate) fn all_have_heard(&mut self, from: u64, at: u64) {
+    pub(crate) fn all_have_heard(&mut self, from: u64, at: u64, is_unheard: bool) {
         for done in self.purges.iter_mut().filter(|done| done.is_in_redis) {
             let is_before = done.holds[done.replica].is_some_and(|since| since < from);
-            done.holds.iter_mut().filter(|_| is_before).for_each(|holds| *holds = holds.or(Some(at)));
+            if is_before && done.holds.contains(&None) {
+                done.is_unheard = is_unheard;
+                done.holds.iter_mut().for_each(|holds| *holds = holds.or(Some(at)));
+            }
         }
     }
 
@@ -189,7 +194,10 @@ impl Reference {
                 Purged::Route(url) => books.kind(url) == books.kind(record.url),
                 Purged::Tags | Purged::All => true,
             };
-            is_named && record.asked < done.from && done.holds[ask.replica].is_some_and(|since| since < begun)
+            // A replica that is away from Redis stores nothing; but it goes on fetching once for all who ask meanwhile.
+            let is_in_flight = done.is_unheard && done.replica != ask.replica && got.cache_status().contains("; collapsed");
+            let holds = done.holds[ask.replica].is_some_and(|since| since < begun);
+            is_named && record.asked < done.from && holds && !is_in_flight
         };
         for done in self.purges.iter().filter(concerns) {
             let is_called_fresh = got.cache_status().starts_with("hit") && ttl(got) > 0;
