@@ -29,7 +29,7 @@ mod report;
 
 pub use auth::{LOOPBACK, Role, Token};
 
-use crate::flow::{Answer, Body, Client, Proxy};
+use crate::flow::{Answer, AnswerKnown, Body, Client, Proxy};
 use crate::tasks::Tasks;
 use audit::Refusals;
 use auth::{Caller, Keyring, Refusal};
@@ -310,7 +310,7 @@ impl Answer for Front {
         }
     }
 
-    fn answer_known(&self, octets: &[u8], address: IpAddr, is_secure: bool, head: &mut Vec<u8>) -> Option<Bytes> {
+    fn answer_known(self: &Arc<Self>, octets: &[u8], address: IpAddr, is_secure: bool, head: &mut Vec<u8>) -> AnswerKnown {
         self.proxy.answer_known(octets, address, is_secure, head)
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Most clients of a service say the same few things again and again, to the octet. What a request's head is read for (is it
 //! refused, which route, which key, what selects a variant) is a function of its octets, of who is at the other end, and of the
-//! configuration; so what came of it once comes of it the next time. Here it is kept for heads that were answered from memory, so that
-//! the next one is answered by two look-ups. Nothing is kept of the response: whether there is one, whether it is fresh, and which variant
+//! configuration; so what came of it once comes of it the next time. Here it is kept for heads that were answered by a hit, so that
+//! the next one is answered by two look-ups, of which the second is in memory or, where nothing is kept in memory, in Redis. Nothing is kept of the response: whether there is one, whether it is fresh, and which variant
 //! it is, is asked anew, of the same who are always asked. Only its head, once it was written for such a request, is written the same way
 //! as long as it is the same response.
 //!
@@ -13,12 +13,12 @@
 use super::arrival::{Arrival, ArrivedBody};
 use super::outcome::Outcome;
 use super::settle::detached;
-use super::{Proxy, interim, respond};
+use super::{AnswerKnown, Proxy, interim, respond};
 use crate::rules::{Admitted, CacheKey, Share};
 use crate::semantics::age;
 use crate::semantics::cache_status::CACHE_STATUS;
 use crate::semantics::fields::{self, Kind};
-use crate::store::{Lookup, StoredResponse, Tier};
+use crate::store::{Lookup, StoredResponse, TRAIL_BYTES, Tier, Trail};
 use ahash::RandomState;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -40,7 +40,7 @@ pub(super) struct Known {
     lately: Box<[AtomicU64]>,
 }
 
-/// A request, as far as answering it from memory needs to know it.
+/// A request, as far as answering it by a hit needs to know it.
 struct KnownRequest {
     octets: Bytes,
     is_trusted: bool,
@@ -49,6 +49,8 @@ struct KnownRequest {
     key: CacheKey,
     /// Those of the request as it was looked up.
     fields: HeaderMap,
+    /// Where its response lies, where that is Redis alone.
+    trail: Option<Trail>,
     written: ArcSwapOption<Written>,
 }
 
@@ -65,13 +67,16 @@ struct ByOctets;
 impl Weighter<u64, Arc<KnownRequest>> for ByOctets {
     fn weight(&self, _: &u64, request: &Arc<KnownRequest>) -> u64 {
         // The fields lie there a second time, and each takes a place in a table.
-        (ENTRY_BYTES + 2 * request.octets.len() + FIELD_BYTES * request.fields.capacity()) as u64
+        let trail = request.trail.as_ref().map_or(0, |_| TRAIL_BYTES);
+        (ENTRY_BYTES + 2 * request.octets.len() + FIELD_BYTES * request.fields.capacity() + trail) as u64
     }
 }
 
 impl Known {
-    pub(super) fn new() -> Known {
-        let options = OptionsBuilder::new().estimated_items_capacity(TYPICAL_NUMBER).weight_capacity(BYTES_MAX).build();
+    /// What it is to be known for lies in memory, or `in_redis_alone`.
+    pub(super) fn new(in_redis_alone: bool) -> Known {
+        let bytes_max = if in_redis_alone { TRAILS_BYTES_MAX } else { BYTES_MAX };
+        let options = OptionsBuilder::new().estimated_items_capacity(TYPICAL_NUMBER).weight_capacity(bytes_max).build();
         let (options, hasher) = (options.expect("capacity and estimate are set"), RandomState::new());
         let requests = Cache::with_options(options, ByOctets, hasher.clone(), DefaultLifecycle::default());
         Known { requests, hasher, lately: (0..LATELY).map(|_| AtomicU64::new(0)).collect() }
@@ -100,7 +105,7 @@ impl Known {
 }
 
 impl Proxy {
-    /// Takes note of a request that was answered from memory.
+    /// Takes note of a request that was answered by a hit.
     pub(super) fn get_to_know(&self, arrival: &Arrival, admitted: &Admitted<'_>, stored: &StoredResponse) {
         let Some(octets) = &arrival.client.octets else { return };
         let is_shown = self.options.access_log || self.options.shows_key;
@@ -117,34 +122,68 @@ impl Proxy {
         }
         let (is_trusted, is_secure) = (arrival.is_trusted, arrival.client.is_secure);
         let (route, key, fields) = (admitted.index, admitted.key.clone(), detached(&arrival.parts.headers));
-        let request =
-            KnownRequest { octets: octets.clone(), is_trusted, is_secure, route, key, fields, written: ArcSwapOption::empty() };
+        let trail = self.store.trail(&key, admitted.scopes(&arrival.parts));
+        let (octets, written) = (octets.clone(), ArcSwapOption::empty());
+        let request = KnownRequest { octets, is_trusted, is_secure, route, key, fields, trail, written };
         self.known.requests.insert(hash, Arc::new(request));
     }
 
-    /// Answers a request of which these are all octets, if they are known and memory has a fresh response: writes its head, and gives its
+    /// Answers a request of which these are all octets, if they are known and there is a fresh response: writes its head, and gives its
     /// body. Whoever gets no answer here has the request read, and gets one then.
-    pub(super) fn serve_known(&self, octets: &[u8], address: IpAddr, is_secure: bool, head: &mut Vec<u8>) -> Option<Bytes> {
-        let started = Instant::now();
-        let request = self.known.find(octets, self.options.trusts(address), is_secure)?;
-        let now = self.clock.now();
-        let Lookup::Found(Tier::Memory, stored) = self.store.lookup_memory(&request.key, &request.fields, now) else {
-            return None;
-        };
+    pub(super) fn serve_known(
+        self: &Arc<Proxy>,
+        octets: &[u8],
+        address: IpAddr,
+        is_secure: bool,
+        head: &mut Vec<u8>,
+    ) -> AnswerKnown {
+        let (started, now) = (Instant::now(), self.clock.now());
+        let Some(request) = self.known.find(octets, self.options.trusts(address), is_secure) else { return AnswerKnown::Unknown };
+        if request.trail.is_none() {
+            let found = self.store.lookup_memory(&request.key, &request.fields, now);
+            let Lookup::Found(Tier::Memory, stored) = found else { return AnswerKnown::Unknown };
+            let body = stored.body.clone();
+            let written = self.write_hit(&request, &stored, &body, Tier::Memory, (now, started), head);
+            return written.map_or(AnswerKnown::Unknown, |()| AnswerKnown::Now(body));
+        }
+        if !self.store.may_read_again() {
+            return AnswerKnown::Unknown;
+        }
+        let proxy = self.clone();
+        AnswerKnown::InAMoment(Box::pin(async move {
+            let trail = request.trail.as_ref()?;
+            let (stored, body) = proxy.store.read_again(trail, &request.fields, &mut proxy.store.budget()).await?;
+            let mut head = Vec::with_capacity(HEAD_BYTES);
+            let now = proxy.clock.now();
+            proxy.write_hit(&request, &stored, &body, Tier::Redis, (now, started), &mut head)?;
+            Some((head, body))
+        }))
+    }
+
+    /// Writes the head of a hit, and counts it; `None` if the response is not one that answers as it is.
+    fn write_hit(
+        &self,
+        request: &KnownRequest,
+        stored: &Arc<StoredResponse>,
+        body: &Bytes,
+        tier: Tier,
+        (now, started): (SystemTime, Instant),
+        head: &mut Vec<u8>,
+    ) -> Option<()> {
         // Whether it is refreshed early is left to chance, which is taken once.
         let may_be_due = || self.rules.routes()[request.route].early_refresh && stored.head.is_due_early(now, || LUCKIEST);
         if !stored.head.is_fresh(now) || stored.head.part().is_some() || may_be_due() {
             return None;
         }
-        self.write_head(&request, &stored, now, head)?;
-        let outcome = Outcome::hit(Tier::Memory, stored.head.ttl(now));
+        self.write_head(request, stored, body, now, head)?;
+        let outcome = Outcome::hit(tier, stored.head.ttl(now)).after_look_up(tier == Tier::Redis);
         let age = age::current(&stored.head, now).as_secs();
         write!(head, "{AGE}: {age}\r\n{CACHE_STATUS}: ").ok()?;
         head.extend_from_slice(outcome.value().as_bytes());
         head.extend_from_slice(b"\r\n\r\n");
         self.note(&outcome, Some(request.route), started);
         self.stats.hits_known.inc();
-        Some(stored.body.clone())
+        Some(())
     }
 
     /// Writes the head of a stored response (RFC 9112 §4, §5), but for what is said of its use.
@@ -152,6 +191,7 @@ impl Proxy {
         &self,
         request: &KnownRequest,
         stored: &Arc<StoredResponse>,
+        body: &Bytes,
         now: SystemTime,
         head: &mut Vec<u8>,
     ) -> Option<()> {
@@ -161,7 +201,8 @@ impl Proxy {
             head.extend_from_slice(&written.octets);
             return Some(());
         }
-        let mut response = respond::whole(&Method::GET, stored, now);
+        let whole = StoredResponse { body: body.clone(), ..StoredResponse::clone(stored) };
+        let mut response = respond::whole(&Method::GET, &whole, now);
         response.headers_mut().remove(AGE);
         self.strip_tags(&mut response);
         // For what has no phrase hyper has one.
@@ -220,9 +261,15 @@ const OCTETS_MAX: usize = 4 << 10;
 const BYTES_MAX: u64 = 4 << 20;
 const TYPICAL_NUMBER: usize = 2048;
 
+/// The same where there is no memory tier: what is known is then also what was read in Redis of heads of responses.
+const TRAILS_BYTES_MAX: u64 = 16 << 20;
+
 /// What a known request takes beside its octets, the head of a response with it, and what each of its fields does.
 const ENTRY_BYTES: usize = 768;
 const FIELD_BYTES: usize = 104;
+
+/// Room for the head of a response that takes no more than usual.
+const HEAD_BYTES: usize = 512;
 
 /// So many hashes of heads are remembered.
 const LATELY: usize = 4096;

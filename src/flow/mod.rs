@@ -65,7 +65,7 @@ use crate::semantics::Forward;
 use crate::semantics::directives::{self, RequestDirectives};
 use crate::semantics::fields::Kind;
 use crate::stats::{Counters, RouteStats, Stats};
-use crate::store::{Lookup, Store, Tier};
+use crate::store::{Lookup, Store};
 use crate::tasks::Tasks;
 use access::AccessRecord;
 use arc_swap::ArcSwap;
@@ -80,6 +80,7 @@ use known::Known;
 use outcome::Outcome;
 use plan::{Plan, Trouble, Wanted};
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -102,12 +103,22 @@ pub trait Answer: Send + Sync + 'static {
     /// Answers a request.
     fn answer(self: Arc<Self>, request: Request<Incoming>, client: Client) -> impl Future<Output = Response<Body>> + Send;
 
-    /// Answers a request of HTTP/1.1 of which these are all octets, if that can be done at once and without reading it: writes the
-    /// response's head behind `head`, as it goes over the wire, and gives the body.
-    fn answer_known(&self, octets: &[u8], address: IpAddr, is_secure: bool, head: &mut Vec<u8>) -> Option<Bytes> {
+    /// Answers a request of HTTP/1.1 of which these are all octets, if that can be done without reading it: at once, in which case the
+    /// response's head is written behind `head`, as it goes over the wire; or in a moment.
+    fn answer_known(self: &Arc<Self>, octets: &[u8], address: IpAddr, is_secure: bool, head: &mut Vec<u8>) -> AnswerKnown {
         let _ = (octets, address, is_secure, head);
-        None
+        AnswerKnown::Unknown
     }
+}
+
+/// What becomes of a request that may be known.
+pub enum AnswerKnown {
+    /// It is not, or cannot be answered without being read.
+    Unknown,
+    /// It is answered: this is the body.
+    Now(Bytes),
+    /// It may be: by a head, as it goes over the wire, and a body.
+    InAMoment(Pin<Box<dyn Future<Output = Option<(Vec<u8>, Bytes)>> + Send>>),
 }
 
 impl Answer for Proxy {
@@ -115,7 +126,7 @@ impl Answer for Proxy {
         self.serve(request, client).await
     }
 
-    fn answer_known(&self, octets: &[u8], address: IpAddr, is_secure: bool, head: &mut Vec<u8>) -> Option<Bytes> {
+    fn answer_known(self: &Arc<Proxy>, octets: &[u8], address: IpAddr, is_secure: bool, head: &mut Vec<u8>) -> AnswerKnown {
         self.serve_known(octets, address, is_secure, head)
     }
 }
@@ -126,7 +137,7 @@ impl<A: Answer> Answer for ArcSwap<A> {
         self.load_full().answer(request, client).await
     }
 
-    fn answer_known(&self, octets: &[u8], address: IpAddr, is_secure: bool, head: &mut Vec<u8>) -> Option<Bytes> {
+    fn answer_known(self: &Arc<Self>, octets: &[u8], address: IpAddr, is_secure: bool, head: &mut Vec<u8>) -> AnswerKnown {
         self.load().answer_known(octets, address, is_secure, head)
     }
 }
@@ -144,7 +155,7 @@ impl Proxy {
     ) -> Arc<Proxy> {
         let collapser = Collapser::new(options.followers_max, options.remember_unstorable, clock.clone());
         let counters = stats.counters(rules.routes().iter().map(|route| route.name.as_str()));
-        let known = Known::new();
+        let known = Known::new(store.is_in_redis_alone());
         Arc::new(Proxy { rules, store, origin, collapser, stats, counters, known, tasks, clock, options })
     }
 
@@ -250,7 +261,7 @@ impl Proxy {
         let found = self.store.lookup(&admitted.key, fields, || admitted.scopes(&arrival.parts), &mut budget, now).await;
         let redis_was_asked = self.store.has_redis() && !matches!(found, Lookup::Unavailable);
         let plan = self.plan(&arrival, &asked, &admitted, found, now);
-        if let Plan::Serve(Tier::Memory, stored) = &plan {
+        if let Plan::Serve(_, stored) = &plan {
             self.get_to_know(&arrival, &admitted, stored);
         }
         let errand = |stored| Errand { admitted, asked: &asked, stored, others: Vec::new(), wants_part: false, budget };

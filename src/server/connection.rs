@@ -1,5 +1,6 @@
 //! One connection, from its first octet to its end.
 
+use super::detention::{DETAINED_FOR, is_flood};
 use super::frames::Frames;
 use super::framing::{Framed, Switch};
 use super::http2;
@@ -23,7 +24,7 @@ use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use socket2::SockRef;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,6 +45,7 @@ struct Connection<'a, A> {
     options: Arc<Options>,
     terms: &'a Terms,
     tasks: &'a Tasks,
+    stats: &'a Stats,
     /// Requests that it has brought.
     requests: Arc<AtomicU64>,
     /// The next response is the last.
@@ -65,7 +67,7 @@ pub(super) async fn serve<A: Answer>(
     let _ = tcp.set_nodelay(true);
     let _ = SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
     let (requests, is_last) = Default::default();
-    let connection = Connection { answer, peer, is_secure, options, terms, tasks, requests, is_last };
+    let connection = Connection { answer, peer, is_secure, options, terms, tasks, stats, requests, is_last };
     let opening = ClientStream::open(tcp, acceptor, connection.options.body_idle_timeout, held);
     let opened = tokio::select! {
         biased;
@@ -141,6 +143,15 @@ impl<A: Answer> Connection<'_, A> {
                     // The end first: what it says of the responses counts for those that are made from here on.
                     biased;
                     () = last_call.as_mut() => {
+                        // An idle connection ends with this at once, and hyper does not know of all that is being answered.
+                        let answered = poll_fn(|cx| match connection.as_mut().poll(cx) {
+                            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                            Poll::Pending if loan.is_answering() => Poll::Pending,
+                            Poll::Pending => Poll::Ready(None),
+                        });
+                        if let Some(ended) = answered.await {
+                            return ended.map(|()| None);
+                        }
                         connection.as_mut().graceful_shutdown();
                         return connection.await.map(|()| None);
                     }
@@ -163,7 +174,37 @@ impl<A: Answer> Connection<'_, A> {
     }
 
     async fn http2(&self, stream: ClientStream) -> hyper::Result<()> {
-        let frames = Frames::new(stream, OPENING_BYTES, self.options.header_read_timeout);
+        let (address, detention) = (self.peer.ip(), &self.terms.detention);
+        self.while_wanted(detention.admits(address)).await;
+        let loan = Arc::new(Loan::to_be_given_back());
+        let frames = Frames::new(Lent::new(stream, loan.clone()), OPENING_BYTES, self.options.header_read_timeout);
+        let has_flooded = frames.has_flooded();
+        let ended = self.until_ended(frames).await;
+        if let Some(stream) = loan.given_back() {
+            if let Err(why) = &ended
+                && !loan.is_over()
+            {
+                self.stats.http2_detained.inc();
+                let is_flood = has_flooded.load(Ordering::Relaxed) || is_flood(why);
+                let _detained = detention.detain(address, is_flood);
+                self.while_wanted(tokio::time::sleep(DETAINED_FOR)).await;
+            }
+            stream.close().await;
+        }
+        ended
+    }
+
+    /// Waits, for as long as the process stays and nobody else needs the place.
+    async fn while_wanted(&self, waiting: impl Future<Output = ()>) {
+        tokio::select! {
+            biased;
+            () = waiting => {}
+            () = self.tasks.leaving() => {}
+            () = self.terms.crowd.asks_idlers() => {}
+        }
+    }
+
+    async fn until_ended(&self, frames: Frames<Lent>) -> hyper::Result<()> {
         let (moves, streams) = (frames.moves(), Streams::new(self.options.body_idle_timeout));
         let service = self.service(Arc::default(), Arc::default(), Arc::default(), Some(streams.live()));
         let service = service_fn(move |request| {

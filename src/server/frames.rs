@@ -19,6 +19,8 @@ use super::account::{Account, GOAWAY, HEAD_BYTES, Offence};
 use super::stream::Reads;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -30,6 +32,8 @@ pub(super) struct Frames<S> {
     account: Account,
     /// Counts what the client was sent, and the room that it makes for more.
     moves: Reads,
+    /// The connection was ended for a flood.
+    has_flooded: Arc<AtomicBool>,
     /// Frames since others had their turn.
     in_turn: u32,
     /// Octets that were read and are still to be read by h2.
@@ -60,6 +64,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             stream,
             account: Account::new(preface, now),
             moves: Reads::default(),
+            has_flooded: Arc::default(),
             in_turn: 0,
             ahead: Short::default(),
             partial: Short::default(),
@@ -73,6 +78,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     /// Whether anything moves towards the client.
     pub(super) fn moves(&self) -> Reads {
         self.moves.clone()
+    }
+
+    /// Whether the connection was ended for a flood.
+    pub(super) fn has_flooded(&self) -> Arc<AtomicBool> {
+        self.has_flooded.clone()
     }
 
     /// Reads what has come, and lets `buffer` have the frames of it whose heads are whole.
@@ -107,12 +117,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
 
     /// Tells the client why, as far as it takes it.
     fn end(&mut self, cx: &mut Context<'_>, offence: Offence) -> io::Error {
+        self.has_flooded.store(offence == Offence::Flood, Ordering::Relaxed);
         if !self.is_midway {
             let [a, b, c, d] = self.account.last_stream;
             let frame = [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, offence.code()];
             // The connection ends, whether it is heard or not.
             let _ = Pin::new(&mut self.stream).poll_write(cx, &frame);
-            let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
+            let _ = Pin::new(&mut self.stream).poll_flush(cx);
         }
         io::Error::other(offence)
     }

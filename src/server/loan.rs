@@ -35,17 +35,31 @@ pub(super) struct Loan {
     /// The client does not take what is being written.
     is_stalled: AtomicBool,
     is_recalled: AtomicBool,
+    /// The client has ended it, or it broke.
+    is_over: AtomicBool,
     /// hyper waits for the head of a request.
     awaits_head: AtomicBool,
     /// Requests that were answered while it did, unknown to it.
     answered: AtomicU64,
+    /// A request that it does not know of is being answered.
+    is_answering: AtomicBool,
     given_back: Mutex<Option<ClientStream>>,
 }
 
 impl Loan {
+    /// A connection that comes back however it ends.
+    pub(super) fn to_be_given_back() -> Loan {
+        Loan { is_recalled: AtomicBool::new(true), ..Loan::default() }
+    }
+
+    /// Whether the client has ended it, or it broke.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
     /// Says that the connection is to be given back instead of being closed; `false` if it has to stay.
     pub(super) fn recall(&self) -> bool {
-        let is_idle = self.ends_blank.load(Ordering::Relaxed) && !self.is_stalled.load(Ordering::Relaxed);
+        let is_idle = self.ends_blank.load(Ordering::Relaxed) && !self.is_stalled.load(Ordering::Relaxed) && !self.is_answering();
         self.is_recalled.store(is_idle, Ordering::Relaxed);
         is_idle
     }
@@ -75,6 +89,16 @@ impl Loan {
         self.answered.load(Ordering::Relaxed)
     }
 
+    /// Takes note of whether a request is being answered while hyper waits for one.
+    pub(super) fn set_answering(&self, answers: bool) {
+        self.is_answering.store(answers, Ordering::Relaxed);
+    }
+
+    /// Whether there is one.
+    pub(super) fn is_answering(&self) -> bool {
+        self.is_answering.load(Ordering::Relaxed)
+    }
+
     /// The connection, if it was given back.
     pub(super) fn given_back(&self) -> Option<ClientStream> {
         self.given_back.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -93,6 +117,9 @@ impl Lent {
     /// Takes note of whether the client takes what is written.
     fn written(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.loan.is_stalled.store(polled.is_pending(), Ordering::Relaxed);
+        if matches!(polled, Poll::Ready(Err(_))) {
+            self.loan.is_over.store(true, Ordering::Relaxed);
+        }
         polled
     }
 
@@ -116,10 +143,12 @@ impl Drop for Lent {
 
 impl AsyncRead for Lent {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
+        let (before, had_room) = (buffer.filled().len(), buffer.remaining() > 0);
         let polled = self.stream().poll_read(cx, buffer);
         if buffer.filled().len() > before {
             self.note(&buffer.filled()[before..]);
+        } else if polled.is_ready() && had_room {
+            self.loan.is_over.store(true, Ordering::Relaxed);
         }
         polled
     }

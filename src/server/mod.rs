@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `connection` | one connection, HTTP/1.1 or HTTP/2, to its end |
 //! | `descriptors` | how many descriptors there are, and for whom |
+//! | `detention` | clients of HTTP/2 that were thrown out, and have to wait |
 //! | `frames` | the frames of an HTTP/2 client, looked at as they pass |
 //! | `http2` | the limits of HTTP/2, and requests that are malformed |
 //! | `interim` | interim responses, written between the others |
@@ -15,6 +16,7 @@
 mod account;
 mod connection;
 pub mod descriptors;
+mod detention;
 mod frames;
 mod framing;
 mod http2;
@@ -34,6 +36,7 @@ use crate::flow::Answer;
 use crate::stats::Stats;
 use crate::tasks::Tasks;
 use arc_swap::ArcSwap;
+use detention::Detention;
 use prometheus::IntGauge;
 use std::io;
 use std::net::SocketAddr;
@@ -116,6 +119,7 @@ pub struct Terms {
     /// One a connection.
     places: Arc<Semaphore>,
     crowd: Arc<Crowd>,
+    detention: Arc<Detention>,
 }
 
 /// Asks connections to end, since others wait for their places: those that are idle first, and each after what it is doing.
@@ -222,7 +226,8 @@ impl Terms {
     fn new(options: Options, acceptor: Option<Acceptor>) -> Terms {
         let places = Arc::new(Semaphore::new(options.connections_max));
         let acceptor = acceptor.map(|acceptor| Arc::new(ArcSwap::from_pointee(acceptor)));
-        Terms { acceptor, options: Arc::new(ArcSwap::from_pointee(options)), places, crowd: Arc::default() }
+        let options = Arc::new(ArcSwap::from_pointee(options));
+        Terms { acceptor, options, places, crowd: Arc::default(), detention: Arc::default() }
     }
 
     /// Takes a place for a connection. Where there is none, others are asked to make room.

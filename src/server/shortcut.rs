@@ -12,7 +12,7 @@
 
 use super::framing::Framed;
 use super::loan::{Lent, Loan};
-use crate::flow::Answer;
+use crate::flow::{Answer, AnswerKnown};
 use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
@@ -30,6 +30,15 @@ pub(super) struct Shortcut<A> {
     loan: Arc<Loan>,
     latest: Arc<Latest>,
     left: Left,
+    pending: Option<Pending>,
+    /// Octets that nobody knows, and that hyper has not been handed yet.
+    unread: Bytes,
+}
+
+/// A request that may be answered in a moment. Until then nothing further is read.
+struct Pending {
+    octets: Bytes,
+    answer: Pin<Box<dyn Future<Output = Option<(Vec<u8>, Bytes)>> + Send>>,
 }
 
 /// Who is asked for answers, and for whom.
@@ -56,7 +65,7 @@ struct Left {
 
 impl<A: Answer> Shortcut<A> {
     pub(super) fn new(framed: Framed<Lent>, asked: Asked<A>, loan: Arc<Loan>, latest: Arc<Latest>) -> Shortcut<A> {
-        Shortcut { framed, asked, loan, latest, left: Left::default() }
+        Shortcut { framed, asked, loan, latest, left: Left::default(), pending: None, unread: Bytes::new() }
     }
 
     /// Writes what is left.
@@ -80,17 +89,60 @@ impl<A: Answer> Shortcut<A> {
         Poll::Ready(Ok(()))
     }
 
-    /// Answers the request that these octets are, if that is possible without reading it; a panic is one request's, as ever.
+    /// Answers the request that these octets are, now or in a moment, if that is possible without reading it; a panic is one request's, as
+    /// ever.
     fn answer(&mut self, octets: &[u8]) -> bool {
         let Asked { answer, address, is_secure, .. } = &self.asked;
-        let Left { head, written, body, is_unflushed } = &mut self.left;
+        let head = &mut self.left.head;
         head.clear();
-        let answered = catch_unwind(AssertUnwindSafe(|| answer.answer_known(octets, *address, *is_secure, head)));
-        match answered.unwrap_or_default() {
-            Some(whole) => (*written, *body, *is_unflushed) = (0, whole, true),
-            None => (*written, *is_unflushed) = (head.len(), false),
+        self.left.written = 0;
+        match catch_unwind(AssertUnwindSafe(|| answer.answer_known(octets, *address, *is_secure, head))) {
+            Ok(AnswerKnown::Now(body)) => {
+                (self.left.body, self.left.is_unflushed) = (body, true);
+                true
+            }
+            Ok(AnswerKnown::InAMoment(answer)) => {
+                head.clear();
+                self.pending = Some(Pending { octets: Bytes::copy_from_slice(octets), answer });
+                self.loan.set_answering(true);
+                true
+            }
+            Ok(AnswerKnown::Unknown) | Err(_) => {
+                head.clear();
+                false
+            }
         }
-        *is_unflushed
+    }
+
+    /// Waits for the answer that was to come in a moment. If it does not, the request is to be read.
+    fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(Pending { answer, .. }) = &mut self.pending else { return Poll::Ready(()) };
+        let answered = match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx))) {
+            Ok(polled) => ready!(polled),
+            // It is not polled again, only dropped.
+            Err(_) => None,
+        };
+        let pending = self.pending.take();
+        self.loan.set_answering(false);
+        match answered {
+            Some((mut head, body)) => {
+                if self.asked.is_last.load(Ordering::Relaxed) {
+                    head.truncate(head.len() - LINE_END.len());
+                    head.extend_from_slice(b"connection: close\r\n\r\n");
+                }
+                self.left = Left { head, written: 0, body, is_unflushed: true };
+            }
+            None => self.unread = pending.map(|pending| pending.octets).unwrap_or_default(),
+        }
+        Poll::Ready(())
+    }
+
+    /// Hands on octets that nobody knows.
+    fn hand_on(&mut self, buffer: &mut ReadBuf<'_>) {
+        let whole = self.unread.len() <= buffer.remaining() && self.unread.ends_with(HEAD_END);
+        self.latest.set(whole.then(|| self.unread.clone()));
+        let some = self.unread.split_to(self.unread.len().min(buffer.remaining()));
+        buffer.put_slice(&some);
     }
 }
 
@@ -105,20 +157,28 @@ impl Latest {
     }
 }
 
+/// How lines end, and heads (RFC 9112 §2.1).
+const LINE_END: &[u8] = b"\r\n";
+const HEAD_END: &[u8] = b"\r\n\r\n";
+
 impl<A: Answer> AsyncRead for Shortcut<A> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buffer.filled().len();
         loop {
-            if this.poll_finish(cx)?.is_pending() {
+            if this.poll_pending(cx).is_pending() || this.poll_finish(cx)?.is_pending() {
                 // For hyper that is silence, which it would end after a while. It is not, and has a time of its own.
                 this.loan.renew();
                 return Poll::Pending;
             }
+            if !this.unread.is_empty() {
+                this.hand_on(buffer);
+                return Poll::Ready(Ok(()));
+            }
             let is_free = this.loan.is_free() && this.framed.is_between_requests();
             ready!(Pin::new(&mut this.framed).poll_read(cx, buffer))?;
             let came = &buffer.filled()[before..];
-            if !is_free || !came.ends_with(b"\r\n\r\n") || !this.framed.is_between_requests() {
+            if !is_free || !came.ends_with(HEAD_END) || !this.framed.is_between_requests() {
                 this.latest.set(None);
                 return Poll::Ready(Ok(()));
             }

@@ -31,6 +31,8 @@ pub struct Stats {
     pub client_connections: IntGauge,
     /// Connections that ended in their TLS handshake.
     pub tls_failed: IntCounter,
+    /// Clients of HTTP/2 that were thrown out, and had to wait for the end of their connection.
+    pub http2_detained: IntCounter,
     /// Reloads of the configuration that were taken over.
     pub reloads_done: IntCounter,
     /// Reloads that changed nothing, since the new configuration was wrong.
@@ -210,11 +212,12 @@ impl Stats {
                 "sidecache_tls_failed_total",
                 "Connections of clients that failed in their TLS handshake.",
             ),
-            hits_known: counter(
+            http2_detained: counter(
                 &registry,
-                "sidecache_hits_known_total",
-                "Hits in memory for requests that were known by their octets.",
+                "sidecache_http2_detained_total",
+                "Connections of HTTP/2 that were ended for what the client did on them, and closed a second later.",
             ),
+            hits_known: counter(&registry, "sidecache_hits_known_total", "Hits for requests that were known by their octets."),
             bad_requests: counter(&registry, "sidecache_bad_requests_total", "Requests answered 400 by sidecache itself."),
             admin_refused: counter(
                 &registry,

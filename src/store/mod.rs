@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `response` | a stored response |
+//! | `keep` | keeping one, in both tiers |
 //! | `generations` | what makes purges exact |
 //! | `held` | the generations that a stored response depends on |
 //! | `holding` | what a fetch holds on to before it begins |
@@ -10,6 +11,7 @@
 //! | `ledger` | the octets that are held for clients beside it |
 //! | `shared` | the tier that all replicas share: what lies in Redis, and how it is read and written |
 //! | `reading` | what Redis has for a request, and whether it may be used |
+//! | `again` | a response that Redis had for a request, read again |
 //! | `redis` | the connection to Redis, its breaker and supervisor, and what is heard over it |
 //! | `record` | the value of a key in Redis |
 //! | `purge` | purging, and hearing of purges |
@@ -24,12 +26,14 @@
 //!
 //! Redis down, slow or lying is an answer ([`Lookup::Unavailable`]), never an error.
 
+mod again;
 mod container;
 mod generations;
 mod held;
 mod holding;
 mod jobs;
 mod journal;
+mod keep;
 mod learned;
 mod lease;
 mod ledger;
@@ -47,9 +51,11 @@ mod sweep;
 mod variants;
 
 pub use self::redis::{Hearing, State as RedisState};
+pub use again::{TRAIL_BYTES, Trail};
 pub use held::{Held, Standing};
 pub use holding::{Watch, WatchMark, watches_of};
 pub use jobs::Job;
+pub use keep::Put;
 pub use lease::{Competed, ReplicaLease, Waited};
 pub use ledger::{Holding, Ledger};
 pub use options::{EncryptionKey, MemoryOptions, Options, RedisOptions, WhenDown};
@@ -61,7 +67,6 @@ pub use response::{NotKept, StoredResponse};
 #[doc(hidden)]
 pub use seal::Trial;
 pub use shared::Budget;
-use shared::Written;
 pub use sweep::{Erased, Swept};
 
 use self::redis::{Listener, Redis};
@@ -139,19 +144,6 @@ pub enum Lookup {
     OtherVariant(Vec<Candidate>),
     /// Memory has nothing, and Redis could not be asked.
     Unavailable,
-}
-
-/// What became of a response that somebody set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Put {
-    /// Every tier that can be used has it.
-    Stored,
-    /// The memory of this process has it; for Redis it is too large.
-    HereAlone,
-    /// Redis did not say that it has all of it.
-    Unconfirmed,
-    /// No tier has it.
-    NotStored(NotKept),
 }
 
 /// The state of the tiers, for those who operate them.
@@ -274,64 +266,6 @@ impl Store {
     /// Whether there is Redis beside memory.
     pub fn has_redis(&self) -> bool {
         self.redis.is_some()
-    }
-
-    /// Whether a response that depends on these generations would be kept, or why not.
-    pub fn would_keep(&self, held: &Held) -> Result<(), NotKept> {
-        let has_place = self.memory().is_some() || self.redis.as_ref().is_some_and(Redis::is_up);
-        match (&self.redis, self.generations.standing(held, self.generations.epoch())) {
-            (_, Standing::Broken) => Err(NotKept::Purged),
-            (Some(redis), _) if redis.is_up() && held.values().is_none() => Err(NotKept::NoGeneration),
-            // What is kept while Redis is away is read against it when it is back.
-            _ if has_place => Ok(()),
-            _ => Err(NotKept::Nowhere),
-        }
-    }
-
-    /// Keeps a response: in memory at once, in Redis in the background. What a purge has come for meanwhile is not kept.
-    ///
-    /// A lease is given back when Redis has the response, or when it is known that it won't.
-    pub fn insert(self: &Arc<Store>, response: StoredResponse, lease: Option<ReplicaLease>) -> Arc<StoredResponse> {
-        let kept = self.would_keep(&response.held);
-        let held = response.held.clone().stored();
-        let response = Arc::new(self.alone(StoredResponse { held, ..response }));
-        self.note_varies(&response.key, &response.head.selection);
-        if kept.is_err() {
-            return response;
-        }
-        // A slow body may end after a later fetch of the same was stored; the later one stays.
-        let epoch = self.generations.epoch();
-        let is_newest = self.memory().is_none_or(|memory| memory.insert(response.clone(), epoch));
-        if is_newest && self.redis.as_ref().is_some_and(Redis::is_up) {
-            let (store, response) = (self.clone(), response.clone());
-            self.tasks.spawn(async move {
-                store.write_redis(&response).await;
-                drop(lease);
-            });
-        }
-        response
-    }
-
-    /// Keeps a response that somebody sets, and waits until Redis has it.
-    pub async fn put(&self, response: StoredResponse) -> Put {
-        if let Err(why) = self.would_keep(&response.held) {
-            return Put::NotStored(why);
-        }
-        let response = Arc::new(self.alone(response));
-        self.note_varies(&response.key, &response.head.selection);
-        let memory = self.memory();
-        if let Some(memory) = memory {
-            memory.insert(response.clone(), self.generations.epoch());
-        }
-        match &self.redis {
-            Some(redis) if redis.is_up() => match (self.write_redis(&response).await, memory) {
-                (Written::Taken, _) => Put::Stored,
-                (Written::TooLarge, Some(_)) => Put::HereAlone,
-                (Written::TooLarge, None) => Put::NotStored(NotKept::Nowhere),
-                (Written::Not, _) => Put::Unconfirmed,
-            },
-            _ => Put::Stored,
-        }
     }
 
     /// The state of the tiers.

@@ -11,12 +11,13 @@ use super::redis::{Present, Redis, Unavailable};
 use super::{Store, StoredResponse};
 use crate::clock::DIFFERENCE_MAX;
 use crate::rules::{CacheKey, Scopes};
+use crate::semantics::StoredHead;
 use crate::semantics::candidates::Candidate;
 use crate::semantics::vary::Selection;
 use http::{HeaderMap, HeaderName};
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Where is read, and since when what was read of generations counts.
 pub(super) struct Reading<'a> {
@@ -53,12 +54,7 @@ impl Store {
     ) -> Result<Read, Unavailable> {
         let redis = reading.redis;
         let known = self.varies(key);
-        let mut names = vec![redis.names().response(key, None)];
-        let variants = |varies: &[HeaderName]| {
-            let candidates = Selection::candidates(varies, request);
-            candidates.iter().map(|selection| redis.names().response(key, Some(selection))).collect::<Vec<_>>()
-        };
-        names.extend(known.iter().flat_map(|known| variants(known)));
+        let names = self.names(redis, key, known.as_deref(), request);
         let tagged = self.tagged.get(&key.hash());
         let scope_names = scopes.names.iter().chain(tagged.iter().flat_map(|tagged| tagged.iter()));
         let mut cells: Vec<Arc<Cell>> = scope_names.map(|name| self.generations.cell(*name)).collect();
@@ -90,7 +86,7 @@ impl Store {
         let (mut asked, mut values): (Vec<String>, Vec<_>) = values.map(|(name, value)| (name.clone(), value)).unzip();
         if known.is_none_or(|known| *known != *varies) {
             self.varies.insert(key.hash(), varies.clone().into());
-            asked = variants(&varies);
+            asked = self.names(redis, key, Some(&varies), request).split_off(1);
             values = self.ask(reading, &asked, Vec::new(), deadline).await?;
         }
         let present = asked.iter().zip(values).filter_map(|(name, value)| Some((name, value?)));
@@ -113,6 +109,13 @@ impl Store {
         let others = listed.into_iter().filter(|listed| !own.contains(&listed.variant));
         let ours = if is_replaced { Ours::Replaced } else { Ours::AsBefore };
         Ok(Read::OtherVariant(others.filter_map(|listed| listed.candidate).collect(), ours))
+    }
+
+    /// The names under which a request's response may lie: that of its key, and those of the variants that it may select.
+    pub(super) fn names(&self, redis: &Redis, key: &CacheKey, varies: Option<&[HeaderName]>, request: &HeaderMap) -> Vec<String> {
+        let candidates = varies.map_or(Vec::new(), |varies| Selection::candidates(varies, request));
+        let variants = candidates.iter().map(|selection| redis.names().response(key, Some(selection)));
+        std::iter::once(redis.names().response(key, None)).chain(variants).collect()
     }
 
     /// Judges by its generations whether a response that was read may be used; `None` if not.
@@ -194,17 +197,22 @@ impl Store {
 
     /// Makes a response that was read as old as it is by Redis' own clock, if that is older.
     fn aged(&self, mut record: Record, left: Option<Duration>) -> Record {
-        if let (Record::Response(recorded), Some(left)) = (&mut record, left) {
-            let (beyond, head) = (recorded.fresh_beyond_ms, &mut recorded.head);
-            let further = Duration::from_millis(beyond.unsigned_abs());
-            let fresh = if beyond < 0 { left.saturating_sub(further) } else { left.saturating_add(further) };
-            let hidden = head.remaining(self.clock.now()).saturating_sub(fresh);
+        if let Record::Response(recorded) = &mut record {
+            let hidden = hidden_age(&recorded.head, recorded.fresh_beyond_ms, left, self.clock.now());
             if hidden > DIFFERENCE_MAX {
-                head.add_age(hidden);
+                recorded.head.add_age(hidden);
             }
         }
         record
     }
+}
+
+/// By how much a response is older than the time of day says, where Redis keeps it for no longer than what is `left`.
+pub(super) fn hidden_age(head: &StoredHead, fresh_beyond_ms: i64, left: Option<Duration>, now: SystemTime) -> Duration {
+    let Some(left) = left else { return Duration::ZERO };
+    let further = Duration::from_millis(fresh_beyond_ms.unsigned_abs());
+    let fresh = if fresh_beyond_ms < 0 { left.saturating_sub(further) } else { left.saturating_add(further) };
+    head.remaining(now).saturating_sub(fresh)
 }
 
 /// News that come while generations are read have them read again, so often at most.

@@ -2,7 +2,7 @@
 //!
 //! A hit is one round trip: the value, and those of its generations that this process does not know currently.
 
-use super::generations::{Cell, Keeping, Noted};
+use super::generations::{Cell, Generation, Keeping, Noted};
 use super::held::{Held, Standing};
 use super::reading::{Ours, ROUNDS_MAX, Read, Reading};
 use super::record::{self, Listed};
@@ -24,6 +24,14 @@ pub(super) enum Written {
     TooLarge,
     /// It has ended, a purge has come for it, or Redis refused it or said nothing.
     Not,
+}
+
+/// Generations that Redis is to keep, and for how long.
+struct ToBeKept {
+    names: Vec<(String, Keeping)>,
+    changed: Vec<Noted>,
+    kept_for: Duration,
+    kept_until: Instant,
 }
 
 impl Budget {
@@ -161,12 +169,14 @@ impl Store {
             record::encode(response, &generations, fresh_beyond(response.head.remaining(now), keep), now + keep, redis.mask());
         let selection = &response.head.selection;
         let own = redis.names().response(&response.key, None);
-        let variant = (!selection.is_empty()).then(|| redis.names().response(&response.key, Some(selection)));
+        let listed = (!selection.is_empty()).then(|| Listed::of(response));
+        let variant = listed.as_ref().map(|listed| redis.names().variant(&response.key, listed.variant));
         let value = redis.seal().close(variant.as_ref().unwrap_or(&own), &head, &response.body);
-        let (mut values, mut gone) = (Vec::with_capacity(2), Vec::new());
         let is_small = value.len() <= redis.options().value_bytes_max;
+        let mut kept = self.to_be_kept(redis, &response.held, keep);
+        let (mut values, mut gone) = (Vec::with_capacity(2), Vec::new());
         // Under a key that never varied, there is no list.
-        if is_small && selection.is_empty() && self.varies(&response.key).is_none() {
+        if is_small && listed.is_none() && self.varies(&response.key).is_none() {
             values.push((own, value, keep));
         } else if is_small {
             let names: Vec<HeaderName> = selection.names().cloned().collect();
@@ -177,15 +187,18 @@ impl Store {
                     b"",
                 )
             };
-            if let Some(variant) = &variant {
+            if let (Some(variant), Some(listed)) = (&variant, &listed) {
                 // It is found from here on; that the list is read before it is written anew makes nobody wait.
                 let kept_for = keep.max(VARIES_KEPT_MIN);
-                let list = list_of(&[Listed::of(response)], kept_for);
-                if !redis.place((variant, &value, keep), (&own, &list, kept_for)).await {
-                    return Written::Not;
+                let list = list_of(std::slice::from_ref(listed), kept_for);
+                let placed = redis.place((variant, &value, keep), (&own, &list, kept_for), &kept.names, kept.kept_for).await;
+                let Some((is_only_one, there)) = placed else { return Written::Not };
+                self.note_kept(&mut kept, there);
+                if is_only_one {
+                    return Written::Taken;
                 }
             }
-            let Some(list) = self.listed_anew(redis, &own, response).await else { return Written::Not };
+            let Some(list) = self.listed_anew(redis, &own, response, listed).await else { return Written::Not };
             gone = list.gone.iter().map(|variant| redis.names().variant(&response.key, *variant)).collect();
             if selection.is_empty() {
                 values.push((own, value, keep));
@@ -195,25 +208,35 @@ impl Store {
                 values.push((own, varies, kept_for));
             }
         }
-        // The generations outlive what depends on them, here and in Redis.
+        if values.is_empty() && kept.names.is_empty() {
+            return Written::TooLarge;
+        }
+        let Some(there) = redis.write(values, &gone, &kept.names, kept.kept_for).await else { return Written::Not };
+        self.note_kept(&mut kept, there);
+        if is_small { Written::Taken } else { Written::TooLarge }
+    }
+
+    /// The generations that have to be kept for longer, or for less long, where what depends on them is kept for so long.
+    fn to_be_kept(&self, redis: &Redis, held: &Held, keep: Duration) -> ToBeKept {
+        // They outlive what depends on them, here and in Redis.
         let (now, kept_for) = (Instant::now(), outliving(keep));
-        let kept = response.held.cells().map(|cell| {
+        let cells = held.cells().map(|cell| {
             let keeping = cell.keeping(now + keep, now + kept_for);
             (cell, keeping)
         });
-        let (cells, keeping): (Vec<_>, Vec<_>) = kept.filter(|(_, keeping)| *keeping != Keeping::Right).unzip();
+        let (cells, keeping): (Vec<_>, Vec<_>) = cells.filter(|(_, keeping)| *keeping != Keeping::Right).unzip();
         let changed = self.generations.to_read_again(cells, self.generations.epoch());
         let name = |noted: &Noted| redis.names().generation(noted.cell.name());
-        let keep: Vec<(String, Keeping)> = changed.iter().map(name).zip(keeping).collect();
-        if values.is_empty() && keep.is_empty() {
-            return Written::TooLarge;
+        ToBeKept { names: changed.iter().map(name).zip(keeping).collect(), changed, kept_for, kept_until: now + kept_for }
+    }
+
+    /// Takes note that Redis keeps them, and of which there are.
+    fn note_kept(&self, kept: &mut ToBeKept, there: Vec<Option<Generation>>) {
+        kept.names.clear();
+        for (noted, generation) in kept.changed.drain(..).zip(there) {
+            noted.cell.note_kept_until(kept.kept_until);
+            self.generations.learn(&noted, generation);
         }
-        let Some(now_there) = redis.write(values, &gone, &keep, kept_for).await else { return Written::Not };
-        for (noted, generation) in changed.iter().zip(now_there) {
-            noted.cell.note_kept_until(now + kept_for);
-            self.generations.learn(noted, generation);
-        }
-        if is_small { Written::Taken } else { Written::TooLarge }
     }
 
     /// About how many responses lie in Redis, as counted lately; `None` if it cannot say.

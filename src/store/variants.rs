@@ -16,6 +16,7 @@ use super::response::StoredResponse;
 use super::{Budget, Store};
 use crate::rules::{CacheKey, Scopes};
 use crate::semantics::candidates::Candidate;
+use crate::semantics::vary::Selection;
 use http::HeaderName;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -87,36 +88,38 @@ impl Store {
         }
     }
 
-    /// Puts a response before the other variants that the list under its key's own name has; `None` if Redis does not say.
-    pub(super) async fn listed_anew(&self, redis: &Redis, own: &str, response: &StoredResponse) -> Option<NewList> {
+    /// Puts a response, as it is listed if it varies, before the other variants that the list under its key's own name has; `None` if Redis
+    /// does not say.
+    pub(super) async fn listed_anew(
+        &self,
+        redis: &Redis,
+        own: &str,
+        response: &StoredResponse,
+        listed: Option<Listed>,
+    ) -> Option<NewList> {
         let (present, kept_for) = redis.present(own).await?;
         let (varied, present) = match present.and_then(|value| self.decode(redis, &response.key, own, value)) {
             Some(Record::Varies { names, variants, .. }) => (names, variants),
             Some(Record::Response(_)) | None => (Vec::new(), Vec::new()),
         };
-        let (variants, gone) = list(&response.key, response, &varied, present);
+        let (variants, gone) = list(&response.head.selection, listed, &varied, present);
         Some(NewList { variants, gone, kept_for })
     }
 }
 
 impl Listed {
-    /// What is listed of a response.
+    /// What is listed of a response that varies.
     pub(super) fn of(response: &StoredResponse) -> Listed {
         Listed { variant: response.key.variant(&response.head.selection), candidate: Candidate::of(&response.head) }
     }
 }
 
-/// Puts a response before the other variants, and says which of these are to go: those that are too many, and all that vary by other
-/// fields, which nobody would find any more.
-fn list(key: &CacheKey, response: &StoredResponse, varied: &[HeaderName], present: Vec<Listed>) -> (Vec<Listed>, Vec<u128>) {
-    let selection = &response.head.selection;
-    let variant = key.variant(selection);
-    let mut variants = Vec::new();
-    if !selection.is_empty() {
-        variants.push(Listed::of(response));
-    }
-    let mut gone = Vec::new();
-    for other in present.into_iter().filter(|other| other.variant != variant) {
+/// Puts a response, as it is listed if it varies, before the other variants, and says which of these are to go: those that are too many, and
+/// all that vary by other fields, which nobody would find any more.
+fn list(selection: &Selection, listed: Option<Listed>, varied: &[HeaderName], present: Vec<Listed>) -> (Vec<Listed>, Vec<u128>) {
+    let variant = listed.as_ref().map(|listed| listed.variant);
+    let (mut variants, mut gone) = (Vec::from_iter(listed), Vec::new());
+    for other in present.into_iter().filter(|other| Some(other.variant) != variant) {
         match selection.names().eq(varied) && variants.len() < VARIANTS_MAX {
             true => variants.push(other),
             false => gone.push(other.variant),
@@ -140,7 +143,9 @@ mod tests {
         let request: HeaderMap = [(ACCEPT, accept.parse().unwrap())].into_iter().collect();
         let response = response("k", "body", vary, &request);
         let present = others.iter().map(|variant| Listed { variant: *variant, candidate: None }).collect();
-        let (variants, gone) = list(&response.key, &response, varied, present);
+        let selection = &response.head.selection;
+        let own = (!selection.is_empty()).then(|| Listed::of(&response));
+        let (variants, gone) = list(selection, own, varied, present);
         (variants.iter().map(|listed| listed.variant).collect(), gone)
     }
 

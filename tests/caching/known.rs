@@ -1,28 +1,11 @@
 //! Requests that are known by their octets: they are answered as all others are, from where all others are answered.
 
-use super::world::{RawClient, Reply, World, millis, secs};
+use super::world::{RawClient, Reply, World, content_length, millis, secs};
 use sidecache::config::Config;
 use sidecache::rules::Share;
 use std::time::Instant;
 
 const A: &str = "GET /a HTTP/1.1\r\nHost: h\r\nUser-Agent: test\r\nAccept: */*\r\nConnection: keep-alive\r\n\r\n";
-
-fn length(head: &str) -> usize {
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-    length.unwrap_or_else(|| panic!("no length in {head}")).parse().unwrap()
-}
-
-/// What a client is answered: head and body.
-async fn asked(client: &mut RawClient, octets: impl AsRef<[u8]>) -> (String, String) {
-    client.send(octets).await;
-    answered(client).await
-}
-
-async fn answered(client: &mut RawClient) -> (String, String) {
-    let head = client.head().await;
-    let body = client.octets(length(&head)).await;
-    (head, body)
-}
 
 /// How many requests were known, and how many were hits at all.
 fn counted(world: &World) -> (u64, u64) {
@@ -33,7 +16,7 @@ fn counted(world: &World) -> (u64, u64) {
 /// Asks until the request is known.
 async fn known(client: &mut RawClient, octets: &str) {
     for _ in 0..3 {
-        asked(client, octets).await;
+        client.exchange(octets).await;
     }
 }
 
@@ -42,11 +25,11 @@ async fn what_is_known_is_answered_as_it_was_before() {
     let world = World::start().await;
     world.origin.reply("/a", Reply::new("one").cache("max-age=60").with("etag", "\"1\"").with("x-b", "c"));
     let mut client = world.raw().await;
-    asked(&mut client, A).await;
-    let read = [asked(&mut client, A).await, asked(&mut client, A).await];
+    client.exchange(A).await;
+    let read = [client.exchange(A).await, client.exchange(A).await];
     assert_eq!(counted(&world), (0, 2));
     for _ in 0..1000 {
-        let known = asked(&mut client, A).await;
+        let known = client.exchange(A).await;
         assert_eq!(known, read[0]);
     }
     assert_eq!((&read[0], counted(&world)), (&read[1], (1000, 1002)));
@@ -54,10 +37,10 @@ async fn what_is_known_is_answered_as_it_was_before() {
 
     // Another connection, another spelling, and other fields that make no difference, each of which is to be known by itself.
     let mut other = world.raw().await;
-    assert_eq!(asked(&mut other, A).await, read[0]);
+    assert_eq!(other.exchange(A).await, read[0]);
     assert_eq!(counted(&world), (1001, 1003));
     for octets in [A.replace("Host", "host"), A.replace("test", "tesT"), A.replace("Accept", "X-Request-Id: b\r\nAccept")] {
-        assert_eq!(asked(&mut other, &octets).await, read[0]);
+        assert_eq!(other.exchange(&octets).await, read[0]);
     }
     assert_eq!((counted(&world), world.origin.count("/a")), ((1001, 1006), 1));
 }
@@ -69,26 +52,26 @@ async fn what_memory_has_decides() {
     let mut client = world.raw().await;
     known(&mut client, A).await;
     world.clock.advance(secs(4));
-    let (head, _) = asked(&mut client, A).await;
+    let (head, _) = client.exchange(A).await;
     assert!(head.contains("age: 4\r\n") && head.contains("ttl=6;"), "{head}");
     assert_eq!(counted(&world).0, 1);
     // Its time is over.
     world.origin.reply("/a", Reply::new("two").cache("max-age=10"));
     world.clock.advance(secs(6));
-    assert_eq!(asked(&mut client, A).await.1, "two");
-    assert_eq!(asked(&mut client, A).await.1, "two");
+    assert_eq!(client.exchange(A).await.1, "two");
+    assert_eq!(client.exchange(A).await.1, "two");
     assert_eq!(counted(&world).0, 2);
     // It is purged.
     for order in [serde_json::json!({"url": "/a"}), serde_json::json!({"all": true})] {
         world.purge(order).await;
-        let (head, _) = asked(&mut client, A).await;
+        let (head, _) = client.exchange(A).await;
         assert!(head.contains("; fwd=uri-miss"), "{head}");
-        asked(&mut client, A).await;
+        client.exchange(A).await;
     }
     assert_eq!((counted(&world).0, world.origin.count("/a")), (4, 4));
     // A purge that leaves it for emergencies.
     world.purge(serde_json::json!({"url": "/a", "soft": true})).await;
-    let (head, _) = asked(&mut client, A).await;
+    let (head, _) = client.exchange(A).await;
     assert!(!head.contains("; hit; ttl=10"), "{head}");
 }
 
@@ -100,14 +83,14 @@ async fn each_gets_the_variant_that_its_fields_select() {
     let in_language = |language: &str| A.replace("Accept: */*", &format!("Accept-Language: {language}"));
     let (english, german) = (in_language("en"), in_language("de"));
     for octets in [&english, &german, &english, &german, &english, &german, &english, &german] {
-        assert_eq!(asked(&mut client, octets).await.1, "for all");
+        assert_eq!(client.exchange(octets).await.1, "for all");
     }
     assert_eq!(counted(&world), (2, 6));
     world.purge(serde_json::json!({"all": true})).await;
     world.origin.reply("/a", Reply::reflecting().with("vary", "accept-language"));
     for round in 0..3 {
         for (octets, language) in [(&english, "en"), (&german, "de")] {
-            let (_, body) = asked(&mut client, octets).await;
+            let (_, body) = client.exchange(octets).await;
             assert!(body.contains(&format!("accept-language: {language}")), "{round}: {body}");
         }
     }
@@ -131,7 +114,7 @@ async fn what_may_not_be_known_is_read_each_time() {
         "Connection: keep-alive, te",
     ] {
         for _ in 0..5 {
-            asked(&mut client, A.replace("Accept: */*", field)).await;
+            client.exchange(A.replace("Accept: */*", field)).await;
         }
     }
     for octets in [A.replace("GET", "HEAD"), A.replace("HTTP/1.1", "HTTP/1.0")] {
@@ -143,8 +126,8 @@ async fn what_may_not_be_known_is_read_each_time() {
         }
     }
     for _ in 0..5 {
-        asked(&mut client, A.replace("/a", "/past/a")).await;
-        asked(&mut client, A.replace("/a", "http://h/a")).await;
+        client.exchange(A.replace("/a", "/past/a")).await;
+        client.exchange(A.replace("/a", "http://h/a")).await;
     }
     assert_eq!(counted(&world).0, 0);
     let tenant = http::HeaderName::from_static("x-tenant");
@@ -153,7 +136,7 @@ async fn what_may_not_be_known_is_read_each_time() {
     known(&mut by_tenant.raw().await, &A.replace("Accept: */*", "X-Tenant: a")).await;
     known(&mut by_tenant.raw().await, &A.replace("Accept: */*", "X-Tenant: a")).await;
     assert_eq!(counted(&by_tenant), (0, 5));
-    let (head, _) = asked(&mut client, A.replace("keep-alive", "close")).await;
+    let (head, _) = client.exchange(A.replace("keep-alive", "close")).await;
     assert!(head.contains("connection: close\r\n"), "{head}");
     assert_eq!(client.rest().await, "");
 }
@@ -171,7 +154,7 @@ async fn only_what_begins_a_request_is_looked_at() {
     for middle in [1, 20, A.len() - 1] {
         client.send(&A[..middle]).await;
         world.get("/b").await;
-        assert_eq!(asked(&mut client, &A[middle..]).await.1, "one");
+        assert_eq!(client.exchange(&A[middle..]).await.1, "one");
     }
     // The content of another request.
     for framing in
@@ -187,7 +170,7 @@ async fn only_what_begins_a_request_is_looked_at() {
         let head = client.head().await;
         assert!(head.contains("fwd=bypass"), "{head}");
         let body = match head.contains("content-length") {
-            true => client.octets(length(&head)).await,
+            true => client.octets(content_length(&head)).await,
             false => client.octets(A.len() + 4 + 7).await,
         };
         assert!(body.contains(A), "{body}");
@@ -195,14 +178,11 @@ async fn only_what_begins_a_request_is_looked_at() {
     }
     // Several at once, and a part of the next.
     client.send(format!("{A}{A}{}{}", A.replace("/a", "/b"), &A[..30])).await;
-    assert_eq!(
-        [answered(&mut client).await.1, answered(&mut client).await.1, answered(&mut client).await.1],
-        ["one", "one", "two"]
-    );
-    assert_eq!(asked(&mut client, &A[30..]).await.1, "one");
+    assert_eq!([client.response().await.1, client.response().await.1, client.response().await.1], ["one", "one", "two"]);
+    assert_eq!(client.exchange(&A[30..]).await.1, "one");
     // What looks like a request goes on with the value of a field: as a whole that is none.
     client.send(format!("{A}GET /b HTTP/1.1\r\nHost: h\r\nX-A: ")).await;
-    assert_eq!(answered(&mut client).await.1, "one");
+    assert_eq!(client.response().await.1, "one");
     let head = client.ask(A).await;
     assert!(head.starts_with("HTTP/1.1 400"), "{head}");
     assert!(!client.rest().await.contains("HTTP/1.1"));
@@ -221,8 +201,8 @@ async fn answers_keep_the_order_of_requests() {
     client.send(A).await;
     world.get("/a").await.is("one");
     gate.open();
-    assert_eq!([answered(&mut client).await.1, answered(&mut client).await.1], ["slow", "one"]);
-    assert_eq!(asked(&mut client, A).await.1, "one");
+    assert_eq!([client.response().await.1, client.response().await.1], ["slow", "one"]);
+    assert_eq!(client.exchange(A).await.1, "one");
 }
 
 #[tokio::test]
@@ -246,7 +226,7 @@ async fn who_reads_slowly_gets_all_of_it_and_then_the_next() {
     // A silence in which nobody waits for the client's next request.
     tokio::time::sleep(millis(900)).await;
     for expected in [&long, "two", &long] {
-        let (_, body) = answered(&mut client).await;
+        let (_, body) = client.response().await;
         assert!(body == expected, "{} octets", body.len());
     }
 }
@@ -262,7 +242,7 @@ async fn heads_and_idle_connections_have_their_time_as_before() {
     known(&mut client, A).await;
     let begun = Instant::now();
     while begun.elapsed() < millis(2000) {
-        assert_eq!(asked(&mut client, A).await.1, "one");
+        assert_eq!(client.exchange(A).await.1, "one");
         tokio::time::sleep(millis(20)).await;
     }
     let (known_before, _) = counted(&world);
@@ -270,13 +250,13 @@ async fn heads_and_idle_connections_have_their_time_as_before() {
     // A head that does not end has its time from its first octet.
     let mut dawdling = world.raw().await;
     known(&mut dawdling, A).await;
-    asked(&mut dawdling, A).await;
+    dawdling.exchange(A).await;
     let begun = Instant::now();
     dawdling.send(&A[..30]).await;
     dawdling.rest().await;
     assert!(begun.elapsed() < millis(1500), "a head took {:?}", begun.elapsed());
     // Who is silent has the time of the silent.
-    asked(&mut client, A).await;
+    client.exchange(A).await;
     let begun = Instant::now();
     assert_eq!(client.rest().await, "");
     assert!(begun.elapsed() > millis(1400) && begun.elapsed() < secs(10), "it lived for {:?}", begun.elapsed());
@@ -288,7 +268,7 @@ async fn a_farewell_is_heard_of() {
     world.origin.reply("/a", "one");
     let mut client = world.raw().await;
     known(&mut client, A).await;
-    asked(&mut client, A).await;
+    client.exchange(A).await;
     assert_eq!(counted(&world).0, 1);
     let sidecar = std::sync::Arc::new(world.sidecar);
     let leaving = tokio::spawn({
@@ -297,10 +277,10 @@ async fn a_farewell_is_heard_of() {
     });
     super::world::eventually("it is said", async || {
         let mut client = RawClient::connect(sidecar.address).await;
-        asked(&mut client, A).await.0.contains("connection: close\r\n")
+        client.exchange(A).await.0.contains("connection: close\r\n")
     })
     .await;
-    let (head, _) = asked(&mut client, A).await;
+    let (head, _) = client.exchange(A).await;
     assert!(head.contains("connection: close\r\n"), "{head}");
     leaving.abort();
 }

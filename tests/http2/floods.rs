@@ -3,12 +3,12 @@
 //! In the suite it is a few thousand; `SIDECACHE_FLOOD=100000` is the long form. Either prints what it measured.
 
 use super::frames::{
-    ACK, COMPRESSION_ERROR, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, Framed, HEADERS, PING,
-    PRIORITY, PROTOCOL_ERROR, RST_STREAM, STREAM_CLOSED, WINDOW_UPDATE, block, field, frame, get, literal, number, post, request,
-    settings,
+    ACK, COMPRESSION_ERROR, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, Framed, HEADERS, NO_ERROR,
+    PING, PRIORITY, PROTOCOL_ERROR, RST_STREAM, STREAM_CLOSED, WINDOW_UPDATE, block, field, frame, get, literal, number, post,
+    request, settings,
 };
 use super::program::Program;
-use super::world::{Client, Origin, Reply, World, millis};
+use super::world::{Client, Origin, Reply, World, eventually, millis, secs};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -108,7 +108,7 @@ fn floods() -> Vec<Flood> {
     ]
 }
 
-/// Sends rounds until there were enough, or the connection has ended; reads all that comes meanwhile.
+/// Sends rounds until there were enough, or the connection has ended, or it is told that it will; reads all that comes meanwhile.
 async fn flood(address: SocketAddr, flood: &Flood, rounds: u32) -> Done {
     let mut framed = Framed::connect(address).await;
     framed.send(&flood.opening).await;
@@ -120,11 +120,14 @@ async fn flood(address: SocketAddr, flood: &Flood, rounds: u32) -> Done {
             while let Some(frame) = Frame::take(&mut ahead) {
                 code = frame.is_goaway().or(code);
             }
+            if code.is_some_and(|code| code != NO_ERROR) {
+                break;
+            }
         }
         code
     });
     let mut done = Done::default();
-    while done.rounds < rounds {
+    while done.rounds < rounds && !reading.is_finished() {
         let some = (rounds - done.rounds).min(100);
         let octets: Vec<u8> = (done.rounds..done.rounds + some).flat_map(flood.round).collect();
         match tokio::time::timeout(Duration::from_secs(20), writer.write_all(&octets)).await {
@@ -185,7 +188,7 @@ async fn beside<T: Send + 'static, const N: usize>(
 async fn floods_of(program: Arc<Program>, kind: Flood, rounds: u32) -> (u32, u32, usize, Done) {
     let (mut sent, mut connections, mut most, mut last) = (0, 0, 0, Done::default());
     let (begun, least) = (Instant::now(), if rounds < 100_000 { Duration::ZERO } else { Duration::from_secs(1) });
-    while (sent < rounds && connections < 50) || begun.elapsed() < least {
+    while (sent < rounds && connections < 50 && begun.elapsed() < secs(3)) || begun.elapsed() < least {
         last = flood(program.address, &kind, rounds.saturating_sub(sent).max(rounds / 50)).await;
         sent += last.rounds.max(1);
         connections += 1;
@@ -244,6 +247,73 @@ async fn floods_end_and_cost_the_others_nothing() {
         assert!(most.saturating_sub(before) < 32 << 20, "{name} took {} KiB", most.saturating_sub(before) >> 10);
     }
     assert_eq!(unended, [""; 0]);
+}
+
+/// A client that has broken the protocol, when it has heard of that.
+async fn thrown_out(world: &World) -> Framed {
+    let mut framed = Framed::connect(world.sidecar.address).await;
+    framed.send(frame(PING, 0, 0, b"odd")).await;
+    framed.until("the reason", |frame| frame.is_goaway().is_some()).await.expect("the reason comes before the end");
+    framed
+}
+
+/// So that whoever floods, and comes again as soon as it can, can do so once a second.
+#[tokio::test]
+async fn who_is_thrown_out_waits_for_the_end_and_nobody_else_does() {
+    let world = World::start().await;
+    world.origin.reply("/hit", "hit");
+    world.get("/hit").await.is("hit");
+    let mut framed = thrown_out(&world).await;
+    let begun = Instant::now();
+    for client in [Client::of(world.sidecar.address), Client::http2(world.sidecar.address)] {
+        client.get("/hit").await.is("hit").hit("memory");
+    }
+    assert!(begun.elapsed() < millis(900), "others waited too");
+    framed.closed().await;
+    assert!(begun.elapsed() > millis(900), "it waited for {:?}", begun.elapsed());
+    assert_eq!(world.metric("sidecache_http2_detained_total").await, 1.0);
+    // Clients that leave have done nothing.
+    drop(Framed::connect(world.sidecar.address).await);
+    eventually("it has left", async || world.metric("sidecache_client_connections").await <= 3.0).await;
+    assert_eq!(world.metric("sidecache_http2_detained_total").await, 1.0);
+}
+
+#[tokio::test]
+async fn who_floods_and_comes_again_at_once_is_let_in_by_and_by() {
+    let world = World::start().await;
+    world.origin.reply("/hit", "hit");
+    world.get("/hit").await.is("hit");
+    let begun = Instant::now();
+    // Clients that are only confused wait for nobody.
+    let mut confused = Vec::new();
+    for _ in 0..8 {
+        confused.push(thrown_out(&world).await);
+    }
+    assert!(begun.elapsed() < millis(900), "it took {:?}", begun.elapsed());
+    let mut floods = Vec::new();
+    for _ in 0..3 {
+        let mut flood = Framed::connect(world.sidecar.address).await;
+        flood.send(frame(PING, 0, 0, &[0; 8]).repeat(3000)).await;
+        assert_eq!(flood.end().await, Some(ENHANCE_YOUR_CALM));
+        floods.push(flood);
+    }
+    let begun = Instant::now();
+    Client::of(world.sidecar.address).get("/hit").await.is("hit").hit("memory");
+    assert!(begun.elapsed() < millis(300), "a client of HTTP/1.1 waited for {:?}", begun.elapsed());
+    Client::http2(world.sidecar.address).get("/hit").await.is("hit").hit("memory");
+    assert!(begun.elapsed() > millis(300), "another connection of HTTP/2 was let in after {:?}", begun.elapsed());
+    assert_eq!(world.metric("sidecache_http2_detained_total").await, 11.0);
+}
+
+#[tokio::test]
+async fn who_was_thrown_out_makes_room_for_others_at_once() {
+    let world = World::with(|config| config.server.connections_max = 1).await;
+    world.origin.reply("/hit", "hit");
+    let mut framed = thrown_out(&world).await;
+    let begun = Instant::now();
+    world.get("/hit").await.is("hit");
+    framed.closed().await;
+    assert!(begun.elapsed() < millis(900), "it took {:?}", begun.elapsed());
 }
 
 /// Clients that have much to do on one connection: a great many requests, and a long body of which each piece is announced twice.

@@ -22,6 +22,7 @@ pub(crate) const END_HEADERS: u8 = 4;
 pub(crate) const PADDED: u8 = 8;
 pub(crate) const WITH_PRIORITY: u8 = 0x20;
 
+pub(crate) const NO_ERROR: u32 = 0;
 pub(crate) const PROTOCOL_ERROR: u32 = 1;
 pub(crate) const FLOW_CONTROL_ERROR: u32 = 3;
 pub(crate) const SETTINGS_TIMEOUT: u32 = 4;
@@ -106,16 +107,16 @@ impl Framed {
         .await
     }
 
-    /// Reads to the end of the connection, and gives the error code that it was given before.
+    /// Reads to the end of the connection, or until it is said to be the end, and why: gives the error code.
     pub(crate) async fn end(&mut self) -> Option<u32> {
-        let mut code = None;
-        soon("the end of the connection", async {
-            while let Some(frame) = self.next().await {
-                code = frame.is_goaway().or(code);
-            }
-        })
-        .await;
-        code
+        self.until("the end of the connection", |frame| frame.is_goaway().is_some_and(|code| code != NO_ERROR))
+            .await
+            .and_then(|goaway| goaway.is_goaway())
+    }
+
+    /// Reads to the end of the connection.
+    pub(crate) async fn closed(&mut self) {
+        assert!(self.until("the end of the connection", |_| false).await.is_none());
     }
 
     /// Takes it apart, for a task that writes and one that reads.

@@ -3,6 +3,7 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod known;
 mod neighbours;
 mod outages;
 mod sharing;

@@ -26,7 +26,7 @@ mod tls;
 pub use client::{Ask, Client, Got, Streaming};
 pub use issuer::Issuer;
 pub use origin::{Gate, Origin, Reply, Seen, Sending};
-pub use raw::{ASKS_FOR_WEBSOCKET, OPENS_WEBSOCKET, RawClient, RawConnection, RawOrigin};
+pub use raw::{ASKS_FOR_WEBSOCKET, OPENS_WEBSOCKET, RawClient, RawConnection, RawOrigin, content_length};
 pub use redis::RedisServer;
 pub use relay::{Phase, Relay};
 pub use tls::{Certified, Secure, SecureClient};

@@ -90,6 +90,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawConnection<S> {
         self.head().await
     }
 
+    /// Sends one request and reads its response: the head, and so much of a body as that says.
+    pub async fn exchange(&mut self, octets: impl AsRef<[u8]>) -> (String, String) {
+        self.send(octets).await;
+        self.response().await
+    }
+
+    /// Reads a response: the head, and so much of a body as that says.
+    pub async fn response(&mut self) -> (String, String) {
+        let head = self.head().await;
+        let body = self.octets(content_length(&head)).await;
+        (head, body)
+    }
+
     /// Reads a head, as text in lines of `\r\n`, the empty one included.
     pub async fn head(&mut self) -> String {
         soon("a head", self.try_head()).await.expect("the connection goes on")
@@ -196,4 +209,10 @@ impl RawClient {
     pub fn reset(self) {
         self.0.reset();
     }
+}
+
+/// The length that a head says its content has.
+pub fn content_length(head: &str) -> usize {
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    length.unwrap_or_else(|| panic!("no length in {head}")).parse().unwrap()
 }

@@ -116,19 +116,29 @@ impl Redis {
         Some((octets.map(|octets| Present { octets, left }), left.unwrap_or_default()))
     }
 
-    /// Writes a variant and, where the key has no list of variants yet, a first one; each with its time to live. Says whether Redis took it.
-    pub(in crate::store) async fn place(&self, variant: (&str, &[u8], Duration), list: (&str, &[u8], Duration)) -> bool {
+    /// Writes a variant and, where the key has no list of variants yet, a first one; each with its time to live. Sees to it that generations
+    /// are kept for so long. Says whether the list is the first one, and which generations there are then, if Redis took it all.
+    pub(in crate::store) async fn place(
+        &self,
+        variant: (&str, &[u8], Duration),
+        list: (&str, &[u8], Duration),
+        keep: &[(String, Keeping)],
+        kept_for: Duration,
+    ) -> Option<(bool, Vec<Option<Generation>>)> {
         if self.writes_are_paused() {
-            return false;
+            return None;
         }
-        let mut pipeline = Pipeline::with_capacity(3);
+        let mut pipeline = Pipeline::with_capacity(2 * keep.len() + 3);
+        self.keep(&mut pipeline, keep, kept_for);
         pipeline.cmd("SET").arg(variant.0).arg(variant.1).arg("PX").arg(millis(variant.2)).ignore();
-        pipeline.cmd("SET").arg(list.0).arg(list.1).arg("NX").arg("PX").arg(millis(list.2)).ignore();
+        pipeline.cmd("SET").arg(list.0).arg(list.1).arg("NX").arg("PX").arg(millis(list.2));
         self.tell(&mut pipeline, &[variant.0.to_owned(), list.0.to_owned()]);
         self.shared.stats.redis.writes.inc();
-        let written = self.ask(self.options().write_timeout, async |link| pipeline.query_async::<()>(link).await).await;
+        let written = self.ask(self.options().write_timeout, async |link| pipeline.query_async::<Vec<Value>>(link).await).await;
         self.note_written(written.as_ref().map(|_| ()));
-        written.is_ok()
+        let mut answers = written.ok()?;
+        let is_first = answers.pop()? == Value::Okay;
+        Some((is_first, answers.iter().map(generation).collect()))
     }
 
     /// Writes values, each with its time to live, deletes others, and sees to it that generations are kept for so long. Says which
@@ -145,19 +155,7 @@ impl Redis {
         }
         let mut pipeline = Pipeline::with_capacity(values.len() + 2 * keep.len() + 2);
         let names: Vec<String> = values.iter().map(|(name, ..)| name.clone()).collect();
-        // First, so that a generation does not end between the two.
-        let knows_gt = self.shared.knows_gt.load(Ordering::Relaxed);
-        for (name, keeping) in keep {
-            match (knows_gt, keeping) {
-                (true, Keeping::Lengthen) => pipeline.cmd("PEXPIRE").arg(name).arg(millis(kept_for)).arg("GT").ignore(),
-                (true, Keeping::Shorten) => pipeline.cmd("PEXPIRE").arg(name).arg(millis(kept_for)).arg("LT").ignore(),
-                // An older Redis would take any time for what others keep for longer.
-                (false, Keeping::Lengthen) => pipeline.cmd("PEXPIRE").arg(name).arg(millis(kept_for.max(KEPT_BLINDLY))).ignore(),
-                (_, Keeping::Right | Keeping::Shorten) => &mut pipeline,
-            };
-            // Redis tells nobody of his own changes (NOLOOP), and a change by another just before this one then counts as one's own.
-            pipeline.cmd("GET").arg(name);
-        }
+        self.keep(&mut pipeline, keep, kept_for);
         for (name, value, ttl) in values {
             pipeline.cmd("SET").arg(name).arg(value).arg("PX").arg(millis(ttl)).ignore();
         }
@@ -169,6 +167,23 @@ impl Redis {
         let written = self.ask(self.options().write_timeout, async |link| pipeline.query_async::<Vec<Value>>(link).await).await;
         self.note_written(written.as_ref().map(|_| ()));
         written.ok().map(|answers| answers.iter().map(generation).collect())
+    }
+
+    /// Sees to it that generations are kept for so long, and asks which ones these are: before what depends on them is written, so that none
+    /// of them ends between the two.
+    fn keep(&self, pipeline: &mut Pipeline, keep: &[(String, Keeping)], kept_for: Duration) {
+        let knows_gt = self.shared.knows_gt.load(Ordering::Relaxed);
+        for (name, keeping) in keep {
+            match (knows_gt, keeping) {
+                (true, Keeping::Lengthen) => pipeline.cmd("PEXPIRE").arg(name).arg(millis(kept_for)).arg("GT").ignore(),
+                (true, Keeping::Shorten) => pipeline.cmd("PEXPIRE").arg(name).arg(millis(kept_for)).arg("LT").ignore(),
+                // An older Redis would take any time for what others keep for longer.
+                (false, Keeping::Lengthen) => pipeline.cmd("PEXPIRE").arg(name).arg(millis(kept_for.max(KEPT_BLINDLY))).ignore(),
+                (_, Keeping::Right | Keeping::Shorten) => &mut *pipeline,
+            };
+            // Redis tells nobody of his own changes (NOLOOP), and a change by another just before this one then counts as one's own.
+            pipeline.cmd("GET").arg(name);
+        }
     }
 
     /// Whether Redis has refused so many writes that they are left alone for a moment.
