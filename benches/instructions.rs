@@ -5,6 +5,9 @@
 //! above the recorded one, in `benches/instructions.toml`; `-- --record` records what was counted. Valgrind knows no SHA instructions, so
 //! that the hash of a key counts for more than it costs on a machine that has them. Other compilers, and other processors, give other
 //! figures: record them anew then.
+//!
+//! `cargo test --bench instructions` does the same with the build that the tests use, for which nothing has to be built: `tests/run` does so
+//! for each change. Its figures are some ten times larger, and no measure of speed; but what makes a request do more makes them grow as well.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,19 +25,28 @@ struct Work {
     target: fn(u32) -> String,
     /// What `Cache-Status` says of each response but the first.
     status: &'static str,
+    /// Redis keeps what is stored, and memory nothing.
+    in_redis: bool,
 }
 
-const WORKS: [Work; 3] = [
-    Work { name: "hit", target: |_| "/customers/42".to_owned(), status: "hit" },
-    Work { name: "miss", target: |number| format!("/customers/{number}"), status: "fwd=uri-miss" },
-    Work { name: "forwarded", target: |number| format!("/elsewhere/{number}"), status: "fwd=bypass" },
+const WORKS: [Work; 4] = [
+    Work { name: "hit", target: |_| "/customers/42".to_owned(), status: "hit", in_redis: false },
+    Work { name: "hit-in-redis", target: |_| "/customers/42".to_owned(), status: "hit", in_redis: true },
+    Work { name: "miss", target: |number| format!("/customers/{number}"), status: "fwd=uri-miss", in_redis: false },
+    Work { name: "forwarded", target: |number| format!("/elsewhere/{number}"), status: "fwd=bypass", in_redis: false },
 ];
 
 /// A figure may be so much above the recorded one.
 const TOLERANCE: f64 = 0.03;
 
+/// The build whose figures these are.
+const BUILD: &str = if cfg!(debug_assertions) { "dev" } else { "release" };
+
 /// Requests of the two runs.
-const REQUESTS: [u32; 2] = [500, 4_500];
+const REQUESTS: [u32; 2] = if cfg!(debug_assertions) { [100, 500] } else { [500, 4_500] };
+
+/// Figures by the build and what is counted.
+type Figures = BTreeMap<String, BTreeMap<String, u64>>;
 
 fn main() -> ExitCode {
     let records = std::env::args().any(|argument| argument == "--record");
@@ -43,15 +55,16 @@ fn main() -> ExitCode {
         eprintln!("instructions: valgrind is missing; install the package of that name");
         return ExitCode::FAILURE;
     }
-    let recorded: BTreeMap<String, u64> = match fs::read_to_string(&file) {
+    let mut figures: Figures = match fs::read_to_string(&file) {
         Ok(text) => toml::from_str(&text).expect("the recorded figures are numbers with names"),
-        Err(_) => BTreeMap::new(),
+        Err(_) => Figures::new(),
     };
+    let recorded = figures.remove(BUILD).unwrap_or_default();
     let mut counted = BTreeMap::new();
     let mut has_grown = false;
     for work in &WORKS {
         let instructions = count(work);
-        counted.insert(work.name, instructions);
+        counted.insert(work.name.to_owned(), instructions);
         let compared = match recorded.get(work.name) {
             None => "not recorded yet".to_owned(),
             Some(before) => {
@@ -60,12 +73,13 @@ fn main() -> ExitCode {
                 format!("recorded {before}, {:+.1} %", growth * 100.0)
             }
         };
-        println!("{:<10} {instructions:>8} instructions a request ({compared})", work.name);
+        println!("{:<12} {instructions:>8} instructions a request, {BUILD} ({compared})", work.name);
     }
     if records {
-        let lines: Vec<String> = counted.iter().map(|(name, number)| format!("{name} = {number}\n")).collect();
-        let head = "# Instructions a request, as `cargo bench --bench instructions -- --record` counted them.\n";
-        fs::write(&file, format!("{head}{}", lines.concat())).expect("the figures can be recorded");
+        figures.insert(BUILD.to_owned(), counted);
+        let head = "# Instructions a request, as `cargo bench --bench instructions -- --record` counted them, and `cargo test` in its stead.\n";
+        let figures = toml::to_string(&figures).expect("names and numbers can be written");
+        fs::write(&file, format!("{head}{figures}")).expect("the figures can be recorded");
         return ExitCode::SUCCESS;
     }
     let is_complete = WORKS.iter().all(|work| recorded.contains_key(work.name));
@@ -92,6 +106,9 @@ fn run(work: &Work, requests: u32) -> u64 {
     fs::write(&config, "[[route]]\nmatch = \"/customers/{id}\"\nttl = \"1h\"\ntags = [\"customer:{id}\"]\n")
         .expect("it can be written");
     let address = free_address();
+    let redis = work.in_redis.then(|| Redis::start(directory.path()));
+    let memory = if work.in_redis { "0" } else { "64MiB" };
+    let redis_url = redis.as_ref().map(|redis| format!("redis.url=redis://{}", redis.address));
     let mut sidecar = Ended(
         Command::new("valgrind")
             .args(["--tool=callgrind", &format!("--callgrind-out-file={}", counts.display()), env!("CARGO_BIN_EXE_sidecache")])
@@ -103,14 +120,23 @@ fn run(work: &Work, requests: u32) -> u64 {
                 "--set",
                 "admin.listen=off",
                 "--set",
-                "memory.max_size=64MiB",
+                &format!("memory.max_size={memory}"),
             ])
+            .args(redis_url.iter().flat_map(|url| ["--set", url]))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("valgrind starts"),
     );
     let mut client = Client(BufReader::new(connect(address)));
+    if work.in_redis {
+        // It is forwarded until Redis is there, and until what was stored is in it.
+        let begun = Instant::now();
+        while !client.get(&(work.target)(0)).contains("detail=redis") {
+            assert!(begun.elapsed() < Duration::from_secs(60), "Redis has nothing");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
     for number in 0..requests {
         let status = client.get(&(work.target)(number));
         assert!(number == 0 || status.contains(work.status), "request {number} of {}: {status}", work.name);
@@ -119,6 +145,25 @@ fn run(work: &Work, requests: u32) -> u64 {
     let counts = fs::read_to_string(counts).expect("valgrind has counted");
     let total = counts.lines().find_map(|line| line.strip_prefix("totals: ")).expect("there is a total");
     total.trim().parse().expect("it is a number")
+}
+
+/// A Redis of its own.
+struct Redis {
+    _server: Ended,
+    address: SocketAddr,
+}
+
+impl Redis {
+    fn start(directory: &Path) -> Redis {
+        let address = free_address();
+        let server = Command::new("redis-server")
+            .args(["--port", &address.port().to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
+            .arg(directory)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server starts");
+        Redis { _server: Ended(server), address }
+    }
 }
 
 /// A process that ends with this.
