@@ -134,6 +134,7 @@ const RELAYED: &[&str] = &["x-forwarded-for", "x-forwarded-host", "x-forwarded-p
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn fields(fields: &[(&'static str, &str)]) -> HeaderMap {
         fields.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect()
@@ -162,8 +163,14 @@ mod tests {
     fn a_caller_needs_a_token_or_to_be_on_this_machine() {
         let check = |address: &str, said: &[(&'static str, &str)], token: Option<&str>, expected: Result<&str, u16>| {
             let keyring = Keyring::new(&token.map(Token::admin).into_iter().collect::<Vec<_>>());
-            let client =
-                Client { address: address.parse().unwrap(), is_secure: false, interim: None, octets: None, beside: None };
+            let client = Client {
+                address: address.parse().unwrap(),
+                is_secure: false,
+                interim: None,
+                octets: None,
+                waited: Duration::ZERO,
+                beside: None,
+            };
             for needed in [Role::Read, Role::Purge, Role::All] {
                 let caller = keyring.admit(&fields(said), &client, needed);
                 let caller = caller.map(|caller| caller.name).map_err(|(status, _)| status.as_u16());
@@ -186,8 +193,14 @@ mod tests {
     fn a_role_may_do_what_those_below_it_may() {
         let check = |role: Role, expected: [bool; 3]| {
             let keyring = Keyring::new(&[Token { role, ..Token::admin("t") }]);
-            let client =
-                Client { address: "10.0.0.1".parse().unwrap(), is_secure: false, interim: None, octets: None, beside: None };
+            let client = Client {
+                address: "10.0.0.1".parse().unwrap(),
+                is_secure: false,
+                interim: None,
+                octets: None,
+                waited: Duration::ZERO,
+                beside: None,
+            };
             let admit = |needed| keyring.admit(&fields(&[("authorization", "Bearer t")]), &client, needed);
             assert_eq!([Role::Read, Role::Purge, Role::All].map(|needed| admit(needed).is_ok()), expected, "{role:?}");
         };

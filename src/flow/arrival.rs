@@ -31,6 +31,8 @@ pub struct Client {
     pub interim: Option<Interim>,
     /// The octets of the request's head, where nothing else came with them.
     pub octets: Option<Bytes>,
+    /// For how long it was tried before to answer it without reading it.
+    pub waited: Duration,
     /// How many requests its connection has under way, where they can be many.
     pub beside: Option<Arc<AtomicUsize>>,
 }
@@ -232,6 +234,7 @@ impl Arrival {
                 is_secure: false,
                 interim: None,
                 octets: None,
+                waited: Duration::ZERO,
                 beside: None,
             },
             is_trusted: false,

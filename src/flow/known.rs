@@ -209,8 +209,10 @@ impl Proxy {
         response.status().canonical_reason()?;
         let octets = interim::head(response.status(), response.headers());
         head.extend_from_slice(&octets);
-        let written = Written { stored: Arc::downgrade(stored), octets: octets.into() };
-        request.written.store(Some(Arc::new(written)));
+        if octets.len() <= WRITTEN_BYTES_MAX {
+            let written = Written { stored: Arc::downgrade(stored), octets: octets.into() };
+            request.written.store(Some(Arc::new(written)));
+        }
         Some(())
     }
 }
@@ -267,6 +269,9 @@ const TRAILS_BYTES_MAX: u64 = 16 << 20;
 /// What a known request takes beside its octets, the head of a response with it, and what each of its fields does.
 const ENTRY_BYTES: usize = 768;
 const FIELD_BYTES: usize = 104;
+
+/// Heads of responses that are longer are written each time.
+const WRITTEN_BYTES_MAX: usize = 2 << 10;
 
 /// Room for the head of a response that takes no more than usual.
 const HEAD_BYTES: usize = 512;

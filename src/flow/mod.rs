@@ -179,7 +179,7 @@ impl Proxy {
 
     /// Answers a request.
     pub async fn serve(self: &Arc<Proxy>, request: Request<Incoming>, client: Client) -> Response<Body> {
-        let (now, started) = (self.clock.now(), Instant::now());
+        let (now, started) = (self.clock.now(), Instant::now() - client.waited);
         let mut arrival = match Arrival::read(request, client, &self.options, &self.rules) {
             Ok(arrival) => arrival,
             Err(why) => {
@@ -257,7 +257,7 @@ impl Proxy {
             true => directives::request(fields),
             false => RequestDirectives::default(),
         };
-        let mut budget = self.store.budget();
+        let mut budget = self.store.budget().after(arrival.client.waited);
         let found = self.store.lookup(&admitted.key, fields, || admitted.scopes(&arrival.parts), &mut budget, now).await;
         let redis_was_asked = self.store.has_redis() && !matches!(found, Lookup::Unavailable);
         let plan = self.plan(&arrival, &asked, &admitted, found, now);

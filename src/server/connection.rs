@@ -175,32 +175,36 @@ impl<A: Answer> Connection<'_, A> {
 
     async fn http2(&self, stream: ClientStream) -> hyper::Result<()> {
         let (address, detention) = (self.peer.ip(), &self.terms.detention);
-        self.while_wanted(detention.admits(address)).await;
+        if !self.while_wanted(detention.admits(address)).await {
+            return Ok(());
+        }
         let loan = Arc::new(Loan::to_be_given_back());
         let frames = Frames::new(Lent::new(stream, loan.clone()), OPENING_BYTES, self.options.header_read_timeout);
         let has_flooded = frames.has_flooded();
         let ended = self.until_ended(frames).await;
         if let Some(stream) = loan.given_back() {
+            // Who has vanished has done nothing.
             if let Err(why) = &ended
                 && !loan.is_over()
+                && !why.is_timeout()
             {
                 self.stats.http2_detained.inc();
                 let is_flood = has_flooded.load(Ordering::Relaxed) || is_flood(why);
                 let _detained = detention.detain(address, is_flood);
                 self.while_wanted(tokio::time::sleep(DETAINED_FOR)).await;
             }
-            stream.close().await;
+            self.while_wanted(stream.close()).await;
         }
         ended
     }
 
-    /// Waits, for as long as the process stays and nobody else needs the place.
-    async fn while_wanted(&self, waiting: impl Future<Output = ()>) {
+    /// Waits, unless the process is about to leave; `false` if somebody else needs the place.
+    async fn while_wanted(&self, waiting: impl Future<Output = ()>) -> bool {
         tokio::select! {
             biased;
-            () = waiting => {}
-            () = self.tasks.leaving() => {}
-            () = self.terms.crowd.asks_idlers() => {}
+            () = waiting => true,
+            () = self.tasks.leaving() => true,
+            () = self.terms.crowd.asks_idlers() => false,
         }
     }
 
@@ -240,7 +244,7 @@ impl<A: Answer> Connection<'_, A> {
         service_fn(move |request: Request<Incoming>| {
             requests.fetch_add(1, Ordering::Relaxed);
             let (answer, outbox, switch, is_last) = (answer.clone(), outbox.clone(), switch.clone(), is_last.clone());
-            let (beside, octets) = (beside.clone(), latest.take());
+            let (beside, (octets, waited)) = (beside.clone(), latest.take());
             async move {
                 // hyper counts the fields of HTTP/1.1 alone.
                 if request.headers().len() > fields_max {
@@ -256,7 +260,7 @@ impl<A: Answer> Connection<'_, A> {
                 let asks_for_upgrade = request.headers().contains_key(UPGRADE) && request.body().is_end_stream();
                 // RFC 9110 §15.2: HTTP/1.0 knows no interim responses. hyper writes HTTP/2 in frames that only it can make.
                 let turn = (request.version() == Version::HTTP_11).then(|| outbox.begin());
-                let client = Client { address, is_secure, interim: turn.as_ref().map(Turn::interim), octets, beside };
+                let client = Client { address, is_secure, interim: turn.as_ref().map(Turn::interim), octets, waited, beside };
                 let answered = pin!(Contained { answering: answer.answer(request, client) });
                 let mut response = match turn {
                     Some(turn) => turn.answer(answered).await,

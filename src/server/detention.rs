@@ -1,9 +1,9 @@
 //! Clients of HTTP/2 that were thrown out, for what they did on their connections.
 //!
 //! Such a connection stays open for a moment, and nothing is read from it: whoever floods, is thrown out and comes again as soon as his
-//! connection is closed has to wait for that. Whoever does not wait is let in by and by: while some floods from his address are detained, or a
-//! great many who broke the protocol otherwise, a connection of HTTP/2 from there is not begun with. Others wait for nobody; those at the same
-//! address for a second at most, and only if they open a connection of HTTP/2 meanwhile.
+//! connection is closed has to wait for that. Whoever does not, has his next ones wait: while some floods from his address are detained, or a
+//! great many who broke the protocol otherwise, a connection of HTTP/2 from there is not begun with, so that each that he opens costs him a
+//! second. Others wait for nobody; those at the same address for a second at most, and only if they open a connection of HTTP/2 meanwhile.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -85,8 +85,8 @@ pub(super) fn is_flood(error: &hyper::Error) -> bool {
 
 /// Whose address it is: of IPv6, everybody has a great many (RFC 6177).
 fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.into(),
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();
             Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
@@ -133,5 +133,8 @@ mod tests {
         assert_eq!(network("2001:db8:1:2:3::1"), network("2001:db8:1:2:ffff::2"));
         assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
         assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
+        // So a socket for both writes what is of IPv4 (RFC 4291 §2.5.5.2).
+        assert_ne!(network("::ffff:192.0.2.1"), network("::ffff:192.0.2.2"));
+        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
     }
 }

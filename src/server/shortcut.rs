@@ -19,8 +19,9 @@ use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A connection of HTTP/1.1 on which what is known is answered at once.
@@ -33,11 +34,14 @@ pub(super) struct Shortcut<A> {
     pending: Option<Pending>,
     /// Octets that nobody knows, and that hyper has not been handed yet.
     unread: Bytes,
+    /// The client was told that nothing more is answered.
+    is_over: bool,
 }
 
 /// A request that may be answered in a moment. Until then nothing further is read.
 struct Pending {
     octets: Bytes,
+    begun: Instant,
     answer: Pin<Box<dyn Future<Output = Option<(Vec<u8>, Bytes)>> + Send>>,
 }
 
@@ -50,9 +54,10 @@ pub(super) struct Asked<A> {
     pub(super) is_last: Arc<AtomicBool>,
 }
 
-/// The octets that hyper was handed last, if they are the head of the request that it will answer next, and nothing else.
+/// The octets that hyper was handed last, if they are the head of the request that it will answer next, and nothing else; and for how long it
+/// was tried before to answer it without that.
 #[derive(Default)]
-pub(super) struct Latest(Mutex<Option<Bytes>>);
+pub(super) struct Latest(Mutex<(Option<Bytes>, Duration)>);
 
 /// What is still to be written of an answer.
 #[derive(Default)]
@@ -65,7 +70,7 @@ struct Left {
 
 impl<A: Answer> Shortcut<A> {
     pub(super) fn new(framed: Framed<Lent>, asked: Asked<A>, loan: Arc<Loan>, latest: Arc<Latest>) -> Shortcut<A> {
-        Shortcut { framed, asked, loan, latest, left: Left::default(), pending: None, unread: Bytes::new() }
+        Shortcut { framed, asked, loan, latest, left: Left::default(), pending: None, unread: Bytes::new(), is_over: false }
     }
 
     /// Writes what is left.
@@ -103,7 +108,8 @@ impl<A: Answer> Shortcut<A> {
             }
             Ok(AnswerKnown::InAMoment(answer)) => {
                 head.clear();
-                self.pending = Some(Pending { octets: Bytes::copy_from_slice(octets), answer });
+                let octets = Bytes::copy_from_slice(octets);
+                self.pending = Some(Pending { octets, begun: Instant::now(), answer });
                 self.loan.set_answering(true);
                 true
             }
@@ -122,17 +128,21 @@ impl<A: Answer> Shortcut<A> {
             // It is not polled again, only dropped.
             Err(_) => None,
         };
-        let pending = self.pending.take();
+        let Some(Pending { octets, begun, .. }) = self.pending.take() else { return Poll::Ready(()) };
         self.loan.set_answering(false);
         match answered {
             Some((mut head, body)) => {
                 if self.asked.is_last.load(Ordering::Relaxed) {
                     head.truncate(head.len() - LINE_END.len());
                     head.extend_from_slice(b"connection: close\r\n\r\n");
+                    self.is_over = true;
                 }
                 self.left = Left { head, written: 0, body, is_unflushed: true };
             }
-            None => self.unread = pending.map(|pending| pending.octets).unwrap_or_default(),
+            None => {
+                self.unread = octets;
+                self.latest.set(None, begun.elapsed());
+            }
         }
         Poll::Ready(())
     }
@@ -140,20 +150,28 @@ impl<A: Answer> Shortcut<A> {
     /// Hands on octets that nobody knows.
     fn hand_on(&mut self, buffer: &mut ReadBuf<'_>) {
         let whole = self.unread.len() <= buffer.remaining() && self.unread.ends_with(HEAD_END);
-        self.latest.set(whole.then(|| self.unread.clone()));
+        self.latest.set_octets(whole.then(|| self.unread.clone()));
         let some = self.unread.split_to(self.unread.len().min(buffer.remaining()));
         buffer.put_slice(&some);
     }
 }
 
 impl Latest {
-    fn set(&self, octets: Option<Bytes>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = octets;
+    fn set(&self, octets: Option<Bytes>, waited: Duration) {
+        *self.lock() = (octets, waited);
     }
 
-    /// The octets of a request that hyper has read this moment.
-    pub(super) fn take(&self) -> Option<Bytes> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn set_octets(&self, octets: Option<Bytes>) {
+        self.lock().0 = octets;
+    }
+
+    /// The octets of a request that hyper has read this moment, and for how long it has waited.
+    pub(super) fn take(&self) -> (Option<Bytes>, Duration) {
+        std::mem::take(&mut self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Option<Bytes>, Duration)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -175,15 +193,19 @@ impl<A: Answer> AsyncRead for Shortcut<A> {
                 this.hand_on(buffer);
                 return Poll::Ready(Ok(()));
             }
+            if this.is_over {
+                // hyper, which does not know what the client was told, ends an idle connection with this.
+                return Poll::Ready(Ok(()));
+            }
             let is_free = this.loan.is_free() && this.framed.is_between_requests();
             ready!(Pin::new(&mut this.framed).poll_read(cx, buffer))?;
             let came = &buffer.filled()[before..];
             if !is_free || !came.ends_with(HEAD_END) || !this.framed.is_between_requests() {
-                this.latest.set(None);
+                this.latest.set_octets(None);
                 return Poll::Ready(Ok(()));
             }
             if this.asked.is_last.load(Ordering::Relaxed) || !this.answer(came) {
-                this.latest.set(Some(Bytes::copy_from_slice(came)));
+                this.latest.set_octets(Some(Bytes::copy_from_slice(came)));
                 return Poll::Ready(Ok(()));
             }
             buffer.set_filled(before);

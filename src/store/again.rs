@@ -16,6 +16,7 @@ use crate::rules::{CacheKey, Scopes};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -100,11 +101,11 @@ impl Store {
             // If they are not, only another reading can tell whether this one's generations hold.
             let holds = self.generations.standing(&latest.stored.held, reading.since) == Standing::Holds;
             let is_as_old = hidden_age(&latest.stored.head, latest.fresh_beyond_ms, left[latest.chosen], now) <= DIFFERENCE_MAX;
-            if !(are_same && holds && is_as_old) {
+            let Some(body) = body.filter(|_| are_same && holds && is_as_old) else {
                 trail.latest.store(None);
                 return None;
-            }
-            return Some((latest.stored.clone(), self.ledger.counted(body?)));
+            };
+            return Some((latest.stored.clone(), self.ledger.counted(body)));
         }
         let pieces: Vec<Option<Bytes>> = opened.iter().map(|opened| opened.as_ref().map(|(piece, _)| piece.clone())).collect();
         let ended = now.checked_sub(DIFFERENCE_MAX).unwrap_or(now);
@@ -116,7 +117,8 @@ impl Store {
                     Record::Response(recorded) if recorded.head.selection.matches(request) => Some((index + 1, *recorded)),
                     _ => None,
                 });
-                matching.max_by_key(|(_, recorded)| recorded.head.times().received)?
+                // The first of those that are the most recent.
+                matching.min_by_key(|(_, recorded)| Reverse(recorded.head.times().received))?
             }
             _ => return None,
         };

@@ -35,6 +35,11 @@ struct ToBeKept {
 }
 
 impl Budget {
+    /// The same where so much of it was spent already.
+    pub fn after(self, spent: Duration) -> Budget {
+        Budget(self.0.saturating_sub(spent))
+    }
+
     /// Spends time on Redis, until a deadline at most.
     pub(super) async fn spend<T>(&mut self, work: impl AsyncFnOnce(Instant) -> T) -> T {
         let begun = Instant::now();

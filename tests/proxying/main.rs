@@ -9,6 +9,7 @@ mod failures;
 mod fields;
 mod heads;
 mod interim;
+mod links;
 mod messages;
 mod origins;
 mod outages;
