@@ -87,7 +87,10 @@ impl Store {
                 &found
             }
         };
-        let values = redis.read(names, &[], deadline).await.ok()?.values;
+        let values = match &latest {
+            Some(latest) => redis.read_values(names, latest.chosen, deadline).await.ok()?,
+            None => redis.read(names, &[], deadline).await.ok()?.values,
+        };
         let left: Vec<_> = values.iter().map(|value| value.as_ref().and_then(|value| value.left)).collect();
         let opened = names.iter().zip(values).map(|(name, value)| {
             // What is refused is counted by who looks for it.

@@ -10,13 +10,14 @@ mod handshake;
 mod names;
 mod news;
 mod purges;
+mod reads;
 mod supervise;
 
-pub(super) use commands::Present;
 pub(super) use names::{Named, Names};
 pub use news::Hearing;
 pub(super) use news::{Listener, News};
 pub(super) use purges::{Carried, Order};
+pub(super) use reads::Present;
 pub(super) use supervise::supervise;
 
 use super::seal::{Mask, Seal};
