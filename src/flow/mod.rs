@@ -118,8 +118,11 @@ pub enum AnswerKnown {
     /// It is answered: this is the body.
     Now(Bytes),
     /// It may be: by a head, as it goes over the wire, and a body.
-    InAMoment(Pin<Box<dyn Future<Output = Option<(Vec<u8>, Bytes)>> + Send>>),
+    InAMoment(Pin<Box<dyn Future<Output = Option<Written>> + Send>>),
 }
+
+/// A response as it goes over the wire: its head, and its body.
+pub type Written = (Vec<u8>, Bytes);
 
 impl Answer for Proxy {
     async fn answer(self: Arc<Proxy>, request: Request<Incoming>, client: Client) -> Response<Body> {

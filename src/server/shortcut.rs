@@ -12,7 +12,7 @@
 
 use super::framing::Framed;
 use super::loan::{Lent, Loan};
-use crate::flow::{Answer, AnswerKnown};
+use crate::flow::{Answer, AnswerKnown, Written};
 use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
@@ -42,7 +42,7 @@ pub(super) struct Shortcut<A> {
 struct Pending {
     octets: Bytes,
     begun: Instant,
-    answer: Pin<Box<dyn Future<Output = Option<(Vec<u8>, Bytes)>> + Send>>,
+    answer: Pin<Box<dyn Future<Output = Option<Written>> + Send>>,
 }
 
 /// Who is asked for answers, and for whom.
