@@ -3,9 +3,9 @@
 //! Most clients of a service say the same few things again and again, to the octet. What a request's head is read for (is it
 //! refused, which route, which key, what selects a variant) is a function of its octets, of who is at the other end, and of the
 //! configuration; so what came of it once comes of it the next time. Here it is kept for heads that were answered by a hit, so that
-//! the next one is answered by two look-ups, of which the second is in memory or, where nothing is kept in memory, in Redis. Nothing is kept of the response: whether there is one, whether it is fresh, and which variant
-//! it is, is asked anew, of the same who are always asked. Only its head, once it was written for such a request, is written the same way
-//! as long as it is the same response.
+//! the next one is answered by two look-ups, of which the second is in memory or, where nothing is kept in memory, in Redis. Whether there is
+//! a response, whether it is fresh, and which variant it is, is asked anew, of the same who are always asked. Of the response its head is
+//! kept, as it was written for such a request, for as long as it is the same one; and of one in Redis what was decoded of it (`Trail`).
 //!
 //! What depends on more than the octets is not known here: credentials, which may end; conditions, ranges and directives, which are
 //! weighed against the response; queries of which responses say that they are alike.
