@@ -194,7 +194,7 @@ impl Store {
             tagged: Cache::new(VARIES_MAX),
             query_rules: Cache::new(VARIES_MAX),
             waiting: Waiting::default(),
-            asked: Asked::default(),
+            asked: Asked::new(options.redis.as_ref().map_or(Duration::ZERO, |redis| redis.heartbeat)),
             journal: Journal::default(),
             jobs: Jobs::default(),
             counted: Mutex::default(),
@@ -210,8 +210,7 @@ impl Store {
                     store.hear(news);
                 }
             });
-            let pause = redis.options().heartbeat * 5;
-            store.tasks.spawn_until_stop(Store::watch_others(Arc::downgrade(&store), pause));
+            store.tasks.spawn_until_stop(Store::watch_others(Arc::downgrade(&store)));
             store.tasks.spawn_until_stop(redis::supervise(redis, listener));
         }
         store

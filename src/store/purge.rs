@@ -168,6 +168,7 @@ impl Store {
     /// Takes note of what has changed in Redis.
     pub(super) fn hear(self: &Arc<Store>, news: News<'_>) {
         if news == News::Connected {
+            self.asked.look_now();
             return self.connected_in.store(self.generations.epoch(), Ordering::Release);
         }
         let (Some(redis), News::Changed(name)) = (&self.redis, news) else {

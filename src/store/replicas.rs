@@ -8,11 +8,12 @@ use super::Store;
 use super::redis::{Redis, random_id};
 use ::redis::Pipeline;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// What is remembered of the others.
-#[derive(Default)]
 pub(super) struct Asked {
     /// The questions that were heard last, so that the end of a question's key is not taken for a question.
     heard: Mutex<(HashSet<String>, VecDeque<String>)>,
@@ -20,6 +21,11 @@ pub(super) struct Asked {
     seen: Mutex<HashMap<String, Instant>>,
     /// Since when replicas on the list have given no sign of life.
     gone: Mutex<HashMap<String, Instant>>,
+    /// Rings when it is worth a look who is there.
+    has_come: Arc<Notify>,
+    /// How often it is looked who is there, and whether they are too many for that.
+    looks_every: Duration,
+    are_many: AtomicBool,
 }
 
 /// A question to all replicas.
@@ -69,18 +75,45 @@ impl Question {
 }
 
 impl Asked {
+    /// Nothing yet. Who gives signs of life in this rhythm is looked for in twice that.
+    pub(super) fn new(heartbeat: Duration) -> Asked {
+        Asked {
+            heard: Mutex::default(),
+            seen: Mutex::default(),
+            gone: Mutex::default(),
+            has_come: Arc::default(),
+            looks_every: heartbeat * LOOK_BEATS,
+            are_many: AtomicBool::new(false),
+        }
+    }
+
+    /// Asks for a look at who is there.
+    pub(super) fn look_now(&self) {
+        self.has_come.notify_one();
+    }
+
+    /// How long it is at most until the next look: so many would cost Redis more than they are worth.
+    fn looks_in(&self) -> Duration {
+        if self.are_many.load(Ordering::Relaxed) { self.looks_every * MANY_BEATS } else { self.looks_every }
+    }
+
     fn seen(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds those who count as present to `present`, and gives those who are gone.
-    fn sort_out(&self, signs: impl Iterator<Item = (String, Option<String>)>, present: &mut HashSet<String>) -> HashSet<String> {
-        let (mut seen, now, mut gone) = (self.seen(), Instant::now(), HashSet::new());
+    fn sort_out(
+        &self,
+        signs: impl Iterator<Item = (String, Option<String>)>,
+        present: &mut HashSet<String>,
+        now: Instant,
+    ) -> HashSet<String> {
+        let (mut seen, mut gone) = (self.seen(), HashSet::new());
         for (id, sign) in signs {
             match sign.map(|sign| sign.parse().map(Duration::from_millis)) {
-                // It says for how long it counts.
+                // It says for how long it counts after its last sign, which may come just before the next look, and Redis forget it.
                 Some(Ok(counts)) => {
-                    seen.insert(id.clone(), now + counts);
+                    seen.insert(id.clone(), now + counts + self.looks_in());
                     present.insert(id);
                 }
                 None if seen.get(&id).is_some_and(|until| now < *until) => drop(present.insert(id)),
@@ -148,6 +181,9 @@ impl Store {
     /// Answers a question of another replica, after having done what it asks for.
     pub(super) fn answer(self: &Arc<Store>, question: String) {
         let Some(redis) = self.redis.clone().filter(|_| self.asked.note(&question)) else { return };
+        if question.starts_with(COMING) {
+            return self.asked.look_now();
+        }
         let store = self.clone();
         self.tasks.spawn(async move {
             let task = match question.starts_with(PLAIN) {
@@ -182,22 +218,25 @@ impl Store {
     /// Present is who gives signs of life. Who was seen lately and gives none counts as present for as long as it may rely on what it
     /// has heard, whatever Redis has forgotten of it; unless it has said farewell.
     async fn present(&self, redis: &Redis, question: &str) -> Option<(HashSet<String>, HashMap<String, u64>)> {
-        let names = redis.names();
+        let (names, own) = (redis.names(), redis.presence());
         let mut pipeline = Pipeline::new();
         pipeline.cmd("SMEMBERS").arg(names.replicas());
         pipeline.cmd("HGETALL").arg(names.answers(question));
         let (mut known, mut answered): (HashSet<String>, HashMap<String, u64>) = redis.run(pipeline).await?;
-        answered.insert(redis.presence(), 0);
+        answered.insert(own.clone(), 0);
         known.extend(self.asked.seen().keys().cloned());
-        let silent: Vec<String> = known.into_iter().filter(|id| !answered.contains_key(id)).collect();
         let mut present: HashSet<String> = answered.keys().cloned().collect();
-        if !silent.is_empty() {
+        // Also those who have answered: Redis may have forgotten them when the next question is asked.
+        known.extend(answered.keys().cloned());
+        known.remove(&own);
+        if !known.is_empty() {
             let mut pipeline = Pipeline::new();
-            pipeline.cmd("MGET").arg(silent.iter().map(|id| names.replica(id)).collect::<Vec<_>>());
+            pipeline.cmd("MGET").arg(known.iter().map(|id| names.replica(id)).collect::<Vec<_>>());
             let (signs,): (Vec<Option<String>>,) = redis.run(pipeline).await?;
-            let gone = self.asked.sort_out(silent.into_iter().zip(signs), &mut present);
+            let gone = self.asked.sort_out(known.into_iter().zip(signs), &mut present, Instant::now());
             self.strike(redis, gone).await;
         }
+        self.asked.are_many.store(present.len() > WATCHED_MAX, Ordering::Relaxed);
         Some((present, answered))
     }
 
@@ -216,16 +255,18 @@ impl Store {
         }
     }
 
-    /// Looks from time to time who is present, so that it is known also after Redis has forgotten it.
-    pub(super) async fn watch_others(store: Weak<Store>, pause: Duration) {
+    /// Looks from time to time who is present, and when somebody comes, so that it is known also after Redis has forgotten it.
+    pub(super) async fn watch_others(store: Weak<Store>) {
+        let Some(has_come) = store.upgrade().map(|store| store.asked.has_come.clone()) else { return };
+        let mut pause = Duration::ZERO;
         loop {
-            tokio::time::sleep(pause).await;
+            let _ = tokio::time::timeout(pause, has_come.notified()).await;
             let Some(store) = store.upgrade() else { return };
-            let replicas = store.replicas().await;
-            if replicas.is_some_and(|replicas| replicas > WATCHED_MAX) {
-                // So many would cost Redis more than they are worth.
-                tokio::time::sleep(pause * 10).await;
-            }
+            store.replicas().await;
+            pause = store.asked.looks_in();
+            drop(store);
+            // When Redis comes back, all say so, one after the other.
+            tokio::time::sleep(LOOK_PAUSE).await;
         }
     }
 
@@ -240,6 +281,9 @@ impl Store {
 /// The identifiers of questions that need not be read begin so.
 const PLAIN: char = 'h';
 
+/// A question that nobody answers: it says that a replica has come.
+pub(super) const COMING: char = 'n';
+
 /// What questions ask for.
 const HEARD: &str = "heard";
 const SWEEP: &str = "sweep";
@@ -252,11 +296,44 @@ const ASKED_MAX: usize = 16_384;
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(16);
 
-/// So many replicas watch one another.
+/// It is looked who is there every so many heartbeats, so much more seldom where more than that many replicas watch one another, and never
+/// twice within the pause.
+const LOOK_BEATS: u32 = 2;
+const MANY_BEATS: u32 = 10;
 const WATCHED_MAX: usize = 200;
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Who was gone for so long is struck off the list.
 const GONE_FOR: Duration = Duration::from_secs(60);
 
 /// How long answers lie in Redis.
 const ANSWERS_KEPT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_seen_counts_until_nobody_could_rely_on_anything_any_more() {
+        let (asked, now) = (Asked::new(Duration::from_secs(2)), Instant::now());
+        let present = |sign: Option<&str>, after: u64| {
+            let mut present = HashSet::new();
+            let signs = std::iter::once(("other".to_owned(), sign.map(str::to_owned)));
+            let gone = asked.sort_out(signs, &mut present, now + Duration::from_secs(after));
+            assert_eq!(present.len() + gone.len(), 1);
+            !present.is_empty()
+        };
+        assert!(!present(None, 0), "it was never seen");
+        assert!(present(Some("8000"), 0));
+        // Its last sign may come at four seconds, just before the next look; and for eight seconds more it counts.
+        assert!(present(None, 11));
+        assert!(!present(None, 12));
+        assert!(!present(None, 11), "what is over is over");
+        assert!(present(Some("8000"), 20));
+        assert!(!present(Some("farewell"), 21), "it relies on nothing any more");
+        asked.are_many.store(true, Ordering::Relaxed);
+        assert!(present(Some("8000"), 30));
+        assert!(present(None, 77));
+        assert!(!present(None, 78));
+    }
+}

@@ -270,6 +270,57 @@ async fn a_replica_that_goes_on_with_memory_counts_until_it_has_redis_back() {
     }
 }
 
+/// A replica that is cut off without noticing, and one that was not, when Redis forgets who there is.
+async fn forgotten_and_purged(met: impl AsyncFnOnce(&RedisServer, &[World])) {
+    let redis = RedisServer::start().await;
+    let relay = Relay::to(redis.address()).await;
+    // Nothing happens here because a heartbeat came or did not come.
+    let slow = |url: &str| {
+        let url = url.to_owned();
+        move |config: &mut Config| {
+            customers(config);
+            config.store.redis = Some(RedisOptions { heartbeat: secs(60), ..redis_options(&url) });
+        }
+    };
+    let first = World::with_redis_at(&redis.url(), slow(&redis.url())).await.connected().await;
+    let other = first.neighbour_with(slow(&relay.url())).await.connected().await;
+    let worlds = [first, other];
+    met(&redis, &worlds).await;
+    all_have(&worlds, "/customer/1", "old").await;
+    relay.enter(Phase::HalfOpen);
+    ask(&worlds[1], "/customer/1").await.is("old").hit("memory");
+    redis.run::<()>("FLUSHALL").await;
+    worlds[0].origin.has("/customer/1", "new");
+    let order = json!({ "tags": ["customer:1"], "wait_ms": 300 });
+    let got = worlds[0].ask_admin("POST", "/admin/cache/purge").body(order.to_string()).await;
+    got.status(202);
+    let answer: serde_json::Value = serde_json::from_slice(&got.body()).unwrap();
+    assert_eq!((&answer["replicas"]["present"], &answer["replicas"]["answered"]), (&json!(2), &json!(1)), "{answer}");
+}
+
+#[tokio::test]
+async fn who_has_answered_counts_also_when_redis_has_forgotten_it() {
+    forgotten_and_purged(async |_, worlds| {
+        let answer = worlds[0].purge(json!({ "all": true, "wait": true })).await;
+        assert_eq!(answer["replicas"]["answered"], 2, "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_has_come_counts_also_when_redis_has_forgotten_it() {
+    forgotten_and_purged(async |redis, _| {
+        // The signs of others are the last that each of them reads, once it has met one.
+        eventually("they have looked who is there", async || {
+            let clients: String = redis.run("CLIENT LIST").await;
+            let sidecars: Vec<&str> = clients.lines().filter(|client| client.contains(" flags=tB ")).collect();
+            sidecars.len() == 2 && sidecars.iter().all(|sidecar| sidecar.contains(" cmd=mget "))
+        })
+        .await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_was_not_read_since_an_outage_is_not_used_in_the_next_one() {
     let redis = RedisServer::start().await;

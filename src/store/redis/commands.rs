@@ -287,7 +287,7 @@ impl Redis {
     }
 
     /// Where replicas cannot follow what happens, they are told.
-    fn tell(&self, pipeline: &mut Pipeline, names: &[String]) {
+    pub(super) fn tell(&self, pipeline: &mut Pipeline, names: &[String]) {
         if self.shared.must_tell.load(Ordering::Relaxed) && !names.is_empty() {
             let message = std::iter::once(self.shared.id.as_str()).chain(names.iter().map(String::as_str));
             let message = message.collect::<Vec<_>>().join(" ");

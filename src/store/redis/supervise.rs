@@ -2,8 +2,9 @@
 
 use super::handshake::{Ready, connect, end_former_presence, replay};
 use super::news::{self, Hearing, Listener, News};
-use super::{Redis, TOO_SLOW, Writing, code, describe, lock};
+use super::{Redis, TOO_SLOW, Writing, code, describe, lock, random_id};
 use crate::store::WhenDown;
+use crate::store::replicas::COMING;
 use futures_util::StreamExt;
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::{Pipeline, RedisResult};
@@ -191,6 +192,10 @@ async fn sign(redis: &Redis, link: &mut MultiplexedConnection, beats: u64) -> Re
     pipeline.cmd("SET").arg(names.replica(&id)).arg(kept_ms).arg("PX").arg(kept_ms).ignore();
     pipeline.cmd("SADD").arg(names.replicas()).arg(&id).ignore();
     pipeline.cmd("PEXPIRE").arg(names.replicas()).arg(REPLICAS_KEPT.as_millis() as u64).ignore();
+    // The others look at once, so that they know of this one also when Redis has forgotten it.
+    let coming = names.question(&format!("{COMING}{}", random_id()));
+    pipeline.cmd("SET").arg(&coming).arg("").arg("PX").arg(COMING_KEPT.as_millis() as u64).ignore();
+    redis.tell(&mut pipeline, &[coming]);
     pipeline.query_async(link).await
 }
 
@@ -269,6 +274,9 @@ const PRESENT_BEATS: u32 = 4;
 
 /// The sign of a replica that is gone for good.
 pub(super) const FAREWELL: &str = "farewell";
+
+/// To say that one has come takes a key that ends soon.
+const COMING_KEPT: Duration = Duration::from_secs(1);
 
 /// The list of replicas is kept alive every so many heartbeats.
 const RENEW_EVERY: u64 = 5;

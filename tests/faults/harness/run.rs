@@ -213,8 +213,8 @@ async fn settle(fault: &Fault, ground: &Arc<Ground>, purger: &mut Purger) {
 /// So many requests at once, where it does not matter when they are sent.
 const AT_ONCE: usize = 16;
 
-/// How long it may take until a purge reaches all again: for four heartbeats, a replica that was lost counts as present.
-const SETTLED_MAX: Duration = secs(20);
+/// How long it may take until a purge reaches all again: for ten heartbeats, a replica that was lost may count as present.
+const SETTLED_MAX: Duration = secs(25);
 
 /// How long it may take until both sidecars use Redis, where it is there from the beginning.
 const CONNECTED_WITHIN: Duration = secs(15);
