@@ -265,6 +265,7 @@ fn a_route_says_what_is_cached() {
     let query = one("query = { allow = [\"a\"], deny = [\"utm_*\"], sort = true }").query;
     assert_eq!((query.allow, query.deny, query.sort), (Some(vec!["a".to_owned()]), vec!["utm_*".to_owned()], true));
     assert!(one("strip_set_cookie = true").strip_set_cookie);
+    assert_eq!(one("upgrade = [\"tcp\", \"Example/2.0\"]").upgrade, ["tcp", "Example/2.0"]);
     assert_eq!(one("tags = [\"a:{id}\", \"b\"]").tags.len(), 2);
 }
 
@@ -747,6 +748,18 @@ fn what_a_route_cannot_mean_is_a_problem() {
             "proxy.toml:3:43: route[0].ttl_by_status (\"/a/{id}\"): 0 is out of range; write something from 1s to 365d",
             "proxy.toml:3:46: route[0].ttl_by_status (\"/a/{id}\"): \"600\" is not the status of a response; write one from 200 to 599",
             "proxy.toml:3:55: route[0].ttl_by_status (\"/a/{id}\"): \"x\" is not the status of a response; write one from 200 to 599",
+        ],
+    );
+    one(
+        "upgrade = ['WebSocket', 'h2c', 'TLS/1.0', 'a b', 'tcp/', 'tcp']",
+        &[
+            "proxy.toml:3:12: route[0].upgrade (\"/a/{id}\"): WebSocket is bridged on every route, and need not be named",
+            "proxy.toml:3:25: route[0].upgrade (\"/a/{id}\"): \"h2c\" would carry requests past the sidecar, which could be neither \
+             checked nor answered here; no route allows it",
+            "proxy.toml:3:32: route[0].upgrade (\"/a/{id}\"): \"TLS/1.0\" would carry requests past the sidecar, which could be \
+             neither checked nor answered here; no route allows it",
+            "proxy.toml:3:43: route[0].upgrade (\"/a/{id}\"): \"a b\" is not a protocol, such as \"tcp\" or \"example/2\"",
+            "proxy.toml:3:50: route[0].upgrade (\"/a/{id}\"): \"tcp/\" is not a protocol, such as \"tcp\" or \"example/2\"",
         ],
     );
     one(

@@ -251,6 +251,13 @@ fn warnings(config: &Config) -> Vec<String> {
             route.strip_set_cookie,
             &about("strip_set_cookie takes Set-Cookie off every response, also where a client would have needed it"),
         );
+        warn(
+            !route.upgrade.is_empty(),
+            &about(
+                "upgrade lets connections through that speak another protocol; a backend that answers 101 without speaking it goes \
+                 on to read requests that nobody checks",
+            ),
+        );
     }
     warnings
 }
@@ -333,6 +340,7 @@ route    matches  lifetime                                              served s
         check(&format!("{route}unkeyed_headers = 'forward'"), &["must name in Vary"]);
         check(&format!("{route}cache = 'standard'"), &[]);
         check(&format!("{route}strip_set_cookie = true"), &["Set-Cookie"]);
+        check(&format!("{route}upgrade = ['tcp']"), &["answers 101 without speaking it"]);
         let by_claim = format!("{route}share = 'per-credential'\nidentity = ['jwt:sub']");
         check(&by_claim, &["no token is believed"]);
         check(&format!("[identity]\njwks_file = 'f'\n{by_claim}"), &[]);

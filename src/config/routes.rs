@@ -112,6 +112,7 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
     let unkeyed = section.take("unkeyed_headers", one_of(UNKEYED));
     let collapse = section.take("collapse", one_of(COLLAPSE));
     let strip_set_cookie = section.take("strip_set_cookie", boolean);
+    let upgrade = section.take("upgrade", list(protocol));
 
     if let Some((tags, place)) = &tags {
         let key_headers = key_headers.as_deref().unwrap_or_default();
@@ -152,6 +153,7 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
     route.unkeyed = unkeyed.unwrap_or(default_unkeyed);
     route.collapse = collapse.unwrap_or(Collapse::Process);
     route.strip_set_cookie = strip_set_cookie.unwrap_or_default();
+    route.upgrade = upgrade.unwrap_or_default();
     Written { index, name, is_derived, per_credential, route: Some((route, place)) }
 }
 
@@ -278,6 +280,25 @@ fn field(value: &Value) -> Parsed<HeaderName> {
         }
         fields::Kind::Conditional => Err(value.fault(format!("`{name}` is answered by the cache itself"))),
         _ => Ok(name),
+    }
+}
+
+/// A protocol that a connection may change to, with its version if it has one (RFC 9110 §7.8).
+fn protocol(value: &Value) -> Parsed<String> {
+    let written = string(value)?;
+    let (name, version) = written.split_once('/').map_or((&*written, None), |(name, version)| (name, Some(version)));
+    // Both are tokens, as the names of fields are.
+    let is_token = |part: &str| HeaderName::from_bytes(part.as_bytes()).is_ok();
+    if !is_token(name) || !version.is_none_or(is_token) {
+        return Err(value.fault(format!("{} is not a protocol, such as \"tcp\" or \"example/2\"", quote(&written))));
+    }
+    match name.to_ascii_lowercase().as_str() {
+        "websocket" => Err(value.fault("WebSocket is bridged on every route, and need not be named")),
+        "http" | "h2" | "h2c" | "h3" | "tls" => Err(value.fault(format!(
+            "{} would carry requests past the sidecar, which could be neither checked nor answered here; no route allows it",
+            quote(&written)
+        ))),
+        _ => Ok(written),
     }
 }
 

@@ -1,14 +1,14 @@
 //! A request as it arrived, read once: what is refused, what the connection adds, what the origin will see as its target.
 
 use super::interim::Interim;
-use super::tunnel::Handshake;
+use super::tunnel::Upgrade;
 use super::{Options, outgoing};
 use crate::origin::{OriginError, RequestBody};
 use crate::rules::{Admitted, Content, Forwarding, KeyedRequest, RuleSet, authority};
 use crate::semantics::fields::{self, Kind, Kinds};
 use crate::store::StoredResponse;
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
@@ -46,8 +46,8 @@ pub(super) struct Arrival {
     pub(super) body: ArrivedBody,
     /// The client said `TE: trailers`.
     pub(super) takes_trailers: bool,
-    /// The WebSocket that it asks for.
-    pub(super) upgrade: Option<Handshake>,
+    /// What it asks its connection to speak instead.
+    pub(super) upgrade: Option<Upgrade>,
     pub(super) client: Client,
     /// The peer is a proxy whose word about the client counts.
     pub(super) is_trusted: bool,
@@ -170,10 +170,7 @@ impl Arrival {
         }
         // Not in HTTP/2, where every request has a scheme, and the TLS of many a proxy ends before us without a word of it.
         let is_for_https = request.version() <= Version::HTTP_11 && request.uri().scheme() == Some(&Scheme::HTTPS);
-        let upgrade = match has_hop_by_hop && asks_for_websocket(&request) {
-            true => Some(Handshake::read(&mut request).ok_or(Refused::Handshake)?),
-            false => None,
-        };
+        let upgrade = if has_hop_by_hop { Upgrade::read(&mut request, rules)? } else { None };
         let (mut parts, body) = request.into_parts();
         settle_target(&mut parts)?;
         let takes_trailers = has_hop_by_hop && names_token(&parts.headers, TE, "trailers");
@@ -329,17 +326,6 @@ fn settle_target(parts: &mut Parts) -> Result<(), Refused> {
 /// Whether a request expects nothing, or what a server may meet (RFC 9110 §10.1.1).
 fn expects_what_can_be_met(fields: &HeaderMap) -> bool {
     fields.get_all(EXPECT).iter().all(|expectation| expectation.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-}
-
-/// Only WebSockets are bridged; a request for any other protocol is answered in HTTP, as RFC 9110 §7.8 lets a server do.
-fn asks_for_websocket(request: &Request<Incoming>) -> bool {
-    let fields = request.headers();
-    // RFC 6455 §4.1. With a body, what comes behind it could be of either protocol.
-    *request.method() == Method::GET
-        && request.body().is_end_stream()
-        && request.version() == Version::HTTP_11
-        && names_token(fields, CONNECTION, "upgrade")
-        && names_token(fields, UPGRADE, "websocket")
 }
 
 /// Whether a token is on the list that a field has.

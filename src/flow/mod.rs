@@ -23,7 +23,7 @@
 //! | `respond`, `body`, `stall` | the response to the client, who may stall |
 //! | `options` | what one request may do |
 //! | `outcome`, `access` | how it ended: header, counters, log |
-//! | `tunnel` | WebSockets |
+//! | `tunnel` | WebSockets, and other protocols that are spoken instead of HTTP |
 
 mod access;
 mod arrival;

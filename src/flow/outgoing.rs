@@ -16,9 +16,9 @@ pub(super) fn to_origin(fields: &mut HeaderMap, arrival: &Arrival) {
     fields.remove(EXPECT);
     fields.append(VIA, via(arrival.parts.version));
     forwarded(fields, arrival);
-    if arrival.upgrade.is_some() {
+    if let Some(upgrade) = &arrival.upgrade {
         fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        fields.insert(UPGRADE, upgrade.asked());
     }
 }
 

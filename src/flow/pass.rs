@@ -1,12 +1,11 @@
 //! Past the cache: the request to the origin and its response to the client, as they come.
 
-use super::arrival::{Arrival, ArrivedBody, names_token};
+use super::arrival::{Arrival, ArrivedBody};
 use super::body::Body;
 use super::fill::log_failure;
 use super::outcome::Outcome;
 use super::plan::Detail;
-use super::tunnel::{self, Handshake};
-use super::{Proxy, outgoing, respond};
+use super::{Proxy, outgoing, respond, tunnel};
 use crate::origin::RequestBody;
 use crate::semantics::Forward;
 use crate::stats::Ending;
@@ -47,9 +46,7 @@ impl Proxy {
         let outcome = Outcome::forwarded(Ending::Pass, why, detail);
         let version = std::mem::replace(response.version_mut(), Version::HTTP_11);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let is_asked_for = names_token(response.headers(), UPGRADE, "websocket");
-            let is_agreed = |handshake: &Handshake| is_asked_for && handshake.is_accepted(response.headers());
-            let Some(Handshake { client, .. }) = arrival.upgrade.take().filter(is_agreed) else {
+            let Some((protocol, client)) = arrival.upgrade.take().and_then(|upgrade| upgrade.agreed(response.headers())) else {
                 // Nobody asked for another protocol, or for this one, or it was not understood; so nothing that follows can be either.
                 return (respond::unasked_switch(), Outcome::forwarded(Ending::Error, why, "origin-switched-unasked"));
             };
@@ -60,7 +57,7 @@ impl Proxy {
             let mut response = Response::from_parts(parts, Body::empty());
             outgoing::to_client(response.headers_mut(), version);
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+            response.headers_mut().insert(UPGRADE, protocol);
             return (response, outcome);
         }
         outgoing::to_client(response.headers_mut(), version);

@@ -1,13 +1,17 @@
 //! A bridged connection: after a 101, octets go both ways until one side ends or both are silent for too long.
 //!
 //! A 101 alone says little: who answers it to a request that it did not understand goes on to read requests, and those would be the
-//! client's, past all that is looked at here. Only who has read the key of a WebSocket can answer what follows from it (RFC 6455 §1.3).
+//! client's, past all that is looked at here. Only who has read the key of a WebSocket can answer what follows from it (RFC 6455 §1.3);
+//! for other protocols, a route says that those behind it understand them.
 
+use super::arrival::{Refused, names_token};
+use crate::rules::RuleSet;
 use crate::tasks::Tasks;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
-use http::{HeaderMap, Request};
+use http::header::{CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Version};
+use http_body::Body;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use sha1::{Digest, Sha1};
@@ -20,25 +24,83 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::debug;
 
-/// The opening of a WebSocket, from the client's side.
-pub(super) struct Handshake {
+/// What a client asks its connection to speak instead of HTTP.
+pub(super) struct Upgrade {
     /// The way to the client's octets.
-    pub(super) client: OnUpgrade,
-    /// What an origin says that has read the client's key.
-    accept: String,
+    client: OnUpgrade,
+    asked: Asked,
 }
 
-impl Handshake {
-    /// Reads a request that asks for a WebSocket; `None` if it is not as RFC 6455 §4.2.1 has it.
-    pub(super) fn read<B>(request: &mut Request<B>) -> Option<Handshake> {
-        let accept = accept_of(request.headers())?;
-        Some(Handshake { client: hyper::upgrade::on(request), accept })
+enum Asked {
+    /// A WebSocket, and what an origin says that has read the client's key.
+    WebSocket { accept: String },
+    /// Protocols that the route allows, in the client's order.
+    Allowed(Vec<String>),
+}
+
+impl Upgrade {
+    /// Reads what a request asks for. Of protocols that the route does not allow it is answered in HTTP, as RFC 9110 §7.8 lets a server
+    /// do; and a WebSocket must be asked for as RFC 6455 §4.2.1 has it.
+    pub(super) fn read<B: Body>(request: &mut Request<B>, rules: &RuleSet) -> Result<Option<Upgrade>, Refused> {
+        let fields = request.headers();
+        // With a body, what comes behind it could be of either protocol.
+        let may_be_asked = request.version() == Version::HTTP_11 && request.body().is_end_stream();
+        if !may_be_asked || !names_token(fields, CONNECTION, "upgrade") {
+            return Ok(None);
+        }
+        let asked = match *request.method() == Method::GET && names_token(fields, UPGRADE, WEBSOCKET) {
+            true => Asked::WebSocket { accept: accept_of(fields).ok_or(Refused::Handshake)? },
+            false => {
+                let allowed = rules.upgrades(request.uri().path());
+                let is_allowed = |asked: &&str| allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(asked));
+                Asked::Allowed(protocols(fields).filter(is_allowed).map(str::to_owned).collect())
+            }
+        };
+        match &asked {
+            Asked::Allowed(none) if none.is_empty() => Ok(None),
+            _ => Ok(Some(Upgrade { client: hyper::upgrade::on(request), asked })),
+        }
     }
 
-    /// Whether the answer comes from somebody who has read the key (§4.1).
-    pub(super) fn is_accepted(&self, response: &HeaderMap) -> bool {
-        only(response, SEC_WEBSOCKET_ACCEPT) == Some(self.accept.as_bytes())
+    /// What the origin is asked for.
+    pub(super) fn asked(&self) -> HeaderValue {
+        match &self.asked {
+            Asked::WebSocket { .. } => HeaderValue::from_static(WEBSOCKET),
+            Asked::Allowed(protocols) => listed(protocols),
+        }
     }
+
+    /// What both sides have agreed on, and the way to the client's octets; `None` if a 101 names what was not asked for, or, of a
+    /// WebSocket, comes from somebody who has not read the key (§4.1).
+    pub(super) fn agreed(self, response: &HeaderMap) -> Option<(HeaderValue, OnUpgrade)> {
+        let named: Vec<&str> = protocols(response).collect();
+        let is_agreed = match &self.asked {
+            Asked::WebSocket { accept } => {
+                let is_named = named.iter().any(|named| named.eq_ignore_ascii_case(WEBSOCKET));
+                is_named && only(response, SEC_WEBSOCKET_ACCEPT) == Some(accept.as_bytes())
+            }
+            Asked::Allowed(asked) => {
+                let was_asked_for = |named: &&str| asked.iter().any(|asked| asked.eq_ignore_ascii_case(named));
+                !named.is_empty() && named.iter().all(was_asked_for)
+            }
+        };
+        let agreed = match &self.asked {
+            Asked::WebSocket { .. } => HeaderValue::from_static(WEBSOCKET),
+            Asked::Allowed(_) => listed(&named),
+        };
+        is_agreed.then_some((agreed, self.client))
+    }
+}
+
+/// The protocols that `Upgrade` names.
+fn protocols(fields: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lists = fields.get_all(UPGRADE).iter().filter_map(|value| value.to_str().ok());
+    lists.flat_map(|list| list.split(',')).map(str::trim).filter(|protocol| !protocol.is_empty())
+}
+
+fn listed(protocols: &[impl AsRef<str>]) -> HeaderValue {
+    let list = protocols.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(", ");
+    HeaderValue::from_str(&list).expect("its parts are of such values")
 }
 
 /// What is answered to a request (§4.2.2). Which versions there are the origin knows.
@@ -48,7 +110,7 @@ fn accept_of(fields: &HeaderMap) -> Option<String> {
     version.parse::<u8>().ok().filter(|number| number.to_string() == version)?;
     let key = only(fields, SEC_WEBSOCKET_KEY)?;
     STANDARD.decode(key).ok().filter(|nonce| nonce.len() == NONCE_BYTES)?;
-    Some(STANDARD.encode(Sha1::new().chain_update(key).chain_update(WEBSOCKET).finalize()))
+    Some(STANDARD.encode(Sha1::new().chain_update(key).chain_update(ACCEPTING).finalize()))
 }
 
 /// The value of a field that is there once.
@@ -120,8 +182,11 @@ impl AsyncWrite for Counted {
 /// Octets of a client's nonce (§4.1).
 const NONCE_BYTES: usize = 16;
 
+/// The protocol that is bridged on every route.
+const WEBSOCKET: &str = "websocket";
+
 /// What an origin puts behind the key (§1.3).
-const WEBSOCKET: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+const ACCEPTING: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,6 @@ use super::identity;
 use super::key::{CacheKey, Location, RuleMark, Secret, rule_mark};
 use super::route::{CONTENT_FIELDS, Caching, Route, RouteConflict, Share, Unkeyed};
 use super::scope::{Scope, Scopes};
-use super::tags::{Source, TagTemplate};
 use super::target;
 use super::token::Verifier;
 use crate::semantics::fields::{self, Kind};
@@ -14,8 +13,6 @@ use http::header::{AUTHORIZATION, COOKIE, HOST, IF_MATCH, IF_UNMODIFIED_SINCE, P
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Method};
-use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -173,42 +170,6 @@ impl Admitted<'_> {
     }
 }
 
-impl Route {
-    /// The tags that templates of the rule make of a request. One whose source is not there is left out.
-    fn fill(&self, templates: &[TagTemplate], request: &Parts) -> Vec<String> {
-        if templates.is_empty() {
-            return Vec::new();
-        }
-        let captures = self.captures(request.uri.path());
-        let value = |source: &Source| match source {
-            Source::Capture(name) => captures.get(name.as_str()).map(|value| Cow::Borrowed(*value)),
-            Source::Field(name) => request.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes())),
-            Source::Query(name) => target::parameter(request.uri.query().unwrap_or_default(), name).map(Cow::Borrowed),
-        };
-        templates.iter().filter_map(|tag| tag.fill(value)).collect()
-    }
-
-    /// What the pattern's captures stand for in a path that matches it.
-    fn captures<'p>(&self, path: &'p str) -> HashMap<&str, &'p str> {
-        let mut rest = path;
-        let mut captures = HashMap::new();
-        for segment in self.pattern.as_str().split('/').skip(1) {
-            rest = rest.strip_prefix('/').unwrap_or(rest);
-            let Some(name) = segment.strip_prefix('{').and_then(|s| s.strip_suffix('}')) else {
-                rest = rest.strip_prefix(segment).unwrap_or(rest);
-                continue;
-            };
-            let value = match name.starts_with('*') {
-                true => rest,
-                false => rest.split('/').next().unwrap_or(rest),
-            };
-            captures.insert(name.trim_start_matches('*'), value);
-            rest = &rest[value.len()..];
-        }
-        captures
-    }
-}
-
 impl RuleSet {
     /// Compiles the routes, or names all that match the same paths as an earlier one.
     pub fn new(routes: Vec<Route>) -> Result<RuleSet, Vec<RouteConflict>> {
@@ -291,6 +252,13 @@ impl RuleSet {
     pub fn ignores_content(&self, request: &Parts) -> bool {
         let route = || self.route_of(request.uri.path());
         !Route::has_content(&request.method) && route().is_some_and(|route| route.caching != Caching::Off)
+    }
+
+    /// The protocols beside WebSocket that may be spoken instead of HTTP after a request for this path. Others may read one that is not in
+    /// normal form as that of another route.
+    pub fn upgrades(&self, path: &str) -> &[String] {
+        let route = target::check_path(path).ok().and_then(|()| self.route_of(path));
+        route.map_or(&[], |route| &route.upgrade)
     }
 
     /// Whether the key of some route has this field.

@@ -1,10 +1,13 @@
 //! One `[[route]]` of the configuration, as values that cannot be wrong.
 
 use super::pattern::Pattern;
-use super::tags::TagTemplate;
-use super::target::QueryRule;
+use super::tags::{Source, TagTemplate};
+use super::target::{self, QueryRule};
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, COOKIE};
+use http::request::Parts;
 use http::{HeaderName, Method, StatusCode};
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// A route: a path pattern and what the cache does with the requests that match it.
@@ -53,6 +56,8 @@ pub struct Route {
     pub unkeyed: Unkeyed,
     /// Takes `Set-Cookie` off the responses, which could not be stored otherwise.
     pub strip_set_cookie: bool,
+    /// What connections may be asked to speak on, beside WebSocket: the protocols with their versions, as `Upgrade` names them.
+    pub upgrade: Vec<String>,
 }
 
 /// How a route caches.
@@ -139,6 +144,7 @@ impl Route {
             unkeyed: Unkeyed::Pass,
             collapse: Collapse::Process,
             strip_set_cookie: false,
+            upgrade: Vec::new(),
         }
     }
 
@@ -152,6 +158,40 @@ impl Route {
             Share::PerCredential(identity) => identity.contains(credential),
             Share::ByResponse => false,
         }
+    }
+
+    /// The tags that templates of the rule make of a request. One whose source is not there is left out.
+    pub(super) fn fill(&self, templates: &[TagTemplate], request: &Parts) -> Vec<String> {
+        if templates.is_empty() {
+            return Vec::new();
+        }
+        let captures = self.captures(request.uri.path());
+        let value = |source: &Source| match source {
+            Source::Capture(name) => captures.get(name.as_str()).map(|value| Cow::Borrowed(*value)),
+            Source::Field(name) => request.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes())),
+            Source::Query(name) => target::parameter(request.uri.query().unwrap_or_default(), name).map(Cow::Borrowed),
+        };
+        templates.iter().filter_map(|tag| tag.fill(value)).collect()
+    }
+
+    /// What the pattern's captures stand for in a path that matches it.
+    fn captures<'p>(&self, path: &'p str) -> HashMap<&str, &'p str> {
+        let mut rest = path;
+        let mut captures = HashMap::new();
+        for segment in self.pattern.as_str().split('/').skip(1) {
+            rest = rest.strip_prefix('/').unwrap_or(rest);
+            let Some(name) = segment.strip_prefix('{').and_then(|s| s.strip_suffix('}')) else {
+                rest = rest.strip_prefix(segment).unwrap_or(rest);
+                continue;
+            };
+            let value = match name.starts_with('*') {
+                true => rest,
+                false => rest.split('/').next().unwrap_or(rest),
+            };
+            captures.insert(name.trim_start_matches('*'), value);
+            rest = &rest[value.len()..];
+        }
+        captures
     }
 
     /// Whether requests of a method carry content that says what is asked for.

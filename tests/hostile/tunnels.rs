@@ -181,3 +181,46 @@ async fn a_websocket_that_is_asked_for_without_what_opens_one_is_refused() {
     let head = stage.world.raw().await.ask(WEBSOCKET.replace("Version: 13", "Version: 25")).await;
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
 }
+
+/// A world whose only cached route may become another protocol.
+async fn asked_for_tcp(more: &str) -> (World, RawOrigin, RawClient, RawConnection) {
+    let origin = RawOrigin::start().await;
+    let world = World::at(&origin.address, |config| config.routes[0].upgrade = vec!["tcp".to_owned()]).await;
+    let mut client = world.raw().await;
+    client.send(format!("GET /a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n{more}")).await;
+    let mut behind = origin.accept().await;
+    behind.head().await;
+    (world, origin, client, behind)
+}
+
+#[tokio::test]
+async fn an_origin_that_switches_to_what_was_not_asked_for_is_not_followed() {
+    for fields in ["X-A: 1", "Upgrade:", "Upgrade: other", "Upgrade: tcp, other", "Upgrade: websocket", "Upgrade: tcp/2"] {
+        let (_world, _origin, mut client, mut behind) = asked_for_tcp("").await;
+        behind.send(format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n{fields}\r\n\r\nsecret")).await;
+        let head = client.head().await;
+        assert!(head.starts_with("HTTP/1.1 502 "), "{fields:?}: {head}");
+        client.send(SMUGGLED).await;
+        assert_eq!(behind.rest().await, "", "{fields:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_behind_a_request_for_an_allowed_protocol_waits_for_the_origin() {
+    let (_world, _origin, mut client, mut behind) = asked_for_tcp(SMUGGLED).await;
+    assert_eq!(behind.unread(), "");
+    behind.send("HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 101 "));
+    assert_eq!(behind.octets(SMUGGLED.len()).await, SMUGGLED);
+    // Where it declines, nobody reads it, as the one or as the other; and the answer to such a request is not stored.
+    let (world, origin, mut client, mut behind) = asked_for_tcp(SMUGGLED).await;
+    behind.send(OK).await;
+    let answer = client.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("detail=upgrade"), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    assert_eq!(behind.unread(), "");
+    let other = world.get("/a").spawn();
+    let head = behind_or_new(&mut behind, &origin).await;
+    assert!(head.starts_with("GET /a ") && !head.to_lowercase().contains("upgrade"), "{head}");
+    drop(other);
+}
