@@ -32,8 +32,8 @@ fn stored(runtime: &Runtime, number: u32) -> Arc<Store> {
         let times = Times { requested: now, received: now };
         let lifetime = Lifetime { duration: Duration::from_secs(3600), source: Source::Rule };
         let head = StoredHead::new(StatusCode::OK, HeaderMap::new(), times, Terms::plain(lifetime), Selection::empty());
-        let key = CacheKey::from_parts(id.to_be_bytes().to_vec().into());
-        let response = StoredResponse { key, head, body: Bytes::from_static(b"{}"), tags: Vec::new(), held: held.clone() };
+        let key = CacheKey::from_parts(&id.to_be_bytes());
+        let response = StoredResponse { key, head, body: Bytes::from_static(b"{}"), tags: Box::default(), held: held.clone() };
         store.insert(response, None);
     }
     assert_eq!(store.snapshot().memory_keys, number as usize, "all of them are kept");

@@ -142,12 +142,12 @@ impl Tier {
         let times = Times { requested: now, received: now };
         let head = StoredHead::new(StatusCode::OK, fields, times, Terms::plain(lifetime), Selection::empty());
         let body = Bytes::from(vec![b'x'; BODY_BYTES]);
-        self.store.insert(StoredResponse { key: key(number), head, body, tags: Vec::new(), held }, None);
+        self.store.insert(StoredResponse { key: key(number), head, body, tags: Box::default(), held }, None);
     }
 }
 
 fn key(number: u64) -> CacheKey {
-    CacheKey::from_parts(format!("http backend.example:8080 /api/mcp/customer/{number:07}").into())
+    CacheKey::from_parts(format!("http backend.example:8080 /api/mcp/customer/{number:07}").as_bytes())
 }
 
 /// Keys that are asked for more or less often.

@@ -44,7 +44,7 @@ pub(crate) fn stored(key: CacheKey, held: Held) -> StoredResponse {
     let lifetime = Lifetime { duration: Duration::from_secs(3600), source: Source::MaxAge };
     let times = Times { requested: now, received: now };
     let head = StoredHead::new(StatusCode::OK, fields, times, Terms::plain(lifetime), Selection::empty());
-    StoredResponse { key, head, body: Bytes::from(vec![b'x'; 2048]), tags: Vec::new(), held }
+    StoredResponse { key, head, body: Bytes::from(vec![b'x'; 2048]), tags: Box::default(), held }
 }
 
 pub(crate) fn key(rules: &RuleSet, request: &Parts) -> CacheKey {

@@ -140,7 +140,7 @@ impl Entry {
         let head = StoredHead::new(StatusCode::OK, kept, times, Terms::plain(lifetime), Selection::empty());
         let body_bytes = body.len();
         let key = admitted.key.clone();
-        let put = store.put(StoredResponse { key, head, body, tags: scopes.tags.clone(), held }).await;
+        let put = store.put(StoredResponse { key, head, body, tags: scopes.tags.clone().into(), held }).await;
         let is_stored = matches!(put, Put::Stored | Put::HereAlone);
         let (status, why) = match (put, purged) {
             (Put::NotStored(why), _) => (StatusCode::SERVICE_UNAVAILABLE, Some(why.as_str())),

@@ -290,7 +290,7 @@ mod interleavings {
     fn whoever_follows_hears_how_it_ended() {
         let scenario = |lands: bool| {
             let collapser = Collapser::new(10, Duration::from_secs(10), Clock::movable());
-            let key = CacheKey::from_parts("a".into());
+            let key = CacheKey::from_parts(b"a");
             let asking: Vec<_> = (0..3)
                 .map(|_| {
                     let (collapser, key) = (collapser.clone(), key.clone());
@@ -328,7 +328,7 @@ mod tests {
     }
 
     fn key(parts: &'static str) -> CacheKey {
-        CacheKey::from_parts(parts.into())
+        CacheKey::from_parts(parts.as_bytes())
     }
 
     fn join(collapser: &Arc<Collapser>, parts: &'static str) -> Joined {

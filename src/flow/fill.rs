@@ -125,7 +125,7 @@ impl Proxy {
         if let ((To::Confirm, StatusCode::NOT_MODIFIED) | (To::Complete, StatusCode::PARTIAL_CONTENT), [], Some(stored)) =
             ((to, parts.status), &tags[..], &way.stored)
         {
-            tags.clone_from(&stored.tags);
+            tags = stored.tags.to_vec();
         }
         if !tags.is_empty() && !has_too_many {
             let further = way.scopes.add_tags(tags).to_vec();
@@ -228,7 +228,7 @@ impl Proxy {
         self.fill(filling, body, framing.body_bytes, (lease, replica_lease, key.clone()), |whole| {
             let mut head = StoredHead::clone(&head);
             settle::note_length(&mut head, whole.len());
-            StoredResponse { key, head, body: whole, tags: scopes.tags, held }
+            StoredResponse { key, head, body: whole, tags: scopes.tags.into(), held }
         })
         .await;
     }

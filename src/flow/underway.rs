@@ -94,7 +94,7 @@ impl Underway {
     ) {
         let Underway { key, scopes, held, query_rule, lease, replica_lease, answer, .. } = self;
         let is_kept = kept.is_ok() && proxy.store.would_keep(&held).is_ok();
-        let response = StoredResponse { key, head, body, tags: scopes.tags, held };
+        let response = StoredResponse { key, head, body, tags: scopes.tags.into(), held };
         let response = if is_kept { proxy.store.insert(response, replica_lease) } else { Arc::new(response) };
         if let Some(lease) = lease {
             let is_alike = query_rule.is_none_or(|rule| rule.is_said_by(&response.head.fields()));

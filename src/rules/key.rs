@@ -8,7 +8,6 @@ use super::identity;
 use super::route::{CONTENT_FIELDS, Caching, Route, Share, Unkeyed};
 use crate::semantics::tagging::TagField;
 use crate::semantics::vary::Selection;
-use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -19,7 +18,7 @@ use std::fmt;
 #[derive(Clone, PartialEq, Eq)]
 pub struct CacheKey {
     hash: u128,
-    parts: Bytes,
+    parts: Box<[u8]>,
 }
 
 /// What a key says of the request that it was made from; enough to make the request anew.
@@ -87,12 +86,12 @@ impl CacheKey {
             }
             push(&mut parts, &Sha256::digest(content));
         }
-        CacheKey::from_parts(parts.into())
+        CacheKey::from_parts(&parts)
     }
 
     /// The key with these parts.
-    pub fn from_parts(parts: Bytes) -> CacheKey {
-        CacheKey { hash: hash(&parts), parts }
+    pub fn from_parts(parts: &[u8]) -> CacheKey {
+        CacheKey { hash: hash(parts), parts: parts.into() }
     }
 
     /// The hash under which the tiers look it up.
@@ -101,13 +100,8 @@ impl CacheKey {
     }
 
     /// The encoding of the parts, to be compared with that of a stored response.
-    pub fn parts(&self) -> &Bytes {
+    pub fn parts(&self) -> &[u8] {
         &self.parts
-    }
-
-    /// The same, in as little memory as it needs.
-    pub fn compact(&self) -> CacheKey {
-        CacheKey { parts: Bytes::copy_from_slice(&self.parts), ..*self }
     }
 
     /// Reads the request back; `None` if credentials or content are part of the key, of which it holds a hash alone.
@@ -337,7 +331,7 @@ mod tests {
         }
         assert_eq!(request(key("h", "/x", &[], "1", Share::PerCredential(vec![http::header::COOKIE]))), None);
         for broken in [&b""[..], b"\x02", b"\x0212345678\0\0\0\x04http\0\0\0\xff", b"\x01r", b"\x021234567"] {
-            assert_eq!(request(CacheKey::from_parts(broken.to_vec().into())), None);
+            assert_eq!(request(CacheKey::from_parts(broken)), None);
         }
     }
 

@@ -87,9 +87,9 @@ impl StoredHead {
         StoredHead { fields: self.fields.compact(), ..self }
     }
 
-    /// About how many octets of memory it takes beside itself.
+    /// About how many octets of memory it takes beside itself, and beside what many others have as well.
     pub fn weight(&self) -> usize {
-        self.fields.weight()
+        self.fields.weight() + if self.selection.is_common() { 0 } else { self.selection.weight() }
     }
 
     /// Whether it may be reused as it is.

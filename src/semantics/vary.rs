@@ -5,6 +5,7 @@ use super::language::{self, Dearest};
 use super::weighted::{self, Order};
 use http::header::{ACCEPT_LANGUAGE, HeaderMap, HeaderName, HeaderValue, VARY};
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 
 /// What a response's `Vary` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub enum Vary {
 /// whatever the origin has for them could not please them better. Such a language is written with a comma before it, as no
 /// normalised list begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Selection(Box<[Part]>);
+pub struct Selection(Option<Arc<Vec<Part>>>);
 
 /// A selecting field and its normalised value, `None` where it was missing.
 pub type Part = (HeaderName, Option<Box<[u8]>>);
@@ -64,19 +65,19 @@ impl Selection {
 
     /// Takes the values of the named fields from a request.
     pub fn of(names: &[HeaderName], request: &HeaderMap) -> Selection {
-        Selection(names.iter().map(|name| (name.clone(), value(name, request))).collect())
+        Selection::from_parts(parts_of(names, request))
     }
 
     /// Takes what selects a response, from the request that fetched it and the response's own fields.
     pub fn of_exchange(names: &[HeaderName], request: &HeaderMap, response: &HeaderMap) -> Selection {
-        let mut selection = Selection::of(names, request);
-        if let Some((_, wanted)) = selection.0.iter_mut().find(|(name, _)| *name == ACCEPT_LANGUAGE)
+        let mut parts = parts_of(names, request);
+        if let Some((_, wanted)) = parts.iter_mut().find(|(name, _)| *name == ACCEPT_LANGUAGE)
             && let Some(language) = language::of_response(response)
             && Dearest::of(request).contains(language)
         {
             *wanted = Some(chosen(language));
         }
-        selection
+        Selection::from_parts(parts)
     }
 
     /// All selections that a response to be used for a request can have: the request's own values, then each language that it wants
@@ -85,9 +86,9 @@ impl Selection {
         let mut candidates = vec![Selection::of(names, request)];
         if let Some(at) = names.iter().position(|name| *name == ACCEPT_LANGUAGE) {
             for language in Dearest::of(request).iter() {
-                let mut parts = candidates[0].0.clone();
+                let mut parts = candidates[0].parts().to_vec();
                 parts[at].1 = Some(chosen(language));
-                candidates.push(Selection(parts));
+                candidates.push(Selection::from_parts(parts));
             }
         }
         candidates
@@ -95,7 +96,18 @@ impl Selection {
 
     /// Restores a selection from what [`Selection::iter`] gave.
     pub fn from_parts(parts: Vec<Part>) -> Selection {
-        Selection(parts.into())
+        Selection((!parts.is_empty()).then(|| Arc::new(parts)))
+    }
+
+    /// Whether many responses are likely to have the same: content negotiation alone selects it, and in few octets.
+    pub fn is_common(&self) -> bool {
+        self.names().all(|name| fields::kind(name) == Kind::Negotiating) && self.weight() <= COMMON_BYTES_MAX
+    }
+
+    /// About how many octets of memory it takes beside itself.
+    pub fn weight(&self) -> usize {
+        let values = self.iter().map(|(_, value)| value.map_or(0, <[u8]>::len)).sum::<usize>();
+        size_of_val(self.parts()) + values
     }
 
     /// Whether a request has the same values, or wants no language more than the chosen one.
@@ -121,12 +133,12 @@ impl Selection {
 
     /// The names of the selecting fields.
     pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
-        self.0.iter().map(|(name, _)| name)
+        self.parts().iter().map(|(name, _)| name)
     }
 
     /// The selecting fields and their normalised values, `None` where the request had no such field.
     pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, Option<&[u8]>)> {
-        self.0.iter().map(|(name, value)| (name, value.as_deref()))
+        self.parts().iter().map(|(name, value)| (name, value.as_deref()))
     }
 
     /// The selecting fields as a request may have them that the response is an answer to. Of credentials there is a hash alone.
@@ -139,8 +151,16 @@ impl Selection {
 
     /// Whether nothing selects, so that every request fits.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
+
+    fn parts(&self) -> &[Part] {
+        self.0.as_deref().map_or(&[], Vec::as_slice)
+    }
+}
+
+fn parts_of(names: &[HeaderName], request: &HeaderMap) -> Vec<Part> {
+    names.iter().map(|name| (name.clone(), value(name, request))).collect()
 }
 
 /// How the values of a field may be written differently and mean the same.
@@ -250,6 +270,9 @@ fn normalise(name: &HeaderName, request: &HeaderMap, take: &mut impl FnMut(u8) -
     }
     true
 }
+
+/// The names and values of all four fields of content negotiation, as browsers send them.
+const COMMON_BYTES_MAX: usize = 512;
 
 #[cfg(test)]
 mod tests {

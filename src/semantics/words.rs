@@ -2,12 +2,13 @@
 //!
 //! A `HeaderMap` takes a kibibyte and more for a few lines, and most lines are the same in thousands of responses. So of a response that
 //! is kept, the fields lie in one piece of memory: of each line the number of a *word*. That is a line that other responses have as well,
-//! or a name alone, behind which the value stands that the response has for itself.
+//! or a name alone, behind which the value stands that the response has for itself; of a date, the seconds.
 //!
 //! A word that was written down once is never forgotten. So who reads it needs no lock, and changes no count of references that other
 //! cores change too. And so there are only so many words, and lines only of fields that say of what kind a response is: what may be about
 //! somebody stands in the responses alone, and is gone when they are. What has no room here stays a `HeaderMap`.
 
+use super::date;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -15,6 +16,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, OnceLock};
+use std::time::{Duration, UNIX_EPOCH};
 
 /// The fields of a response, as they came or as they are kept.
 #[derive(Clone)]
@@ -89,14 +91,17 @@ impl std::fmt::Debug for Fields {
 }
 
 /// Writes down how many lines there are, and of each the number of its word; and where that is a name alone, the length of the value and
-/// whether it is sensitive, and the value. `None` if there is no word for a name, or a value is too long for that.
+/// whether it is sensitive, and the value, or the seconds of the date that it is. `None` if there is no word for a name, or a value is too long for that.
 fn encode(map: &HeaderMap) -> Option<Bytes> {
     let mut octets = Vec::with_capacity(2 + 4 * map.len() + map.values().map(HeaderValue::len).sum::<usize>());
     octets.extend(u16::try_from(map.len()).ok()?.to_be_bytes());
     for (name, value) in map {
         let (number, is_line) = known(name, value).or_else(|| learn(name, value))?;
-        octets.extend(number.to_be_bytes());
-        if !is_line {
+        let seconds = if is_line { None } else { seconds_of(value) };
+        octets.extend((number | if seconds.is_some() { DATE } else { 0 }).to_be_bytes());
+        if let Some(seconds) = seconds {
+            octets.extend(seconds.to_be_bytes());
+        } else if !is_line {
             let length = u16::try_from(value.len()).ok().filter(|length| length & SENSITIVE == 0)?;
             octets.extend((length | if value.is_sensitive() { SENSITIVE } else { 0 }).to_be_bytes());
             octets.extend_from_slice(value.as_bytes());
@@ -111,10 +116,16 @@ fn decode(octets: &Bytes) -> HeaderMap {
     let mut fields = HeaderMap::with_capacity(usize::from(lines) + FURTHER);
     let mut at = 2;
     for _ in 0..lines {
-        let word = WORDS[usize::from(number_at(at))].get().expect("a word was there before its number was written down");
+        let (number, is_date) = (number_at(at) & !DATE, number_at(at) & DATE != 0);
+        let word = WORDS[usize::from(number)].get().expect("a word was there before its number was written down");
         at += 2;
         let value = match &word.value {
             Some(value) => value.clone(),
+            None if is_date => {
+                let seconds = u32::from_be_bytes(octets[at..at + SECONDS_BYTES].try_into().expect("these are four"));
+                at += SECONDS_BYTES;
+                date::format(UNIX_EPOCH + Duration::from_secs(seconds.into()))
+            }
             None => {
                 let (from, length) = (at + 2, number_at(at));
                 at = from + usize::from(length & !SENSITIVE);
@@ -126,6 +137,13 @@ fn decode(octets: &Bytes) -> HeaderMap {
         fields.append(word.name.clone(), value);
     }
     fields
+}
+
+/// The seconds since 1970 of a date that is written as it would be written again.
+fn seconds_of(value: &HeaderValue) -> Option<u32> {
+    let time = (value.len() == DATE_BYTES && !value.is_sensitive()).then(|| date::parse(value)).flatten()?;
+    let seconds = u32::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()?;
+    (date::format(time) == *value).then_some(seconds)
 }
 
 /// The same fields, with all values in one buffer of their own.
@@ -275,6 +293,13 @@ const VALUE_BYTES_MAX: usize = 128;
 /// The highest bit of a length.
 const SENSITIVE: u16 = 1 << 15;
 
+/// That of a word's number, behind which the seconds of a date stand.
+const DATE: u16 = 1 << 15;
+const SECONDS_BYTES: usize = 4;
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, the form that is to be generated (RFC 9110 §5.6.7).
+const DATE_BYTES: usize = 29;
+
 /// So many fields come beside those that are stored when a response is sent: its age, what the cache has to say, and the like.
 const FURTHER: usize = 4;
 
@@ -309,6 +334,30 @@ mod tests {
         check(&[("x-words-latin", b"caf\xe9\tau lait"), ("set-cookie", b"a=b"), ("set-cookie", b"c=d")]);
         check(&[("x-words-long", &[b'x'; 0x7fff])]);
         check(&[(&format!("x-words-{}", "n".repeat(NAME_BYTES_MAX - 8)), b"1")]);
+    }
+
+    #[test]
+    fn a_date_takes_four_octets_and_is_written_as_it_was() {
+        let octets = |value: &str| {
+            let kept = Fields::from(fields(&[("last-modified", value.as_bytes())])).compact();
+            assert_eq!(kept.map()["last-modified"], value);
+            kept.weight() - 4
+        };
+        for date in ["Sun, 06 Nov 1994 08:49:37 GMT", "Thu, 01 Jan 1970 00:00:00 GMT", "Sun, 07 Feb 2106 06:28:15 GMT"] {
+            assert_eq!(octets(date), SECONDS_BYTES, "{date}");
+        }
+        for other in [
+            "Mon, 06 Nov 1994 08:49:37 GMT",
+            "sun, 06 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:37 UTC",
+            "Sun, 07 Feb 2106 06:28:16 GMT",
+            "Sun Nov  6 08:49:37 1994",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Wed, 31 Dec 1969 23:59:59 GMT",
+            "",
+        ] {
+            assert_eq!(octets(other), 2 + other.len(), "{other}");
+        }
     }
 
     #[test]

@@ -76,15 +76,15 @@ pub(super) struct Cell {
 
 #[derive(Default)]
 pub(super) struct Known {
-    /// Counts what was heard of it, so that a reading that began before is not taken for the present state.
-    pub(super) news: u64,
     /// Apart, since without Redis there is as much as one cell a stored response, and nothing of this.
-    in_redis: Option<Box<InRedis>>,
+    heard: Option<Box<Heard>>,
 }
 
-/// What is known of a generation in Redis.
+/// What was heard of a generation, and is known of it in Redis.
 #[derive(Default)]
-struct InRedis {
+struct Heard {
+    /// Counts what was heard of it, so that a reading that began before is not taken for the present state.
+    news: u64,
     value: Value,
     /// Redis keeps it until then, at least.
     kept_until: Option<Instant>,
@@ -202,7 +202,7 @@ impl Generations {
     /// All of these, to be read whatever is known of them; to be called before the reading begins.
     pub(super) fn to_read_again(&self, cells: impl IntoIterator<Item = Arc<Cell>>, since: u64) -> Vec<Noted> {
         let noted = cells.into_iter().map(|cell| {
-            let news = cell.lock().news;
+            let news = cell.lock().news();
             Noted { cell, news, epoch: since }
         });
         noted.collect()
@@ -212,7 +212,7 @@ impl Generations {
     pub(super) fn missing(&self, cells: impl IntoIterator<Item = Arc<Cell>>, epoch: u64) -> Vec<Noted> {
         let missing = cells.into_iter().filter_map(|cell| {
             let known = cell.lock();
-            let news = (known.value() == Value::Missing).then_some(known.news)?;
+            let news = (known.value() == Value::Missing).then(|| known.news())?;
             drop(known);
             Some(Noted { cell, news, epoch })
         });
@@ -224,23 +224,23 @@ impl Generations {
         let cell = &noted.cell;
         let mut known = cell.lock();
         // Something was heard since, or a later reading was faster.
-        if known.news != noted.news || cell.verified.load(Ordering::Acquire) > noted.epoch {
+        if known.news() != noted.news || cell.verified.load(Ordering::Acquire) > noted.epoch {
             return;
         }
         let (before, value) = (known.value(), read.map_or(Value::Missing, Value::Is));
         if value != before {
             // Other readings that are under way may be older than this one. If they are newer, there will be news.
-            known.news += 1;
+            known.note_news();
         }
         match (before, value) {
             (before, now) if before == now => {}
             (Value::Is(before), Value::Is(now)) if before.hard == now.hard => cell.count(SOFT),
             _ => {
                 cell.count(HARD);
-                known.in_redis().kept_until = None;
+                known.heard().kept_until = None;
             }
         }
-        known.in_redis().value = value;
+        known.heard().value = value;
         cell.verified.fetch_max(noted.epoch, Ordering::AcqRel);
     }
 
@@ -249,7 +249,7 @@ impl Generations {
         let cell = self.lock(name).find(self.hasher.hash_one(name), name);
         if let Some(cell) = cell {
             let mut known = cell.lock();
-            known.news += 1;
+            known.note_news();
             cell.verified.store(DOUBTED, Ordering::Release);
         }
     }
@@ -260,13 +260,13 @@ impl Generations {
         // Nothing depends on a generation that has no cell.
         let Some(cell) = cell else { return };
         let mut known = cell.lock();
-        known.news += 1;
+        known.note_news();
         cell.count(if soft { SOFT } else { HARD });
         if self.are_shared {
             // A soft purge leaves the hard half, by which it is known again.
             if !soft {
-                let in_redis = known.in_redis();
-                (in_redis.value, in_redis.kept_until) = (Value::Unknown, None);
+                let heard = known.heard();
+                (heard.value, heard.kept_until) = (Value::Unknown, None);
             }
             // What was heard and not read may have been a hard one, for which a soft one does not make up.
             if !soft || cell.verified.load(Ordering::Acquire) != DOUBTED {
@@ -309,10 +309,10 @@ impl Cell {
     /// What is to be done for a response that ends at `ends`, if a generation may outlive it until `kept`.
     pub(super) fn keeping(&self, ends: Instant, kept: Instant) -> Keeping {
         let known = self.lock();
-        let Some(in_redis) = &known.in_redis else { return Keeping::Lengthen };
-        match in_redis.kept_until {
+        let Some(heard) = &known.heard else { return Keeping::Lengthen };
+        match heard.kept_until {
             Some(until) if until < ends => Keeping::Lengthen,
-            Some(until) if in_redis.is_new && until > kept && !self.name.is_shared() => Keeping::Shorten,
+            Some(until) if heard.is_new && until > kept && !self.name.is_shared() => Keeping::Shorten,
             Some(_) => Keeping::Right,
             None => Keeping::Lengthen,
         }
@@ -321,15 +321,15 @@ impl Cell {
     /// Takes note that it was made here, and until when Redis keeps it.
     pub(super) fn note_made(&self, until: Instant) {
         let mut known = self.lock();
-        let in_redis = known.in_redis();
-        (in_redis.kept_until, in_redis.is_new) = (Some(until), true);
+        let heard = known.heard();
+        (heard.kept_until, heard.is_new) = (Some(until), true);
     }
 
     /// Takes note until when Redis keeps it, for what is stored now.
     pub(super) fn note_kept_until(&self, until: Instant) {
         let mut known = self.lock();
-        let in_redis = known.in_redis();
-        (in_redis.kept_until, in_redis.is_new) = (Some(until), false);
+        let heard = known.heard();
+        (heard.kept_until, heard.is_new) = (Some(until), false);
     }
 
     /// Counts a change. The stamp changes before the cell counts as verified, so who sees the latter sees the former.
@@ -373,11 +373,21 @@ impl Cells {
 impl Known {
     /// What Redis has, as far as it is known.
     pub(super) fn value(&self) -> Value {
-        self.in_redis.as_ref().map_or(Value::Unknown, |in_redis| in_redis.value)
+        self.heard.as_ref().map_or(Value::Unknown, |heard| heard.value)
     }
 
-    fn in_redis(&mut self) -> &mut InRedis {
-        self.in_redis.get_or_insert_default()
+    /// How often something was heard of it.
+    pub(super) fn news(&self) -> u64 {
+        self.heard.as_ref().map_or(0, |heard| heard.news)
+    }
+
+    /// Takes note that something was heard of it.
+    pub(super) fn note_news(&mut self) {
+        self.heard().news += 1;
+    }
+
+    fn heard(&mut self) -> &mut Heard {
+        self.heard.get_or_insert_default()
     }
 }
 

@@ -79,7 +79,7 @@ impl Generations {
     pub(super) fn standing(&self, held: &Held, since: u64) -> Standing {
         let all = held.dependencies.iter().map(|dependency| dependency.standing(since)).max().unwrap_or(Standing::Broken);
         let is_ended = |until: &UntilStored| {
-            let news = until.dependency.cell.lock().news;
+            let news = until.dependency.cell.lock().news();
             until.dependency.standing(since) == Standing::Broken || news != until.news || self.gaps() != until.gaps
         };
         if held.until_stored.as_deref().is_some_and(is_ended) { Standing::Broken } else { all }
@@ -93,7 +93,7 @@ impl Generations {
     /// What has been heard of these cells until now.
     pub(super) fn mark<const N: usize>(&self, cells: &[Arc<Cell>; N]) -> Mark<N> {
         let epoch = self.epoch();
-        Mark { epoch, news: std::array::from_fn(|index| cells[index].lock().news) }
+        Mark { epoch, news: std::array::from_fn(|index| cells[index].lock().news()) }
     }
 }
 
@@ -173,7 +173,7 @@ impl Held {
     pub(super) fn until_stored(self, others: &Held, place: usize, generations: &Generations) -> Held {
         let gaps = generations.gaps();
         let dependency = others.dependencies[place].clone();
-        let news = dependency.cell.lock().news;
+        let news = dependency.cell.lock().news();
         Held { until_stored: Some(Box::new(UntilStored { dependency, news, gaps })), ..self }
     }
 
@@ -201,7 +201,7 @@ impl Held {
         let renewed = dependencies.iter_mut().find(|dependency| dependency.cell.name() == name)?;
         let mut known = renewed.cell.lock();
         let is_unchanged = renewed.cell.stamp.load(Ordering::Acquire) == renewed.stamp;
-        known.news += 1;
+        known.note_news();
         renewed.cell.count(HARD);
         let stamp = renewed.cell.stamp.load(Ordering::Acquire);
         drop(known);

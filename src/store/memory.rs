@@ -9,8 +9,8 @@ use super::response::StoredResponse;
 use super::variants::VARIANTS_MAX;
 use crate::clock::{Clock, DIFFERENCE_MAX};
 use crate::rules::CacheKey;
-use crate::semantics::Terms;
 use crate::semantics::vary::Selection;
+use crate::semantics::{StoredHead, Terms};
 use ahash::RandomState;
 use http::HeaderMap;
 use prometheus::IntCounter;
@@ -34,8 +34,9 @@ use std::time::{Duration, SystemTime};
 pub(super) struct Memory {
     /// By a half of the hash, which tells keys apart well enough, since their parts are compared.
     cache: Cache<u64, Arc<Variants>, ByOctets, RandomState, NameEvicted>,
-    /// The terms on which the latest responses were stored: of many responses, few.
+    /// The terms on which the latest responses were stored, and what of content negotiation selects them: of many responses, few.
     terms: Cache<Terms, Arc<Terms>>,
+    selections: Cache<Selection, Selection>,
     evictions: IntCounter,
     clock: Clock,
     bytes_max: AtomicU64,
@@ -63,8 +64,12 @@ pub(super) enum Found {
 struct Variants {
     /// Apart from the others, since most keys have one response.
     newest: Kept,
-    others: Box<[Kept]>,
-    /// Counts the look-ups, where there are several to choose from.
+    others: Option<Box<Others>>,
+}
+
+struct Others {
+    kept: Box<[Kept]>,
+    /// Counts the look-ups.
     turn: AtomicU32,
 }
 
@@ -88,13 +93,24 @@ impl Variants {
     }
 
     fn iter(&self) -> impl Iterator<Item = &Kept> {
-        std::iter::once(&self.newest).chain(&self.others)
+        std::iter::once(&self.newest).chain(self.others.iter().flat_map(|others| &others.kept))
+    }
+
+    fn new(newest: Kept, others: Vec<Kept>, turn: u32) -> Arc<Variants> {
+        let others = (!others.is_empty()).then(|| Box::new(Others { kept: others.into(), turn: AtomicU32::new(turn) }));
+        Arc::new(Variants { newest, others })
+    }
+
+    fn turn(&self) -> u32 {
+        self.others.as_ref().map_or(0, |others| others.turn.load(Ordering::Relaxed))
     }
 
     /// Two look-ups at once may have the same turn, which the order of use can bear.
     fn next_turn(&self) -> u32 {
-        let turn = self.turn.load(Ordering::Relaxed).saturating_add(1);
-        self.turn.store(turn, Ordering::Relaxed);
+        let turn = self.turn().saturating_add(1);
+        if let Some(others) = &self.others {
+            others.turn.store(turn, Ordering::Relaxed);
+        }
         turn
     }
 }
@@ -125,7 +141,8 @@ impl Memory {
             .expect("capacity and estimate are set");
         Memory {
             cache: Cache::with_options(options, ByOctets, RandomState::new(), NameEvicted),
-            terms: Cache::new(TERMS_MAX),
+            terms: Cache::new(COMMON_MAX),
+            selections: Cache::new(COMMON_MAX),
             evictions,
             clock,
             bytes_max: AtomicU64::new(bytes_max),
@@ -136,11 +153,18 @@ impl Memory {
         }
     }
 
-    /// Has terms lie where those of other responses do that are the same.
-    pub(super) fn share_terms(&self, terms: &mut Arc<Terms>) {
-        match self.terms.get(&**terms) {
-            Some(common) => *terms = common,
-            None => self.terms.insert(**terms, terms.clone()),
+    /// Has parts of a head lie where those of other responses do that are the same.
+    pub(super) fn share(&self, head: &mut StoredHead) {
+        match self.terms.get(&*head.terms) {
+            Some(common) => head.terms = common,
+            None => self.terms.insert(*head.terms, head.terms.clone()),
+        }
+        // The others may be about somebody, and are gone when their responses are.
+        if !head.selection.is_empty() && head.selection.is_common() {
+            match self.selections.get(&head.selection) {
+                Some(common) => head.selection = common,
+                None => self.selections.insert(head.selection.clone(), head.selection.clone()),
+            }
         }
     }
 
@@ -157,7 +181,7 @@ impl Memory {
             Some(kept) => {
                 // Not an addition of its own: when two meet, one of them is not counted, which popularity can bear and a hit gains from.
                 kept.found.store(kept.found.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
-                if !variants.others.is_empty() {
+                if variants.others.is_some() {
                     kept.used.store(variants.next_turn(), Ordering::Relaxed);
                 }
                 Found::Response(kept.stored.clone(), kept.checked.load(Ordering::Acquire))
@@ -247,8 +271,7 @@ impl Memory {
             }
         }
         let mut evicted = Vec::new();
-        let variants = Variants { newest, others: others.into(), turn: AtomicU32::new(turn) };
-        self.cache.insert_with_lifecycle(hash, Arc::new(variants), &mut evicted);
+        self.cache.insert_with_lifecycle(hash, Variants::new(newest, others, turn), &mut evicted);
         // What it replaced, or was refused for its weight, was not dropped for room.
         self.evictions.inc_by(evicted.iter().filter(|key| **key != hash).count() as u64);
         self.make_room();
@@ -280,10 +303,9 @@ impl Memory {
         let mut others: Vec<Kept> = variants.iter().filter(is_other).map(|kept| kept.again(&self.ledger)).collect();
         if others.is_empty() {
             self.cache.remove(&hash);
-        } else if others.len() <= variants.others.len() {
-            let (newest, turn) = (others.remove(0), AtomicU32::new(variants.turn.load(Ordering::Relaxed)));
-            let variants = Variants { newest, others: others.into(), turn };
-            self.cache.insert_with_lifecycle(hash, Arc::new(variants), &mut Vec::new());
+        } else if others.len() < variants.iter().count() {
+            let newest = others.remove(0);
+            self.cache.insert_with_lifecycle(hash, Variants::new(newest, others, variants.turn()), &mut Vec::new());
         }
     }
 
@@ -372,8 +394,8 @@ const ROOM_STEPS: u64 = 32;
 /// What the number of entries is guessed from, which sizes the memory of recently evicted keys.
 const TYPICAL_WEIGHT: u64 = 3072;
 
-/// So many terms are shared among the responses that are stored on them.
-const TERMS_MAX: usize = 256;
+/// So many terms, and so many selections, are shared among the responses that have them.
+const COMMON_MAX: usize = 256;
 
 /// Counters of replacements.
 const NEWS: usize = 256;
@@ -395,7 +417,7 @@ mod interleavings {
                 Ledger::new(0),
             ));
             let redis = Arc::new(Mutex::new("old"));
-            let hash = CacheKey::from_parts("k".into()).hash();
+            let hash = CacheKey::from_parts(b"k").hash();
             let reading = {
                 let (memory, redis) = (memory.clone(), redis.clone());
                 thread::spawn(move || {
@@ -416,7 +438,7 @@ mod interleavings {
             reading.join().unwrap();
             replacing.join().unwrap();
             if let Found::Response(stored, checked) =
-                memory.lookup(&CacheKey::from_parts("k".into()), &HeaderMap::new(), memory.clock.now())
+                memory.lookup(&CacheKey::from_parts(b"k"), &HeaderMap::new(), memory.clock.now())
             {
                 assert!(checked == DOUBTED || stored.body == "new");
             }
@@ -441,7 +463,7 @@ mod tests {
     }
 
     fn body(memory: &Memory, key: &str, request: &[(&'static str, &str)]) -> Option<Bytes> {
-        match memory.lookup(&CacheKey::from_parts(key.to_owned().into()), &fields(request), memory.clock.now()) {
+        match memory.lookup(&CacheKey::from_parts(key.as_bytes()), &fields(request), memory.clock.now()) {
             Found::Response(stored, _) => Some(stored.body.clone()),
             Found::OtherVariant(_) | Found::Nothing => None,
         }
@@ -461,7 +483,7 @@ mod tests {
         assert_eq!(body(&memory, "k", &[("accept-language", "en")]).as_deref(), Some(&b"hello again"[..]));
         assert_eq!(body(&memory, "k", &[("accept-language", "fr")]), None);
         assert_eq!(body(&memory, "other", &[("accept-language", "en")]), None);
-        let found = memory.lookup(&CacheKey::from_parts("k".into()), &fields(&[]), memory.clock.now());
+        let found = memory.lookup(&CacheKey::from_parts(b"k"), &fields(&[]), memory.clock.now());
         assert!(matches!(found, Found::OtherVariant(selection) if selection.names().eq([&http::header::ACCEPT_LANGUAGE])));
 
         memory.insert(Arc::new(response("k", "plain", &[], &fields(&[]))), 1);

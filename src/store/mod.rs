@@ -373,8 +373,8 @@ pub(crate) mod tests {
         );
         let generations = Generations::new(false, Clock::movable());
         let held = generations.hold([generations.cell(Scope::All.name())]);
-        let key = CacheKey::from_parts(key.to_owned().into());
-        StoredResponse { key, head, body: body.to_owned().into(), tags: Vec::new(), held }
+        let key = CacheKey::from_parts(key.as_bytes());
+        StoredResponse { key, head, body: body.to_owned().into(), tags: Box::default(), held }
     }
 
     /// Runs a scenario in so many random orders, with stacks that are large enough for what is made on them.

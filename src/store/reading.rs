@@ -149,7 +149,7 @@ impl Store {
         }
         match self.generations.standing(&held, reading.since) {
             standing @ (Standing::Holds | Standing::Softened) => {
-                let stored = StoredResponse { key, head, body, tags, held };
+                let stored = StoredResponse { key, head, body, tags: tags.into(), held };
                 Ok(Some((Arc::new(self.alone(stored)), standing)))
             }
             _ => Ok(None),

@@ -181,7 +181,7 @@ pub(super) fn decode((head, body): Opened, now: SystemTime, mask: &Mask) -> Resu
     if input.time()? < now {
         return Err(RecordError::Ended);
     }
-    let key = CacheKey::from_parts(input.long()?);
+    let key = CacheKey::from_parts(&input.long()?);
     match kind {
         KIND_VARIES => {
             let names = (0..input.u16()?).map(|_| input.name()).collect::<Result<_, _>>()?;
@@ -203,7 +203,7 @@ pub fn reencode(kind: u8, octets: &[u8]) -> Option<Vec<u8>> {
         Record::Response(recorded) => {
             let Recorded { key, head, body, tags, generations, fresh_beyond_ms } = *recorded;
             encode(
-                &StoredResponse { key, head, body, tags, held: Held::broken() },
+                &StoredResponse { key, head, body, tags: tags.into(), held: Held::broken() },
                 &generations,
                 fresh_beyond_ms,
                 UNIX_EPOCH,
@@ -429,7 +429,7 @@ mod tests {
         terms.shareable = true;
         terms.while_revalidating = Duration::from_secs(7);
         terms.if_unreachable = Duration::from_millis(8);
-        sample.tags = vec!["customer:42".into(), "é".into()];
+        sample.tags = ["customer:42".into(), "é".into()].into();
         sample
     }
 
@@ -456,7 +456,7 @@ mod tests {
         let StoredResponse { key, head, body, tags, .. } = sample();
         assert_eq!(
             decoded(value).unwrap(),
-            Record::Response(Box::new(Recorded { key, head, body, tags, generations, fresh_beyond_ms: -3_600_000 }))
+            Record::Response(Box::new(Recorded { key, head, body, tags: tags.into(), generations, fresh_beyond_ms: -3_600_000 }))
         );
     }
 
@@ -502,16 +502,16 @@ mod tests {
     #[test]
     fn what_a_response_belongs_to_is_read_without_its_body() {
         let (value, generations) = encoded();
-        let expected = Belonging { generations, tags: sample().tags };
+        let expected = Belonging { generations, tags: sample().tags.into() };
         assert_eq!(belonging(value.clone()), Ok(Some(expected)));
         assert!(belonging(value.slice(..100)).is_err());
-        let of_names = encode_varies(&CacheKey::from_parts("key".into()), &[], &[], at(1000), &mask());
+        let of_names = encode_varies(&CacheKey::from_parts(b"key"), &[], &[], at(1000), &mask());
         assert_eq!(belonging(of_names.into()), Ok(None));
     }
 
     #[test]
     fn the_names_and_variants_survive_too() {
-        let key = CacheKey::from_parts("key".into());
+        let key = CacheKey::from_parts(b"key");
         let names = vec![http::header::ACCEPT, http::header::ORIGIN];
         let candidate = |coding| Candidate { tag: HeaderValue::from_static("W/\"1, 2\""), coding };
         let variants = [

@@ -18,7 +18,7 @@ pub struct StoredResponse {
     /// The body, complete.
     pub body: Bytes,
     /// The names under which it can be purged.
-    pub tags: Vec<String>,
+    pub tags: Box<[String]>,
     /// The generations on which it depends: those that held before its fetch began.
     pub held: Held,
 }
@@ -48,12 +48,10 @@ impl NotKept {
 impl Store {
     /// The same response with nothing in it that keeps other octets, its own counted, and what many have in common shared.
     pub(super) fn alone(&self, mut response: StoredResponse) -> StoredResponse {
-        response.key = response.key.compact();
         response.head = response.head.compact();
         if let Some(memory) = &self.memory {
-            memory.share_terms(&mut response.head.terms);
+            memory.share(&mut response.head);
         }
-        response.tags.shrink_to_fit();
         response.body = self.ledger.counted(response.body);
         response
     }
@@ -87,7 +85,7 @@ pub(super) fn kept_when_stale(head: &StoredHead, keep_stale: Duration) -> Durati
 
 /// The cost of an entry beside its fields and body: the cache's slot, two reference counts, the numbers of the head, and what an
 /// allocator adds to the half dozen pieces that it consists of, holes between them included (`cargo bench --bench memory`).
-const ENTRY_OVERHEAD: usize = 440;
+const ENTRY_OVERHEAD: usize = 400;
 
 /// Nothing is kept longer than a year (RFC 9111 §1.2.2 lets any larger number mean "long").
 const KEEP_MAX: Duration = Duration::from_secs(365 * 24 * 3600);

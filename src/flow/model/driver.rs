@@ -294,7 +294,7 @@ impl<'a> Driver<'a> {
     }
 
     fn response(&self, admitted: &Admitted<'_>, head: StoredHead, body: Bytes) -> Arc<StoredResponse> {
-        Arc::new(StoredResponse { key: admitted.key.clone(), head, body, tags: Vec::new(), held: self.held.clone() })
+        Arc::new(StoredResponse { key: admitted.key.clone(), head, body, tags: Box::default(), held: self.held.clone() })
     }
 
     /// As `Memory::lookup` does it.

@@ -163,7 +163,7 @@ mod tests {
     fn a_followed_name_is_read_as_what_it_was_written_for() {
         for secret in [None, Some("secret")] {
             let names = Names::new("p", secret);
-            let key = CacheKey::from_parts("k".into());
+            let key = CacheKey::from_parts(b"k");
             let variant = names.response(&key, Some(&Selection::empty()));
             for (name, expected) in [
                 (names.response(&key, None), Some(Named::Response(key.hash()))),
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn with_a_secret_no_name_can_be_guessed_and_replicas_that_share_it_make_the_same() {
-        let key = CacheKey::from_parts("k".into());
+        let key = CacheKey::from_parts(b"k");
         let all = |secret| {
             let names = Names::new("p", secret);
             let hashes = [names.response(&key, None), names.variant(&key, 1), names.generation(ScopeName(1)), names.lease(1, 1)];
