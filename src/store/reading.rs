@@ -7,7 +7,8 @@
 use super::generations::{Cell, Noted};
 use super::held::{Held, Standing};
 use super::record::{self, Record, RecordError, Recorded};
-use super::redis::{Present, Redis, Unavailable};
+use super::redis::{Making, Present, Redis, Unavailable};
+use super::shared::GENERATION_KEPT_MIN;
 use super::{Store, StoredResponse};
 use crate::clock::DIFFERENCE_MAX;
 use crate::rules::{CacheKey, Scopes};
@@ -56,15 +57,20 @@ impl Store {
         let known = self.varies(key);
         let names = self.names(redis, key, known.as_deref(), request);
         let tagged = self.tagged.get(&key.hash());
-        let scope_names = scopes.names.iter().chain(tagged.iter().flat_map(|tagged| tagged.iter()));
-        let mut cells: Vec<Arc<Cell>> = scope_names.map(|name| self.generations.cell(*name)).collect();
+        let further = tagged.iter().flat_map(|tagged| tagged.iter());
+        let mut cells: Vec<Arc<Cell>> = further.map(|name| self.generations.cell(*name)).collect();
         for cell in remembered.iter().flat_map(|stored| stored.held.cells()) {
             if !cells.iter().any(|known| Arc::ptr_eq(known, &cell)) {
                 cells.push(cell);
             }
         }
-        let unknown = self.generations.to_read(cells, reading.since);
-        let mut values = names.iter().zip(self.ask(reading, &names, unknown, deadline).await?);
+        // Where there is no response, one will be fetched, and that needs the generations of its scopes.
+        let own = self.generations.cells(&scopes.names);
+        cells.retain(|cell| !own.iter().any(|own| Arc::ptr_eq(own, cell)));
+        let mut unknown = self.generations.to_read(own, reading.since);
+        let own = unknown.len();
+        unknown.extend(self.generations.to_read(cells, reading.since));
+        let mut values = names.iter().zip(self.ask_and_make(reading, &names, unknown, own, deadline).await?);
         let is_replaced_by =
             |recorded: &Recorded| remembered.is_some_and(|ours| ours.head.times().received < recorded.head.times().received);
         let first = values.next().and_then(|(name, value)| self.decode(redis, key, name, value?));
@@ -164,11 +170,27 @@ impl Store {
         unknown: Vec<Noted>,
         deadline: Instant,
     ) -> Result<Vec<Option<Present>>, Unavailable> {
+        self.ask_and_make(reading, names, unknown, 0, deadline).await
+    }
+
+    /// The same, and makes the first so many of the generations where they are missing.
+    async fn ask_and_make(
+        &self,
+        reading: &Reading<'_>,
+        names: &[String],
+        unknown: Vec<Noted>,
+        first: usize,
+        deadline: Instant,
+    ) -> Result<Vec<Option<Present>>, Unavailable> {
         let redis = reading.redis;
         let generations: Vec<String> = unknown.iter().map(|noted| redis.names().generation(noted.cell.name())).collect();
-        let answer = redis.read(names, &generations, deadline).await?;
-        for (noted, generation) in unknown.iter().zip(answer.generations) {
+        let (making, kept_until) = (Making { first, kept_for: GENERATION_KEPT_MIN }, Instant::now() + GENERATION_KEPT_MIN);
+        let answer = redis.read_and_make(names, &generations, making, deadline).await?;
+        for ((noted, generation), is_new) in unknown.iter().zip(answer.generations).zip(answer.are_new) {
             self.generations.learn(noted, generation);
+            if is_new {
+                noted.cell.note_made(kept_until);
+            }
         }
         Ok(answer.values)
     }

@@ -287,7 +287,7 @@ const GENERATION_MARGIN: Duration = Duration::from_secs(5);
 
 /// It is made for so long: while its first response is fetched. When that is stored, it is kept for longer; but whoever asks for
 /// what does not exist leaves it behind for no longer than this.
-const GENERATION_KEPT_MIN: Duration = Duration::from_secs(120);
+pub(super) const GENERATION_KEPT_MIN: Duration = Duration::from_secs(120);
 
 /// Whoever looks at the statistics often does not have Redis count each time.
 const COUNTED_FOR: Duration = Duration::from_secs(2);

@@ -1,6 +1,6 @@
 //! What one replica fetched, the others find.
 
-use crate::world::{RedisServer, Reply, World, eventually, redis_options, secs};
+use crate::world::{Gate, RedisServer, Reply, World, eventually, redis_options, secs};
 use http::header::AUTHORIZATION;
 use sidecache::rules::Share;
 
@@ -294,4 +294,27 @@ async fn redis_may_listen_on_a_unix_socket() {
         redis.keys_become(1).await;
         redis.run::<()>("FLUSHALL").await;
     }
+}
+
+#[tokio::test]
+async fn a_miss_has_waited_for_redis_once_when_the_origin_is_asked() {
+    let redis = RedisServer::start().await;
+    let world = World::with_redis(&redis, |_| {}).await;
+    let commands = async |kind: &str| world.metric(&format!("sidecache_redis_commands_total{{kind=\"{kind}\"}}")).await;
+    world.origin.reply("/a", "one");
+    // What all requests have in common is known from here on.
+    world.get("/a").await.says("stored");
+    redis.keys_become(1).await;
+    let (reads, writes) = (commands("read").await, commands("write").await);
+    let gate = Gate::closed();
+    world.origin.reply("/b", Reply::new("two").behind(&gate));
+    let asked = world.get("/b").spawn();
+    world.origin.arrived("/b", 1).await;
+    assert_eq!((commands("read").await - reads, commands("write").await - writes), (1.0, 0.0));
+    // And a purge finds it: the generation was there before the fetch.
+    gate.open();
+    asked.await.unwrap().is("two").says("stored");
+    redis.keys_become(2).await;
+    world.purge(serde_json::json!({ "url": "/b" })).await;
+    world.get("/b").await.is("two").forwarded("uri-miss");
 }

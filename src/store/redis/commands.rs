@@ -132,22 +132,27 @@ impl Redis {
     }
 
     /// Whether Redis has refused so many writes that they are left alone for a moment.
-    fn writes_are_paused(&self) -> bool {
+    pub(super) fn writes_are_paused(&self) -> bool {
         lock(&self.shared.writes).paused_until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Takes note of how a write ended.
     fn note_written(&self, written: Result<(), &Refused>) {
-        let mut writing = lock(&self.shared.writes);
         match written {
-            Ok(()) => *writing = Writing::default(),
+            Ok(()) => self.note_written_beside(false),
             // Only what Redis itself did counts: it was asked, and refused or said nothing.
-            Err(Refused { link: Some(link), .. }) if self.is_present(link) => {
-                if writing.breaker.failed(Instant::now()) {
-                    writing.paused_until = Some(Instant::now() + WRITE_PAUSE);
-                }
-            }
+            Err(Refused { link: Some(link), .. }) if self.is_present(link) => self.note_written_beside(true),
             Err(_) => {}
+        }
+    }
+
+    /// Takes note of whether Redis has refused a write.
+    pub(super) fn note_written_beside(&self, is_refused: bool) {
+        let mut writing = lock(&self.shared.writes);
+        if !is_refused {
+            *writing = Writing::default();
+        } else if writing.breaker.failed(Instant::now()) {
+            writing.paused_until = Some(Instant::now() + WRITE_PAUSE);
         }
     }
 
@@ -316,7 +321,7 @@ pub(super) fn generation(value: &Value) -> Option<Generation> {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     (duration.as_millis() as u64).max(1)
 }
 

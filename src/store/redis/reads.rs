@@ -1,9 +1,11 @@
 //! What a request reads in Redis, in one round trip; how that went feeds the breaker.
 
-use super::commands::generation;
+use super::commands::{generation, millis};
 use super::{CONCERNS_ALL, Redis, Refused, TOO_SLOW, Unavailable, lock};
 use crate::store::generations::Generation;
-use redis::{Pipeline, Value};
+use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, RedisResult, Value};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// What one reading brings.
@@ -12,6 +14,15 @@ pub(in crate::store) struct Answer {
     pub(in crate::store) values: Vec<Option<Present>>,
     /// The generations, in the order of their names.
     pub(in crate::store) generations: Vec<Option<Generation>>,
+    /// Which of them were made now.
+    pub(in crate::store) are_new: Vec<bool>,
+}
+
+/// Some of the generations that are read are made where there are none: so many, the first ones, to be kept for so long.
+#[derive(Clone, Copy)]
+pub(in crate::store) struct Making {
+    pub(in crate::store) first: usize,
+    pub(in crate::store) kept_for: Duration,
 }
 
 /// A value that is there.
@@ -30,7 +41,19 @@ impl Redis {
         generations: &[String],
         deadline: Instant,
     ) -> Result<Answer, Unavailable> {
-        self.read_with(values, |_| true, generations, deadline).await
+        self.read_with(values, |_| true, generations, None, deadline).await
+    }
+
+    /// The same, and makes generations that are missing. A Redis that takes no writes is read all the same.
+    pub(in crate::store) async fn read_and_make(
+        &self,
+        values: &[String],
+        generations: &[String],
+        making: Making,
+        deadline: Instant,
+    ) -> Result<Answer, Unavailable> {
+        let making = (making.first > 0 && !self.writes_are_paused()).then_some(making);
+        self.read_with(values, |_| true, generations, making, deadline).await
     }
 
     /// Reads values, and for how long one of them is kept yet; of the others that is not asked.
@@ -40,7 +63,7 @@ impl Redis {
         kept: usize,
         deadline: Instant,
     ) -> Result<Vec<Option<Present>>, Unavailable> {
-        self.read_with(values, |index| index == kept, &[], deadline).await.map(|answer| answer.values)
+        self.read_with(values, |index| index == kept, &[], None, deadline).await.map(|answer| answer.values)
     }
 
     async fn read_with(
@@ -48,10 +71,11 @@ impl Redis {
         values: &[String],
         asks_left: impl Fn(usize) -> bool,
         generations: &[String],
+        making: Option<Making>,
         deadline: Instant,
     ) -> Result<Answer, Unavailable> {
         let limit = self.options().value_bytes_max;
-        let mut pipeline = Pipeline::with_capacity(2 * values.len() + 1);
+        let mut pipeline = Pipeline::with_capacity(2 * values.len() + 1 + making.map_or(0, |making| making.first));
         for (index, name) in values.iter().enumerate() {
             // GETRANGE with an end, so that whoever planted a huge value does not fill this process' memory.
             pipeline.cmd("GETRANGE").arg(name).arg(0).arg(limit);
@@ -59,11 +83,20 @@ impl Redis {
                 pipeline.cmd("PTTL").arg(name);
             }
         }
+        let reading = pipeline.len();
+        let mut proposed = Vec::new();
+        if let Some(making) = making {
+            for name in &generations[..making.first] {
+                let new = Generation::new();
+                proposed.push(new);
+                pipeline.cmd("SET").arg(name).arg(&new.to_octets()[..]).arg("NX").arg("PX").arg(millis(making.kept_for));
+            }
+        }
         if !generations.is_empty() {
             pipeline.cmd("MGET").arg(generations);
         }
         self.shared.stats.redis.reads.inc();
-        let mut answers = self.asked(pipeline, deadline).await?.into_iter();
+        let mut answers = self.asked(pipeline, reading..reading + proposed.len(), deadline).await?.into_iter();
         let values = (0..values.len()).map(|index| {
             let value = answers.next();
             let left = if asks_left(index) { answers.next() } else { None };
@@ -78,19 +111,34 @@ impl Redis {
             Some(Present { octets, left })
         });
         let values = values.collect();
-        let generations = match answers.next() {
+        let generations: Vec<Option<Generation>> = match answers.nth(proposed.len()) {
             Some(Value::Array(octets)) => octets.iter().map(generation).collect(),
             _ => Vec::new(),
         };
-        Ok(Answer { values, generations })
+        let is_new = |(index, there): (usize, &Option<Generation>)| there.is_some() && proposed.get(index) == there.as_ref();
+        let are_new = generations.iter().enumerate().map(is_new).collect();
+        Ok(Answer { values, generations, are_new })
     }
 
-    /// Sends commands of a request, and feeds the breaker.
-    async fn asked(&self, pipeline: Pipeline, deadline: Instant) -> Result<Vec<Value>, Unavailable> {
+    /// Sends commands of a request, and feeds the breaker. Some of them are writes, which may be refused.
+    async fn asked(&self, mut pipeline: Pipeline, writes: Range<usize>, deadline: Instant) -> Result<Vec<Value>, Unavailable> {
         let budget = deadline.saturating_duration_since(Instant::now());
-        match self.ask(budget, async |link| pipeline.query_async::<Vec<Value>>(link).await).await {
+        let mut refused = false;
+        let asking = async |link: &mut MultiplexedConnection| {
+            if writes.is_empty() {
+                return pipeline.query_async::<Vec<Value>>(link).await;
+            }
+            let answers: Vec<RedisResult<Value>> = pipeline.ignore_errors().query_async(link).await?;
+            refused = answers[writes.clone()].iter().any(Result::is_err);
+            let answers = answers.into_iter().enumerate();
+            answers.map(|(index, answer)| if writes.contains(&index) { Ok(Value::Nil) } else { answer }).collect()
+        };
+        match self.ask(budget, asking).await {
             Ok(answers) => {
                 lock(&self.shared.reads).succeeded();
+                if !writes.is_empty() {
+                    self.note_written_beside(refused);
+                }
                 Ok(answers)
             }
             Err(Refused { link, why, refusal }) => {
