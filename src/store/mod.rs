@@ -83,6 +83,7 @@ use journal::Journal;
 use lease::Waiting;
 use memory::{Found, Memory};
 use quick_cache::sync::Cache;
+use reading::Finds;
 use replicas::Asked;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -98,6 +99,8 @@ pub struct Store {
     generations: Generations,
     /// The epoch in which Redis began to be used last.
     connected_in: AtomicU64,
+    /// How often something was found there lately.
+    finds: Finds,
     /// By which fields the responses of a key in Redis vary, so that one round trip finds the right one.
     varies: Cache<u128, Arc<[HeaderName]>>,
     /// Which fields of content negotiation the responses of a key leave out of `Vary`.
@@ -188,6 +191,7 @@ impl Store {
             watched: watch::NAMES.map(|name| generations.cell(name)),
             generations,
             connected_in: AtomicU64::new(0),
+            finds: Finds::default(),
             redis,
             varies: Cache::new(VARIES_MAX),
             unnamed: Cache::new(VARIES_MAX),

@@ -18,6 +18,7 @@ use crate::semantics::vary::Selection;
 use http::{HeaderMap, HeaderName};
 use std::cmp::Reverse;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Where is read, and since when what was read of generations counts.
@@ -25,6 +26,10 @@ pub(super) struct Reading<'a> {
     pub(super) redis: &'a Redis,
     pub(super) since: u64,
 }
+
+/// How often Redis had something for a request lately: the latest requests count most.
+#[derive(Default)]
+pub(super) struct Finds(AtomicU32);
 
 /// What Redis has for a request.
 pub(super) enum Read {
@@ -40,6 +45,20 @@ pub(super) enum Ours {
     AsBefore,
     /// There is a newer one, which a purge has come for, or responses that vary by other fields: it was replaced.
     Replaced,
+}
+
+impl Finds {
+    /// Two at once may count as one, which an estimate can bear.
+    fn note(&self, found: bool) {
+        let before = self.0.load(Ordering::Relaxed);
+        let after = if found { before + (ALWAYS - before) / LATEST } else { before - before / LATEST };
+        self.0.store(after, Ordering::Relaxed);
+    }
+
+    /// Something is found less often than not.
+    fn are_rare(&self) -> bool {
+        self.0.load(Ordering::Relaxed) < ALWAYS / 2
+    }
 }
 
 impl Store {
@@ -64,16 +83,18 @@ impl Store {
                 cells.push(cell);
             }
         }
-        // Where there is no response, one will be fetched, and that needs the generations of its scopes.
+        // Where there is no response, one will be fetched, and that needs the generations of its scopes: made here, they cost that fetch no
+        // round trip of its own, and where there is a response, a command more.
         let own = self.generations.cells(&scopes.names);
         cells.retain(|cell| !own.iter().any(|own| Arc::ptr_eq(own, cell)));
         let mut unknown = self.generations.to_read(own, reading.since);
-        let own = unknown.len();
+        let made = if self.finds.are_rare() { unknown.len() } else { 0 };
         unknown.extend(self.generations.to_read(cells, reading.since));
-        let mut values = names.iter().zip(self.ask_and_make(reading, &names, unknown, own, deadline).await?);
+        let mut values = names.iter().zip(self.ask_and_make(reading, &names, unknown, made, deadline).await?);
         let is_replaced_by =
             |recorded: &Recorded| remembered.is_some_and(|ours| ours.head.times().received < recorded.head.times().received);
         let first = values.next().and_then(|(name, value)| self.decode(redis, key, name, value?));
+        self.finds.note(first.is_some());
         let (varies, listed) = match first {
             None => return Ok(Read::Nothing(Ours::AsBefore)),
             // A variant lies under a name of its own; one under the key's own name was put there by somebody else.
@@ -237,5 +258,31 @@ pub(super) fn hidden_age(head: &StoredHead, fresh_beyond_ms: i64, left: Option<D
     head.remaining(now).saturating_sub(fresh)
 }
 
+/// What [`Finds`] counts in, and how many of the latest requests it is about.
+const ALWAYS: u32 = 1 << 16;
+const LATEST: u32 = 32;
+
 /// News that come while generations are read have them read again, so often at most.
 pub(super) const ROUNDS_MAX: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_lately_tells_whether_finds_are_rare() {
+        let finds = Finds::default();
+        assert!(finds.are_rare(), "nothing was found yet");
+        let after = |found: bool, times: usize| {
+            (0..times).for_each(|_| finds.note(found));
+            finds.are_rare()
+        };
+        assert!(after(true, 10));
+        assert!(!after(true, 30));
+        // One in four, then three in four.
+        assert!((0..100).any(|_| after(false, 3) & after(true, 1)));
+        assert!((0..100).any(|_| !after(true, 3) & !after(false, 1)));
+        assert!(!after(true, 10_000));
+        assert!(after(false, 100));
+    }
+}
