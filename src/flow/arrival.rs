@@ -220,25 +220,32 @@ impl Arrival {
         }
         let (mut parts, ()) = Request::builder().uri(target).body(()).ok()?.into_parts();
         parts.headers = known;
-        Some(Arrival {
+        let scheme = if scheme == "https" { "https" } else { "http" };
+        Some(Arrival::of_ours(parts, scheme, forwarded_host))
+    }
+
+    /// A request that no connection brought.
+    pub(super) fn of_ours(parts: Parts, scheme: &'static str, forwarded_host: Option<HeaderValue>) -> Arrival {
+        let client = Client {
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            is_secure: false,
+            interim: None,
+            octets: None,
+            waited: Duration::ZERO,
+            beside: None,
+        };
+        Arrival {
             kinds: Kinds::of(&parts.headers),
             parts,
             body: ArrivedBody::None,
             takes_trailers: false,
             upgrade: None,
-            client: Client {
-                address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-                is_secure: false,
-                interim: None,
-                octets: None,
-                waited: Duration::ZERO,
-                beside: None,
-            },
+            client,
             is_trusted: false,
-            scheme: if scheme == "https" { "https" } else { "http" },
+            scheme,
             forwarded_host,
             forwarded_for: None,
-        })
+        }
     }
 
     /// Reads the body to its end, if that is not more than so many octets away; what was read is sent on in any case. Between two

@@ -76,18 +76,15 @@ impl Upgrade {
         let named: Vec<&str> = protocols(response).collect();
         let is_agreed = match &self.asked {
             Asked::WebSocket { accept } => {
-                let is_named = named.iter().any(|named| named.eq_ignore_ascii_case(WEBSOCKET));
-                is_named && only(response, SEC_WEBSOCKET_ACCEPT) == Some(accept.as_bytes())
+                let is_read = only(response, SEC_WEBSOCKET_ACCEPT) == Some(accept.as_bytes());
+                is_read && names_token(response, UPGRADE, WEBSOCKET)
             }
             Asked::Allowed(asked) => {
                 let was_asked_for = |named: &&str| asked.iter().any(|asked| asked.eq_ignore_ascii_case(named));
                 !named.is_empty() && named.iter().all(was_asked_for)
             }
         };
-        let agreed = match &self.asked {
-            Asked::WebSocket { .. } => HeaderValue::from_static(WEBSOCKET),
-            Asked::Allowed(_) => listed(&named),
-        };
+        let agreed = if let Asked::WebSocket { .. } = self.asked { self.asked() } else { listed(&named) };
         is_agreed.then_some((agreed, self.client))
     }
 }

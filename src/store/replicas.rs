@@ -229,6 +229,8 @@ impl Store {
         // Also those who have answered: Redis may have forgotten them when the next question is asked.
         known.extend(answered.keys().cloned());
         known.remove(&own);
+        // Before they are looked for: for how long each of them counts depends on when the next look is.
+        self.asked.are_many.store(known.len() >= WATCHED_MAX, Ordering::Relaxed);
         if !known.is_empty() {
             let mut pipeline = Pipeline::new();
             pipeline.cmd("MGET").arg(known.iter().map(|id| names.replica(id)).collect::<Vec<_>>());
@@ -236,7 +238,6 @@ impl Store {
             let gone = self.asked.sort_out(known.into_iter().zip(signs), &mut present, Instant::now());
             self.strike(redis, gone).await;
         }
-        self.asked.are_many.store(present.len() > WATCHED_MAX, Ordering::Relaxed);
         Some((present, answered))
     }
 

@@ -1,7 +1,7 @@
 //! The code under test as one cache: the pure functions of `flow`, `rules` and `semantics`, put together as `Proxy` does it, with a
 //! `Vec` for a store and neither sockets nor tasks.
 
-use super::super::arrival::{Arrival, ArrivedBody, Client};
+use super::super::arrival::Arrival;
 use super::super::ask::{To, is_about};
 use super::super::plan::{self, Memory, Plan, Trouble, Wanted};
 use super::super::settle::{self, Asked, Got, Shown};
@@ -12,12 +12,10 @@ use super::messages::{client_got, from_header_map, header_map, to_origin};
 use super::routes::{ROUTES, RouteSpec};
 use crate::rules::{Admission, Admitted, Caching, Content, Pattern, Route, RuleSet, Share, Told, Unkeyed};
 use crate::semantics::directives::{self, RequestDirectives};
-use crate::semantics::fields::Kinds;
 use crate::semantics::{StoredHead, Times, conditional, invalidation, range};
 use crate::store::{Held, Lookup, StoredResponse, Tier};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -350,23 +348,5 @@ fn arrival(request: &Request) -> Arrival {
     let builder = http::Request::builder().method(request.method).uri(&request.target).header("host", "h");
     let (mut parts, ()) = builder.body(()).unwrap().into_parts();
     parts.headers.extend(header_map(&request.fields));
-    Arrival {
-        kinds: Kinds::of(&parts.headers),
-        parts,
-        body: ArrivedBody::None,
-        takes_trailers: false,
-        upgrade: None,
-        client: Client {
-            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            is_secure: false,
-            interim: None,
-            octets: None,
-            waited: Duration::ZERO,
-            beside: None,
-        },
-        is_trusted: false,
-        scheme: "http",
-        forwarded_host: None,
-        forwarded_for: None,
-    }
+    Arrival::of_ours(parts, "http", None)
 }
