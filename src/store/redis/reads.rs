@@ -1,7 +1,7 @@
 //! What a request reads in Redis, in one round trip; how that went feeds the breaker.
 
 use super::commands::{generation, millis};
-use super::{CONCERNS_ALL, Redis, Refused, TOO_SLOW, Unavailable, lock};
+use super::{CONCERNS_ALL, Redis, Refused, TOO_SLOW, Unavailable, describe, lock};
 use crate::store::generations::Generation;
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisResult, Value};
@@ -123,13 +123,13 @@ impl Redis {
     /// Sends commands of a request, and feeds the breaker. Some of them are writes, which may be refused.
     async fn asked(&self, mut pipeline: Pipeline, writes: Range<usize>, deadline: Instant) -> Result<Vec<Value>, Unavailable> {
         let budget = deadline.saturating_duration_since(Instant::now());
-        let mut refused = false;
+        let mut refused = None;
         let asking = async |link: &mut MultiplexedConnection| {
             if writes.is_empty() {
                 return pipeline.query_async::<Vec<Value>>(link).await;
             }
             let answers: Vec<RedisResult<Value>> = pipeline.ignore_errors().query_async(link).await?;
-            refused = answers[writes.clone()].iter().any(Result::is_err);
+            refused = answers[writes.clone()].iter().find_map(|answer| answer.as_ref().err().map(describe));
             let answers = answers.into_iter().enumerate();
             answers.map(|(index, answer)| if writes.contains(&index) { Ok(Value::Nil) } else { answer }).collect()
         };
@@ -137,7 +137,11 @@ impl Redis {
             Ok(answers) => {
                 lock(&self.shared.reads).succeeded();
                 if !writes.is_empty() {
-                    self.note_written_beside(refused);
+                    self.note_written_beside(refused.is_some());
+                }
+                if refused.is_some() {
+                    self.shared.stats.redis.errors_refused.inc();
+                    lock(&self.shared.state).last_error = refused;
                 }
                 Ok(answers)
             }
