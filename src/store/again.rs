@@ -1,13 +1,13 @@
 //! A response that Redis had for a request, read again.
 //!
 //! What is asked for again and again, and lies in Redis alone, is as a rule the same value each time. What its first piece says was read from
-//! it then: so it is compared with that one, and not decoded anew. Whether the value is whole, how long Redis keeps it yet, and whether a purge
-//! has come for it is found out each time, as ever.
+//! it then: so it is compared with that one, and not decoded anew. For how long Redis keeps it is asked once a second. Whether the value is
+//! whole, and whether a purge has come for it, is found out each time, as ever.
 
 use super::held::Standing;
 use super::reading::{Reading, hidden_age};
 use super::record::{self, Record};
-use super::redis::Redis;
+use super::redis::{Redis, Rereading};
 use super::seal::Opened;
 use super::shared::Budget;
 use super::{Store, StoredResponse};
@@ -18,7 +18,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Where a request's response was found in Redis, and what it was.
 pub struct Trail {
@@ -32,6 +33,7 @@ struct Latest {
     /// By which fields the responses of the key vary, so that they were looked for under these names.
     varies: Option<Arc<[HeaderName]>>,
     names: Vec<String>,
+    rereading: Rereading,
     /// The first pieces of their values.
     pieces: Vec<Option<Bytes>>,
     /// Which of them it was, without its body.
@@ -39,6 +41,37 @@ struct Latest {
     stored: Arc<StoredResponse>,
     body_bytes: usize,
     fresh_beyond_ms: i64,
+    kept: Kept,
+}
+
+/// For how long Redis keeps a value, as it was told last; in milliseconds of the time that passes.
+struct Kept {
+    asked: AtomicU64,
+    until: AtomicU64,
+}
+
+impl Kept {
+    /// It was `left` when somebody asked, who `asked` then.
+    fn new(left: Option<Duration>, asked: Duration) -> Kept {
+        let kept = Kept { asked: AtomicU64::default(), until: AtomicU64::default() };
+        kept.note(left, asked);
+        kept
+    }
+
+    fn note(&self, left: Option<Duration>, asked: Duration) {
+        self.until.store(left.map_or(FOR_EVER, |left| (asked + left).as_millis() as u64), Ordering::Relaxed);
+        self.asked.store(asked.as_millis() as u64, Ordering::Release);
+    }
+
+    /// Whether that was just now.
+    fn is_known(&self, passed: Duration) -> bool {
+        (passed.as_millis() as u64).saturating_sub(self.asked.load(Ordering::Acquire)) < ASKED_EVERY.as_millis() as u64
+    }
+
+    fn left(&self, passed: Duration) -> Option<Duration> {
+        let until = Some(self.until.load(Ordering::Relaxed)).filter(|until| *until != FOR_EVER)?;
+        Some(Duration::from_millis(until).saturating_sub(passed))
+    }
 }
 
 impl Store {
@@ -79,37 +112,21 @@ impl Store {
     ) -> Option<(Arc<StoredResponse>, Bytes)> {
         let (redis, now, varies) = (reading.redis, self.clock.now(), self.varies(&trail.key));
         let latest = trail.latest.load_full().filter(|latest| latest.varies == varies);
-        let found;
-        let names = match &latest {
-            Some(latest) => &latest.names,
-            None => {
-                found = self.names(redis, &trail.key, varies.as_deref(), request);
-                &found
-            }
-        };
-        let values = match &latest {
-            Some(latest) => redis.read_values(names, latest.chosen, deadline).await.ok()?,
-            None => redis.read(names, &[], deadline).await.ok()?.values,
-        };
-        let left: Vec<_> = values.iter().map(|value| value.as_ref().and_then(|value| value.left)).collect();
-        let opened = names.iter().zip(values).map(|(name, value)| {
-            // What is refused is counted by who looks for it.
-            value.map(|value| redis.seal().open(name, value.octets)).transpose()
-        });
-        let mut opened: Vec<Option<Opened>> = opened.collect::<Result<_, _>>().ok()?;
         if let Some(latest) = latest {
-            let are_same =
-                latest.pieces.iter().map(Option::as_ref).eq(opened.iter().map(|opened| opened.as_ref().map(|(piece, _)| piece)));
-            let body = opened[latest.chosen].take().map(|(_, body)| body).filter(|body| body.len() == latest.body_bytes);
-            // If they are not, only another reading can tell whether this one's generations hold.
-            let holds = self.generations.standing(&latest.stored.held, reading.since) == Standing::Holds;
-            let is_as_old = hidden_age(&latest.stored.head, latest.fresh_beyond_ms, left[latest.chosen], now) <= DIFFERENCE_MAX;
-            let Some(body) = body.filter(|_| are_same && holds && is_as_old) else {
+            let values = self.values_of(redis, &latest, deadline).await?;
+            let body = self.still(reading, &latest, values, now);
+            if body.is_none() {
+                // Only another reading can tell what there is now, and whether its generations hold.
                 trail.latest.store(None);
-                return None;
-            };
-            return Some((latest.stored.clone(), self.ledger.counted(body)));
+            }
+            return body.map(|body| (latest.stored.clone(), self.ledger.counted(body)));
         }
+        let names = self.names(redis, &trail.key, varies.as_deref(), request);
+        let passed = self.clock.passed();
+        let values = redis.read(&names, &[], deadline).await.ok()?.values;
+        let left: Vec<_> = values.iter().map(|value| value.as_ref().and_then(|value| value.left)).collect();
+        let values = values.into_iter().map(|value| value.map(|value| value.octets));
+        let opened = opened(redis, &names, values)?;
         let pieces: Vec<Option<Bytes>> = opened.iter().map(|opened| opened.as_ref().map(|(piece, _)| piece.clone())).collect();
         let ended = now.checked_sub(DIFFERENCE_MAX).unwrap_or(now);
         let mut records = opened.into_iter().map(|opened| record::decode(opened?, ended, redis.mask()).ok());
@@ -137,13 +154,37 @@ impl Store {
         stored.body = Bytes::new();
         let (stored, body_bytes) = (Arc::new(stored), body.len());
         if pieces.iter().flatten().map(Bytes::len).sum::<usize>() <= PIECES_BYTES_MAX {
-            let names = self.names(redis, &trail.key, varies.as_deref(), request);
+            let (rereading, kept) = (redis.rereading(&names), Kept::new(left[chosen], passed));
             // By themselves, so that they do not keep the bodies.
             let pieces = pieces.iter().map(|piece| piece.as_deref().map(Bytes::copy_from_slice)).collect();
-            let latest = Latest { varies, names, pieces, chosen, stored: stored.clone(), body_bytes, fresh_beyond_ms };
+            let stored = stored.clone();
+            let latest = Latest { varies, names, rereading, pieces, chosen, stored, body_bytes, fresh_beyond_ms, kept };
             trail.latest.store(Some(Arc::new(latest)));
         }
         Some((stored, body))
+    }
+
+    /// Reads the values that were read last once more.
+    async fn values_of(&self, redis: &Redis, latest: &Latest, deadline: Instant) -> Option<Vec<Option<Vec<u8>>>> {
+        let passed = self.clock.passed();
+        if latest.kept.is_known(passed) {
+            return redis.read_again(&latest.rereading, deadline).await.ok();
+        }
+        let values = redis.read(&latest.names, &[], deadline).await.ok()?.values;
+        latest.kept.note(values[latest.chosen].as_ref().and_then(|value| value.left), passed);
+        Some(values.into_iter().map(|value| value.map(|value| value.octets)).collect())
+    }
+
+    /// The body of what was read last, if these values are the same, and it may still be used.
+    fn still(&self, reading: &Reading<'_>, latest: &Latest, values: Vec<Option<Vec<u8>>>, now: SystemTime) -> Option<Bytes> {
+        let mut opened = opened(reading.redis, &latest.names, values.into_iter())?;
+        let pieces = opened.iter().map(|opened| opened.as_ref().map(|(piece, _)| piece));
+        let are_same = latest.pieces.iter().map(Option::as_ref).eq(pieces);
+        let holds = self.generations.standing(&latest.stored.held, reading.since) == Standing::Holds;
+        let left = latest.kept.left(self.clock.passed());
+        let is_as_old = hidden_age(&latest.stored.head, latest.fresh_beyond_ms, left, now) <= DIFFERENCE_MAX;
+        let (_, body) = opened[latest.chosen].take()?;
+        (are_same && holds && is_as_old && body.len() == latest.body_bytes).then_some(body)
     }
 
     /// Redis, if it can be asked and what changes there is heard of.
@@ -151,6 +192,18 @@ impl Store {
         self.redis.as_ref().filter(|redis| redis.is_up() && redis.is_heard())
     }
 }
+
+/// Opens values. If one is refused, nothing: that is counted by who looks for it.
+fn opened(redis: &Redis, names: &[String], values: impl Iterator<Item = Option<Vec<u8>>>) -> Option<Vec<Option<Opened>>> {
+    let opened = names.iter().zip(values).map(|(name, value)| value.map(|value| redis.seal().open(name, value)).transpose());
+    opened.collect::<Result<_, _>>().ok()
+}
+
+/// How often it is asked for how long Redis keeps a value: so long at most somebody's changing that goes unnoticed.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
+
+/// What has no end ends then.
+const FOR_EVER: u64 = u64::MAX;
 
 /// First pieces that are longer, taken together, are decoded each time.
 const PIECES_BYTES_MAX: usize = 2 << 10;

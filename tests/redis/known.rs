@@ -111,11 +111,35 @@ async fn a_value_that_was_changed_is_none() {
         // It was stored anew.
         eventually("it is in Redis again", async || client.exchange(A).await.0.contains("; hit;")).await;
     }
-    // A value of the same response that Redis is to keep for a shorter time than it is fresh.
-    redis.plant(&key, &value).await;
-    let _: () = redis.run(&format!("PEXPIRE {key} 20000")).await;
-    let (head, _) = client.exchange(A).await;
-    assert!(!head.contains("; hit; ttl=60"), "{head}");
+}
+
+#[tokio::test]
+async fn a_value_is_as_old_as_the_time_that_passes_says() {
+    let redis = RedisServer::start().await;
+    let world = world_of(&redis, Reply::new("one").cache("max-age=60")).await;
+    let mut client = world.raw().await;
+    known(&mut client, &world).await;
+    let mut is_known = async || {
+        let before = counted(&world).0;
+        let (head, _) = client.exchange(A).await;
+        assert!(head.contains("; hit;"), "{head}");
+        counted(&world).0 > before
+    };
+    // The time of day says that none has passed. Redis does not, when it is asked again.
+    world.clock.advance(millis(900));
+    world.clock.put_back(millis(900));
+    assert!(is_known().await);
+    world.clock.advance(millis(99));
+    world.clock.put_back(secs(4));
+    assert!(!is_known().await);
+    world.clock.put_forward(secs(4));
+    eventually("it is known again", &mut is_known).await;
+    let key = redis.keys().await.remove(0);
+    let left: i64 = redis.run(&format!("PTTL {key}")).await;
+    let _: () = redis.run(&format!("PEXPIRE {key} {}", left - 10_000)).await;
+    assert!(is_known().await, "nobody has asked");
+    world.clock.advance(secs(1));
+    assert!(!is_known().await, "it is older than it was");
 }
 
 #[tokio::test]

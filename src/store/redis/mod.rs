@@ -17,7 +17,7 @@ pub(super) use names::{Named, Names};
 pub use news::Hearing;
 pub(super) use news::{Listener, News};
 pub(super) use purges::{Carried, Order};
-pub(super) use reads::{Making, Present};
+pub(super) use reads::{Making, Present, Rereading};
 pub(super) use supervise::supervise;
 
 use super::seal::{Mask, Seal};

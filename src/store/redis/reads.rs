@@ -25,6 +25,13 @@ pub(in crate::store) struct Making {
     pub(in crate::store) kept_for: Duration,
 }
 
+/// A reading that is done again and again, put together once.
+pub(in crate::store) struct Rereading {
+    pipeline: Pipeline,
+    /// It brings at most so many octets of each value, and one more where there are more.
+    limit: usize,
+}
+
 /// A value that is there.
 pub(in crate::store) struct Present {
     pub(in crate::store) octets: Vec<u8>,
@@ -41,7 +48,7 @@ impl Redis {
         generations: &[String],
         deadline: Instant,
     ) -> Result<Answer, Unavailable> {
-        self.read_with(values, |_| true, generations, None, deadline).await
+        self.read_with(values, generations, None, deadline).await
     }
 
     /// The same, and makes generations that are missing. A Redis that takes no writes is read all the same.
@@ -53,35 +60,42 @@ impl Redis {
         deadline: Instant,
     ) -> Result<Answer, Unavailable> {
         let making = (making.first > 0 && !self.writes_are_paused()).then_some(making);
-        self.read_with(values, |_| true, generations, making, deadline).await
+        self.read_with(values, generations, making, deadline).await
     }
 
-    /// Reads values, and for how long one of them is kept yet; of the others that is not asked.
-    pub(in crate::store) async fn read_values(
+    /// What it takes to read values again and again, without asking for how long they are kept yet.
+    pub(in crate::store) fn rereading(&self, values: &[String]) -> Rereading {
+        let (limit, mut pipeline) = (self.options().value_bytes_max, Pipeline::with_capacity(values.len()));
+        for name in values {
+            pipeline.cmd("GETRANGE").arg(name).arg(0).arg(limit);
+        }
+        Rereading { pipeline, limit }
+    }
+
+    /// Reads them: those that are there, within the limit, in the order of their names.
+    pub(in crate::store) async fn read_again(
         &self,
-        values: &[String],
-        kept: usize,
+        rereading: &Rereading,
         deadline: Instant,
-    ) -> Result<Vec<Option<Present>>, Unavailable> {
-        self.read_with(values, |index| index == kept, &[], None, deadline).await.map(|answer| answer.values)
+    ) -> Result<Vec<Option<Vec<u8>>>, Unavailable> {
+        self.shared.stats.redis.reads.inc();
+        let answers = self.asked(&rereading.pipeline, 0..0, deadline).await?;
+        Ok(answers.into_iter().map(|value| within(value, rereading.limit)).collect())
     }
 
     async fn read_with(
         &self,
         values: &[String],
-        asks_left: impl Fn(usize) -> bool,
         generations: &[String],
         making: Option<Making>,
         deadline: Instant,
     ) -> Result<Answer, Unavailable> {
         let limit = self.options().value_bytes_max;
         let mut pipeline = Pipeline::with_capacity(2 * values.len() + 1 + making.map_or(0, |making| making.first));
-        for (index, name) in values.iter().enumerate() {
+        for name in values {
             // GETRANGE with an end, so that whoever planted a huge value does not fill this process' memory.
             pipeline.cmd("GETRANGE").arg(name).arg(0).arg(limit);
-            if asks_left(index) {
-                pipeline.cmd("PTTL").arg(name);
-            }
+            pipeline.cmd("PTTL").arg(name);
         }
         let reading = pipeline.len();
         let mut proposed = Vec::new();
@@ -95,20 +109,18 @@ impl Redis {
         if !generations.is_empty() {
             pipeline.cmd("MGET").arg(generations);
         }
+        if !proposed.is_empty() {
+            pipeline.ignore_errors();
+        }
         self.shared.stats.redis.reads.inc();
-        let mut answers = self.asked(pipeline, reading..reading + proposed.len(), deadline).await?.into_iter();
-        let values = (0..values.len()).map(|index| {
-            let value = answers.next();
-            let left = if asks_left(index) { answers.next() } else { None };
-            let octets = match value {
-                Some(Value::BulkString(octets)) if (1..=limit).contains(&octets.len()) => octets,
-                _ => return None,
-            };
+        let mut answers = self.asked(&pipeline, reading..reading + proposed.len(), deadline).await?.into_iter();
+        let values = values.iter().map(|_| {
+            let (value, left) = (answers.next(), answers.next());
             let left = match left {
                 Some(Value::Int(left)) => u64::try_from(left).ok().map(Duration::from_millis),
                 _ => None,
             };
-            Some(Present { octets, left })
+            within(value?, limit).map(|octets| Present { octets, left })
         });
         let values = values.collect();
         let generations: Vec<Option<Generation>> = match answers.nth(proposed.len()) {
@@ -120,15 +132,15 @@ impl Redis {
         Ok(Answer { values, generations, are_new })
     }
 
-    /// Sends commands of a request, and feeds the breaker. Some of them are writes, which may be refused.
-    async fn asked(&self, mut pipeline: Pipeline, writes: Range<usize>, deadline: Instant) -> Result<Vec<Value>, Unavailable> {
+    /// Sends commands of a request, and feeds the breaker. Some of them are writes, which may be refused where the pipeline ignores errors.
+    async fn asked(&self, pipeline: &Pipeline, writes: Range<usize>, deadline: Instant) -> Result<Vec<Value>, Unavailable> {
         let budget = deadline.saturating_duration_since(Instant::now());
         let mut refused = None;
         let asking = async |link: &mut MultiplexedConnection| {
             if writes.is_empty() {
                 return pipeline.query_async::<Vec<Value>>(link).await;
             }
-            let answers: Vec<RedisResult<Value>> = pipeline.ignore_errors().query_async(link).await?;
+            let answers: Vec<RedisResult<Value>> = pipeline.query_async(link).await?;
             refused = answers[writes.clone()].iter().find_map(|answer| answer.as_ref().err().map(describe));
             let answers = answers.into_iter().enumerate();
             answers.map(|(index, answer)| if writes.contains(&index) { Ok(Value::Nil) } else { answer }).collect()
@@ -159,5 +171,13 @@ impl Redis {
                 Err(why)
             }
         }
+    }
+}
+
+/// A value that is there, and not over the limit.
+fn within(value: Value, limit: usize) -> Option<Vec<u8>> {
+    match value {
+        Value::BulkString(octets) if (1..=limit).contains(&octets.len()) => Some(octets),
+        _ => None,
     }
 }
