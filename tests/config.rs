@@ -191,6 +191,10 @@ fn addresses_are_read_as_people_write_them() {
 fn redis_is_there_when_it_has_a_url() {
     assert_eq!(load("[redis]\nbudget = \"5ms\"").unwrap().store.redis, None);
     assert_eq!(load("[redis]\nurl = \"off\"").unwrap().store.redis, None);
+    let elected = "redis+sentinel://user:hunter2@one,two:5000/mymaster/3?sentinel_pass=hunter2";
+    let elected = load(&format!("[redis]\nurl = \"{elected}\"")).unwrap();
+    let shown = format!("{elected:?}");
+    assert!(shown.contains("mymaster, which the sentinels at one:26379, two:5000 know") && !shown.contains("hunter2"), "{shown}");
     let redis = load("[redis]\nurl = \"redis://h\"\nwhen_down = \"memory\"\nbudget = \"5ms\"").unwrap().store.redis;
     let expected =
         RedisOptions { when_down: WhenDown::Memory, budget: Duration::from_millis(5), ..RedisOptions::new("redis://h") };
@@ -664,7 +668,7 @@ fn a_token_that_cannot_be_meant_is_a_problem_and_never_shown() {
 
 #[test]
 fn a_redis_url_that_is_none_is_a_problem() {
-    for written in ["h:6379", "http://h", "redis:/x", ""] {
+    for written in ["h:6379", "http://h", "redis:/x", "redis+sentinel://h:26379", ""] {
         let problems = load(&format!("[redis]\nurl = \"{written}\"")).unwrap_err().to_string();
         assert!(problems.starts_with(&format!("proxy.toml:2:7: [redis] url: {written:?} cannot be used: ")), "{problems}");
         assert!(problems.contains("; write \"redis://host:6379/0\", "), "{problems}");
@@ -963,6 +967,10 @@ fn secrets_are_never_shown() {
         "[redis]\nurl = \"redis://user:hunter2@h",
         "[redis]\nurl = [\"redis://user:hunter2@h\"]",
         "[redis]\nurl = \"unix:x?pass=hunter2\"\nbudget = []",
+        "[redis]\nurl = \"redis+sentinel://user:hunter2@h\"",
+        "[redis]\nurl = \"redis+sentinel://h?sentinel_pass=hunter2\"",
+        "[redis]\nurl = \"redis+sentinel://h/m?sentinel_pass=hunter2&pass=hunter2\"",
+        "[redis]\nurl = \"redis+sentinel://h/m?sentinel_password=hunter2&sentinel_pass=hunter2\"",
         "[redis]\nprefix = \"redis://user:hunter2@h\"",
         "[origin]\nurl = \"http//user:hunter2@h\"",
         "[origin]\nurl = \"http://user:hunter2@h\"",

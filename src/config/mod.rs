@@ -118,15 +118,11 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hidden = |secret: &Option<String>| secret.as_ref().map(|_| HIDDEN.to_owned());
         let cache = flow::Options { secret: hidden(&self.cache.secret), ..self.cache.clone() };
-        let mut store = self.store.clone();
-        if let Some(redis) = &mut store.redis {
-            redis.url = store::display_redis_url(&redis.url);
-        }
         f.debug_struct("Config")
             .field("server", &self.server)
             .field("origin", &self.origin)
             .field("cache", &cache)
-            .field("store", &store)
+            .field("store", &self.store)
             .field("admin", &self.admin)
             .field("admin.tls", &self.admin_tls)
             .field("identity", &self.identity)

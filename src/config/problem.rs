@@ -173,7 +173,8 @@ impl fmt::Display for Problems {
     }
 }
 
-/// Takes the credentials out of the URLs of a text that will be shown: what stands before an `@`, and behind `pass=`.
+/// Takes the credentials out of the URLs of a text that will be shown: what stands before an `@`, and behind `pass=`
+/// or what begins so.
 ///
 /// Messages are shown on terminals and kept in logs; a password has no business there, however broken the URL around it is.
 pub(super) fn redact_urls(text: &str) -> String {
@@ -184,9 +185,17 @@ pub(super) fn redact_urls(text: &str) -> String {
     {
         shown.replace_range(from..to, HIDDEN);
     }
-    if let Some(from) = shown.find("pass=").map(|at| at + "pass=".len()) {
-        let to = shown[from..].find(['&', '#', '"', '\'']).map_or(shown.len(), |end| from + end);
-        shown.replace_range(from..to, HIDDEN);
+    let mut looked_at = 0;
+    while let Some(found) = shown[looked_at..].find("pass").map(|at| looked_at + at) {
+        // It may be called `password`, too.
+        let word = shown[found..].find(|sign: char| !sign.is_ascii_alphanumeric()).map_or(shown.len(), |end| found + end);
+        looked_at = word;
+        if shown[word..].starts_with('=') {
+            let from = word + 1;
+            let to = shown[from..].find(['&', '#', '"', '\'']).map_or(shown.len(), |end| from + end);
+            shown.replace_range(from..to, HIDDEN);
+            looked_at = from + HIDDEN.len();
+        }
     }
     shown
 }

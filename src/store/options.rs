@@ -26,7 +26,8 @@ pub struct MemoryOptions {
 /// The tier that all replicas share.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisOptions {
-    /// Where Redis is: `redis:`, `rediss:`, `unix:` or `redis+unix:`, with user, password and database number as Redis' own tools take them.
+    /// Where Redis is: `redis:`, `rediss:`, `unix:` or `redis+unix:`, with user, password and database number as Redis' own tools take them;
+    /// or, with `redis+sentinel:` and `rediss+sentinel:`, who knows where it is, and under which name.
     pub url: String,
     /// What every key begins with.
     pub prefix: String,

@@ -6,5 +6,6 @@ mod world;
 mod known;
 mod neighbours;
 mod outages;
+mod sentinels;
 mod sharing;
 mod values;

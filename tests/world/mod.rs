@@ -7,6 +7,7 @@
 //! | `client` | requests, and what is to be seen in their responses |
 //! | `issuer` | tokens, and the keys that they are verified with |
 //! | `redis` | a `redis-server` of the test's own, which it can stop, kill and start again |
+//! | `sentinel` | who says which Redis is the master |
 //! | `relay` | a network before Redis or the origin that can be broken |
 //! | `tls` | certificates, and clients that speak TLS |
 //!
@@ -21,6 +22,7 @@ mod origin;
 mod raw;
 mod redis;
 mod relay;
+mod sentinel;
 mod tls;
 
 pub use client::{Ask, Client, Got, Streaming};
@@ -29,6 +31,7 @@ pub use origin::{Gate, Origin, Reply, Seen, Sending};
 pub use raw::{ASKS_FOR_WEBSOCKET, OPENS_WEBSOCKET, RawClient, RawConnection, RawOrigin, content_length};
 pub use redis::RedisServer;
 pub use relay::{Phase, Relay};
+pub use sentinel::{Oracle, Sentinel};
 pub use tls::{Certified, Secure, SecureClient};
 
 use serde_json::Value;

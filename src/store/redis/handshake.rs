@@ -1,21 +1,32 @@
 //! How a connection is made, and made ready: what the server can do, how changes are heard of, and what it must be told first.
 
 use super::news::{self, Hearing, Listener};
+use super::place::{Place, Search};
 use super::supervise::FAREWELL;
 use super::{Redis, TOO_SLOW, code, describe, lock, random_id};
 use crate::rules::{Scope, watch};
 use crate::store::generations::Generation;
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisResult};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisResult,
+};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// A connection that is ready to be used.
+/// A connection that is ready to be used, where it leads, and who has said so.
 pub(super) struct Ready {
-    pub(super) link: MultiplexedConnection,
+    pub(super) link: Link,
+    pub(super) address: ConnectionAddr,
+    pub(super) search: Search,
+}
+
+/// A connection that is ready to be used.
+pub(super) struct Link {
+    pub(super) connection: MultiplexedConnection,
     /// Rings when the connection is closed, also when nobody is using it.
     pub(super) closed: Arc<Notify>,
     pub(super) hearing: Hearing,
@@ -25,27 +36,32 @@ pub(super) struct Ready {
 /// Makes a connection that answers within the budget, or says why there is none.
 pub(super) async fn connect(redis: &Redis, listener: &Listener) -> RedisResult<Ready> {
     let options = redis.options();
-    let client = Client::open(options.url.as_str())?;
+    let place = Place::read(&options.url).map_err(io::Error::other)?;
+    let mut search = place.search(options.connect_timeout);
+    let info = search.server().await?;
+    let address = info.addr().clone();
     let tcp = TcpSettings::default()
         .set_nodelay(true)
         .set_keepalive(socket2::TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(5)));
     // A partition without a reset: the kernel gives the connection up, instead of retransmitting into the void.
     #[cfg(target_os = "linux")]
     let tcp = tcp.set_user_timeout(Duration::from_secs(2));
-    let info = client.get_connection_info().clone().set_tcp_settings(tcp);
+    let info = info.set_tcp_settings(tcp);
+    let is_elected = search.goes_on();
     // A peer that takes the connection and then says nothing would hold the handshake for ever.
     let limited = async |protocol| {
         // Without the library's name: an account need not be permitted to say it.
         let settings = info.redis_settings().clone().set_protocol(protocol).set_skip_set_lib_name();
-        let connecting = handshake(redis, info.clone().set_redis_settings(settings), listener);
+        let connecting = handshake(redis, info.clone().set_redis_settings(settings), is_elected, listener);
         let connected = tokio::time::timeout(options.connect_timeout, connecting).await;
-        connected.map_err(|_| (redis::ErrorKind::Io, "no answer to the handshake"))?
+        connected.map_err(|_| io::Error::other("no answer to the handshake"))?
     };
-    match limited(ProtocolVersion::RESP3).await {
+    let connected = match limited(ProtocolVersion::RESP3).await {
         // It lives, and does not know the third protocol, or does not permit it.
         Err(error) if knows_no_hello(&error) => limited(ProtocolVersion::RESP2).await,
         connected => connected,
-    }
+    };
+    connected.map(|link| Ready { link, address, search })
 }
 
 fn knows_no_hello(error: &redis::RedisError) -> bool {
@@ -59,7 +75,10 @@ fn knows_no_hello(error: &redis::RedisError) -> bool {
 }
 
 /// Connects, finds out what the server can do, begins to hear of changes, and tells of the purges that it has not heard of.
-async fn handshake(redis: &Redis, info: redis::ConnectionInfo, listener: &Listener) -> RedisResult<Ready> {
+///
+/// One that was elected must be what it was elected for, and be followed: a master that was cut off from all who follow it takes no writes,
+/// if it is set up so, and another one may have been elected.
+async fn handshake(redis: &Redis, info: ConnectionInfo, is_elected: bool, listener: &Listener) -> RedisResult<Link> {
     let options = redis.options();
     let is_resp3 = info.redis_settings().protocol() == ProtocolVersion::RESP3;
     let client = Client::open(info)?;
@@ -86,7 +105,7 @@ async fn handshake(redis: &Redis, info: redis::ConnectionInfo, listener: &Listen
     reading.cmd("GETRANGE").arg(&name).arg(0).arg(0).ignore().cmd("PTTL").arg(&name).ignore().cmd("MGET").arg(&name).ignore();
     match tokio::time::timeout(options.budget, reading.query_async::<()>(&mut link)).await {
         Ok(read) => read?,
-        Err(_) => return Err((redis::ErrorKind::Io, TOO_SLOW).into()),
+        Err(_) => return Err(io::Error::other(TOO_SLOW).into()),
     };
     let mut gt = redis::cmd("PEXPIRE");
     gt.arg(redis.names().answers("none")).arg(1).arg("GT");
@@ -95,7 +114,10 @@ async fn handshake(redis: &Redis, info: redis::ConnectionInfo, listener: &Listen
     let (hearing, channel) = news::begin(redis, &client, &mut link, is_resp3).await?;
     redis.shared.must_tell.store(hearing == Hearing::Channel, Ordering::Relaxed);
     begin_presence(redis);
-    make_watches(redis, &mut link).await;
+    let refused = make_watches(redis, &mut link).await;
+    if is_elected && refused.is_some_and(|code| DEMOTED.contains(&code.as_str())) {
+        return Err(io::Error::other("the master takes no writes").into());
+    }
     let server = server(&mut link).await;
     let before = std::mem::replace(&mut *lock(&redis.shared.server), server.clone());
     if before.is_none() || server.is_none() || before != server {
@@ -105,7 +127,7 @@ async fn handshake(redis: &Redis, info: redis::ConnectionInfo, listener: &Listen
         lock(&redis.shared.backlog).add(&recent, &everything);
     }
     replay(redis, &mut link).await?;
-    Ok(Ready { link, closed, hearing, channel })
+    Ok(Link { connection: link, closed, hearing, channel })
 }
 
 /// Takes a new name among the replicas. Those before it stay on the list until Redis is used: memory may go on until then.
@@ -135,8 +157,8 @@ pub(super) async fn end_former_presence(redis: &Redis, link: &mut MultiplexedCon
     }
 }
 
-/// Makes what every fetch watches, so that not each of the first ones does.
-async fn make_watches(redis: &Redis, link: &mut MultiplexedConnection) {
+/// Makes what every fetch watches, so that not each of the first ones does. Gives the code of the error with which that is refused, if it is.
+async fn make_watches(redis: &Redis, link: &mut MultiplexedConnection) -> Option<String> {
     let mut pipeline = Pipeline::new();
     for name in watch::NAMES.iter() {
         let new = Generation::new().to_octets();
@@ -149,7 +171,8 @@ async fn make_watches(redis: &Redis, link: &mut MultiplexedConnection) {
             .arg(WATCHES_KEPT.as_millis() as u64);
     }
     // A Redis that does not take them will not take what is fetched either.
-    let _ = pipeline.ignore_errors().query_async::<redis::Value>(link).await;
+    let made: Vec<RedisResult<redis::Value>> = pipeline.ignore_errors().query_async(link).await.ok()?;
+    made.iter().find_map(|made| code(made.as_ref().err()?))
 }
 
 /// Which server it is, in which of its lives, and whose data it has; `None` if it doesn't tell.
@@ -176,6 +199,9 @@ pub(super) async fn replay(redis: &Redis, link: &mut MultiplexedConnection) -> R
 
 /// More names than a Redis that refuses them for long leaves behind; each ends by itself, too.
 const DEPARTED_MAX: usize = 64;
+
+/// Errors of one that was elected, and is no master any more, or not in touch with those who follow it.
+pub(super) const DEMOTED: &[&str] = &["READONLY", "NOREPLICAS"];
 
 /// When they end, the next fetch makes them anew.
 const WATCHES_KEPT: Duration = Duration::from_secs(24 * 3600);

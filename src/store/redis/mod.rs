@@ -9,6 +9,7 @@ mod commands;
 mod handshake;
 mod names;
 mod news;
+mod place;
 mod purges;
 mod reads;
 mod supervise;
@@ -27,6 +28,7 @@ use crate::rules::Scope;
 use crate::stats::Stats;
 use arc_swap::ArcSwapOption;
 use breaker::Breaker;
+use place::Place;
 use purges::{Backlog, Recent};
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult};
@@ -388,17 +390,10 @@ const WRITE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Checks a URL without connecting.
 pub(super) fn check_url(url: &str) -> Result<(), String> {
-    let is_tls = url.starts_with("rediss:") || url.starts_with("valkeys:");
-    if is_tls && !cfg!(feature = "tls") {
-        return Err("this build has no TLS (the feature `tls` is off)".to_owned());
-    }
-    redis::Client::open(url).map(|_| ()).map_err(|error| describe(&error))
+    Place::read(url).map(|_| ())
 }
 
 /// Where Redis is, without user and password.
 pub(super) fn display_url(url: &str) -> String {
-    match redis::Client::open(url) {
-        Ok(client) => client.get_connection_info().addr().to_string(),
-        Err(_) => "an unreadable URL".to_owned(),
-    }
+    Place::read(url).map_or_else(|_| "an unreadable URL".to_owned(), |place| place.to_string())
 }

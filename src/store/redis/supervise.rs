@@ -1,13 +1,14 @@
 //! The one place that connects to Redis, finds out whether it is well, and says so once a change.
 
-use super::handshake::{Ready, connect, end_former_presence, replay};
+use super::handshake::{DEMOTED, Link, Ready, connect, end_former_presence, replay};
 use super::news::{self, Hearing, Listener, News};
+use super::place::Search;
 use super::{Redis, TOO_SLOW, Writing, code, describe, lock, random_id};
 use crate::store::WhenDown;
 use crate::store::replicas::COMING;
 use futures_util::StreamExt;
 use redis::aio::{MultiplexedConnection, PubSub};
-use redis::{Pipeline, RedisResult};
+use redis::{ConnectionAddr, Pipeline, RedisResult};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -27,8 +28,7 @@ pub(in crate::store) async fn supervise(redis: Redis, listener: Listener) {
             Ok(ready) => {
                 let connected = Instant::now();
                 if said != Said::Connected {
-                    let address = super::display_url(&redis.options().url);
-                    info!(address, hearing = ready.hearing.as_str(), "redis_connected");
+                    info!(address = %ready.address, hearing = ready.link.hearing.as_str(), "redis_connected");
                     said = Said::Connected;
                 }
                 let ended = serve(&redis, ready, &listener).await;
@@ -68,33 +68,44 @@ enum Said {
     Lost,
 }
 
+/// The connection that is used.
+struct Used {
+    link: Arc<MultiplexedConnection>,
+    hearing: Hearing,
+    /// It leads to where sentinels say that the master is.
+    is_elected: bool,
+}
+
 /// Lets requests use the connection until it breaks or answers too slowly; says what happened.
 async fn serve(redis: &Redis, ready: Ready, listener: &Listener) -> String {
     let shared = &redis.shared;
-    let Ready { link, closed, hearing, channel } = ready;
-    let link = Arc::new(link);
+    let Ready { link: Link { connection, closed, hearing, channel }, address, search } = ready;
+    let used = Used { link: Arc::new(connection), hearing, is_elected: search.goes_on() };
+    let link = &used.link;
     lock(&shared.reads).succeeded();
     *lock(&shared.writes) = Writing::default();
     // From here on all that changes is heard; what was known before counts no longer.
     listener(News::Anything);
     let listening = channel.map(|channel| tokio::spawn(listen(redis.clone(), link.clone(), channel, listener.clone())));
     let _listening = listening.map(|listening| AbortOnDrop(listening.abort_handle()));
+    let watching = used.is_elected.then(|| tokio::spawn(watch_election(redis.clone(), link.clone(), address, search)));
+    let _watching = watching.map(|watching| AbortOnDrop(watching.abort_handle()));
     // Others must know of this replica before it relies on what it hears.
-    sign_of_life(redis, &link, hearing, 0).await;
-    while !redis.publish(&link) {
-        if let Err(error) = replay(redis, &mut MultiplexedConnection::clone(&link)).await {
+    sign_of_life(redis, &used, 0).await;
+    while !redis.publish(link) {
+        if let Err(error) = replay(redis, &mut MultiplexedConnection::clone(link)).await {
             return describe(&error);
         }
     }
     listener(News::Connected);
     shared.stats.redis.connects.inc();
     lock(&shared.state).hearing = Some(hearing);
-    if redis.is_present(&link) {
+    if redis.is_present(link) {
         redis.note(true, None);
     }
-    let mut connection = MultiplexedConnection::clone(&link);
+    let mut connection = MultiplexedConnection::clone(link);
     let _ = tokio::time::timeout(redis.options().budget, end_former_presence(redis, &mut connection)).await;
-    beat(redis, &link, &closed, hearing, listener).await
+    beat(redis, &used, &closed, listener).await
 }
 
 /// Ends a task with the value that has its handle.
@@ -107,24 +118,18 @@ impl Drop for AbortOnDrop {
 }
 
 /// Gives signs of life, and watches for those of Redis, until the connection is given up.
-async fn beat(
-    redis: &Redis,
-    link: &Arc<MultiplexedConnection>,
-    closed: &Notify,
-    hearing: Hearing,
-    listener: &Listener,
-) -> String {
+async fn beat(redis: &Redis, used: &Used, closed: &Notify, listener: &Listener) -> String {
     let shared = &redis.shared;
     let (mut beats, mut read_anew, mut is_well) = (0u64, Instant::now(), true);
     loop {
-        if hearing == Hearing::Channel && read_anew.elapsed() >= CHANNEL_TRUSTED {
+        if used.hearing == Hearing::Channel && read_anew.elapsed() >= CHANNEL_TRUSTED {
             listener(News::Anything);
             read_anew = Instant::now();
         }
         let pause = if is_well { redis.options().heartbeat } else { BEAT_AGAIN };
         tokio::select! {
             () = shared.broken.notified() => {}
-            () = closed.notified() => redis.open(link, "the connection was closed"),
+            () = closed.notified() => redis.open(&used.link, "the connection was closed"),
             () = shared.beat.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
@@ -132,18 +137,18 @@ async fn beat(
             return lock(&shared.state).last_error.clone().unwrap_or_default();
         }
         beats += 1;
-        is_well = sign_of_life(redis, link, hearing, beats).await;
+        is_well = sign_of_life(redis, used, beats).await;
     }
 }
 
 /// One sign of life: it keeps this replica among those whose answers others wait for, and shows that Redis answers. What this
 /// process has heard counts only as long as others know of it.
-async fn sign_of_life(redis: &Redis, link: &Arc<MultiplexedConnection>, hearing: Hearing, beats: u64) -> bool {
-    let sent = Instant::now();
+async fn sign_of_life(redis: &Redis, used: &Used, beats: u64) -> bool {
+    let (Used { link, hearing, is_elected }, sent) = (used, Instant::now());
     let mut connection = MultiplexedConnection::clone(link);
     let signed = async {
         sign(redis, &mut connection, beats).await?;
-        if hearing == Hearing::Channel {
+        if *hearing == Hearing::Channel {
             // It is heard again over the channel, after all that was said there before.
             let beat = format!("{} {BEAT}{}", redis.shared.id, redis.millis(sent));
             redis::cmd("PUBLISH").arg(redis.names().channel()).arg(beat).query_async::<()>(&mut connection).await?;
@@ -151,13 +156,14 @@ async fn sign_of_life(redis: &Redis, link: &Arc<MultiplexedConnection>, hearing:
         RedisResult::Ok(())
     };
     match tokio::time::timeout(redis.options().budget, signed).await {
-        Ok(Ok(())) if hearing == Hearing::Tracking => redis.heard(sent),
+        Ok(Ok(())) if *hearing == Hearing::Tracking => redis.heard(sent),
         // The channel says when it was heard, and the deaf hear nothing.
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             // A Redis that is full, or forbids a part of it, answers all the same; it only is not relied on without asking.
-            let code = code(&error);
-            if code.as_deref().is_none_or(|code| code != "NOPERM" && super::CONCERNS_ALL.contains(&code)) {
+            let is_given_up =
+                |code: &str| code != "NOPERM" && super::CONCERNS_ALL.contains(&code) || *is_elected && DEMOTED.contains(&code);
+            if code(&error).as_deref().is_none_or(is_given_up) {
                 redis.open(link, &describe(&error));
                 return false;
             }
@@ -197,6 +203,19 @@ async fn sign(redis: &Redis, link: &mut MultiplexedConnection, beats: u64) -> Re
     pipeline.cmd("SET").arg(&coming).arg("").arg("PX").arg(COMING_KEPT.as_millis() as u64).ignore();
     redis.tell(&mut pipeline, &[coming]);
     pipeline.query_async(link).await
+}
+
+/// Asks who is elected, in the rhythm of the signs of life, and gives the connection up when it is somebody else. Sentinels that do not answer
+/// change nothing.
+async fn watch_election(redis: Redis, link: Arc<MultiplexedConnection>, address: ConnectionAddr, mut search: Search) {
+    loop {
+        tokio::time::sleep(redis.options().heartbeat).await;
+        if let Ok(elected) = search.server().await
+            && *elected.addr() != address
+        {
+            redis.open(&link, &format!("the master is at {} now", elected.addr()));
+        }
+    }
 }
 
 /// Listens to the channel until its connection ends, which is then the end of the other one too.
