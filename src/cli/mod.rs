@@ -184,7 +184,8 @@ Examples:
 Environment (the command line beats it, and it beats the file; an empty variable counts as not set):
   ORIGIN_URL         the backend: http://host:port, https://host, unix:/path
   PORT               the port to listen on, at the address that the file names
-  REDIS_URL          the shared Redis: redis://, rediss:// (TLS), unix:, redis+sentinel://
+  REDIS_URL          the shared Redis: redis://, rediss:// (TLS), unix:, redis+sentinel://,
+                     redis+cluster://
   ENABLE_CACHE       false forwards everything and stores nothing
   CACHE_TTL          the TTL of routes that name none: seconds, or a duration such as 5m
   CACHE_SECRET       keys the hash of credentials in cache keys; the same on all replicas

@@ -85,5 +85,5 @@ const OFF: &str = "off";
 
 const LISTEN: &str = r#""0.0.0.0:8080", "[::]:8080" or ":8080""#;
 const NETWORKS: &str = r#""10.0.0.7", "10.0.0.0/8", "fd00::/8""#;
-const REDIS: &str = "\"redis://host:6379/0\", \"rediss://user:password@host:6379\" (TLS), \"unix:/path/to/socket\" or \
-    \"redis+sentinel://host,host/name/0\"";
+const REDIS: &str = "\"redis://host:6379/0\", \"rediss://user:password@host:6379\" (TLS), \"unix:/path/to/socket\", \
+    \"redis+sentinel://host,host/name/0\" or \"redis+cluster://host,host\"";

@@ -27,7 +27,7 @@ pub struct MemoryOptions {
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisOptions {
     /// Where Redis is: `redis:`, `rediss:`, `unix:` or `redis+unix:`, with user, password and database number as Redis' own tools take them;
-    /// or, with `redis+sentinel:` and `rediss+sentinel:`, who knows where it is, and under which name.
+    /// or, with `+sentinel` behind the scheme, who knows where it is, and under which name; or, with `+cluster`, some nodes of a cluster.
     pub url: String,
     /// What every key begins with.
     pub prefix: String,

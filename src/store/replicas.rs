@@ -205,6 +205,9 @@ impl Store {
                 },
                 None => return,
             };
+            if redis.hear_all().await.is_none() {
+                return;
+            }
             let answers = redis.names().answers(&question);
             let mut pipeline = Pipeline::new();
             pipeline.cmd("HSET").arg(&answers).arg(redis.presence()).arg(found).ignore();

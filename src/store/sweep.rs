@@ -13,6 +13,7 @@ use super::redis::Redis;
 use super::replicas::{Answers, Question};
 use super::{Store, StoredResponse};
 use crate::rules::{Scope, ScopeName};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -109,10 +110,14 @@ pub(super) async fn delete_from_redis(redis: &Redis, scopes: &[ScopeName]) -> Op
             at.is_some_and(|at| present[at].is_none_or(|present| present.hard != generation.hard))
         };
         let purged = found.into_iter().filter(|(_, found)| found.generations.iter().any(is_purged));
-        let names: Vec<String> = purged.map(|(name, _)| name).collect();
+        let mut names: Vec<String> = purged.map(|(name, _)| name).collect();
         if !names.is_empty() {
+            let responses = names.len() as u64;
+            // A list names the URL, and what tells its variants apart. One that is not purged is found again when it has been fetched anew.
+            let lists: HashSet<String> = names.iter().filter_map(|name| redis.names().list_of(name)).collect();
+            names.extend(lists);
             let bytes = redis.delete_all(&names).await?;
-            swept = swept.and(Swept { responses: names.len() as u64, bytes });
+            swept = swept.and(Swept { responses, bytes });
         }
         if next == 0 {
             return Some(swept);

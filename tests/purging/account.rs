@@ -2,7 +2,7 @@
 
 use super::customers;
 use super::replicas::ask;
-use crate::world::{RedisServer, Reply, World, eventually, millis, redis_options};
+use crate::world::{RedisCluster, RedisServer, Reply, World, eventually, millis, redis_options};
 use futures_util::StreamExt;
 use serde_json::json;
 use sidecache::config::Config;
@@ -15,6 +15,13 @@ fn line() -> String {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let line = readme.lines().find(|line| line.starts_with("ACL SETUSER sidecache ")).expect("the README has the account");
     line.replace("PASSWORD", "secret")
+}
+
+/// What it needs besides where Redis is a cluster.
+fn for_clusters() -> String {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let words = readme.split('`').find(|words| words.starts_with("+ping ")).expect("the README has what is needed besides");
+    words.to_owned()
 }
 
 /// The commands that it may use.
@@ -147,4 +154,32 @@ async fn without_any_one_of_its_commands_something_is_refused() {
     // Some at a time: each has a sidecar of its own.
     let mut trials = futures_util::stream::iter(trials).buffer_unordered(8);
     while trials.next().await.is_some() {}
+}
+
+#[tokio::test]
+async fn on_all_nodes_of_a_cluster_the_account_needs_what_the_readme_has_besides() {
+    let cluster = RedisCluster::start(3).await;
+    for node in &cluster.nodes {
+        node.run::<()>(&line()).await;
+        node.run::<()>(&format!("ACL SETUSER sidecache {}", for_clusters())).await;
+    }
+    let url = cluster.url().replace("//", "//sidecache:secret@");
+    let adjust = |config: &mut Config| {
+        with_account(&cluster.nodes[0], "sidecache", 0)(config);
+        config.store.redis.as_mut().unwrap().url = url.clone();
+    };
+    let world = World::with(adjust).await.connected().await;
+    assert_eq!(world.stats().await["redis"]["hears_by"], "tracking");
+    answers(&world);
+    use_all(&world).await;
+    for node in &cluster.nodes {
+        assert_eq!(refused(node, "sidecache").await, BTreeSet::new());
+        // Whoever may not follow what changes asks each time.
+        node.run::<()>("ACL SETUSER sidecache -client|tracking").await;
+    }
+    let deaf = World::with(adjust).await.connected().await;
+    assert_eq!(deaf.stats().await["redis"]["hears_by"], "none");
+    answers(&deaf);
+    ask(&deaf, "/customer/1").await.says("stored");
+    eventually("it is asked for", async || ask(&deaf, "/customer/1").await.field("cache-status").contains("; hit")).await;
 }

@@ -47,6 +47,25 @@ async fn what_is_erased_is_gone_from_memory_and_redis_on_all_replicas() {
 }
 
 #[tokio::test]
+async fn what_is_erased_leaves_no_list_of_variants_behind() {
+    let redis = RedisServer::start().await;
+    let worlds = replicas(&redis, 2).await;
+    for target in ["/customer/1", "/customer/2"] {
+        worlds[0].origin.has(target, Reply::new("personal data").with("vary", "accept"));
+        for accept in ["a", "b"] {
+            ask(&worlds[0], target).with("accept", accept).await.says("stored");
+        }
+    }
+    redis.keys_become(6).await;
+    let (_, record) = erase(&worlds[1], json!({ "tags": ["customer:1"] })).await;
+    assert_eq!((&record["complete"], &record["redis"]["responses"]), (&json!(true), &json!(2)), "{record}");
+    assert_eq!(redis.keys().await.len(), 3);
+    let octets = String::from_utf8_lossy(&redis.everything().await).into_owned();
+    assert!(octets.contains("/customer/2") && !octets.contains("/customer/1"), "it names what was erased");
+    ask(&worlds[1], "/customer/2").with("accept", "b").await.says("hit");
+}
+
+#[tokio::test]
 async fn without_redis_what_is_erased_is_gone_from_memory() {
     let world = World::with(customers).await;
     for target in ["/customer/1", "/customer/2"] {

@@ -3,6 +3,7 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod clusters;
 mod known;
 mod neighbours;
 mod outages;

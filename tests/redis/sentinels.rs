@@ -96,7 +96,7 @@ async fn a_master_that_goes_on_after_another_one_was_elected_is_left() {
     first.run::<()>("FLUSHALL").await;
     world.purge(json!({"all": true})).await;
     is_in(&first, &world, "/a").await;
-    assert_eq!(error(&world).await, format!("the master is at 127.0.0.1:{} now", first.port));
+    assert_eq!(error(&world).await, format!("Redis is at 127.0.0.1:{} now", first.port));
 }
 
 #[tokio::test]
@@ -161,6 +161,10 @@ async fn sentinels_and_the_master_may_each_ask_for_a_password_of_their_own() {
         eventually(&format!("{url}: it says {why}"), async || error(&world).await.contains(why)).await;
         world.get("/a").await.status(404);
     }
-    let url = format!("redis+sentinel://:one@{place}?sentinel_pass=two");
-    World::with_redis_at(&url, |_| {}).await.connected().await;
+    // As the README has it.
+    sentinel.ask::<()>("ACL SETUSER sidecache on >three -@all +sentinel|master").await.unwrap();
+    for login in ["sentinel_pass=two", "sentinel_user=sidecache&sentinel_pass=three"] {
+        let url = format!("redis+sentinel://:one@{place}?{login}");
+        World::with_redis_at(&url, |_| {}).await.connected().await;
+    }
 }

@@ -7,6 +7,7 @@
 //! | `client` | requests, and what is to be seen in their responses |
 //! | `issuer` | tokens, and the keys that they are verified with |
 //! | `redis` | a `redis-server` of the test's own, which it can stop, kill and start again |
+//! | `cluster` | several of them that have the keys between them |
 //! | `sentinel` | who says which Redis is the master |
 //! | `relay` | a network before Redis or the origin that can be broken |
 //! | `tls` | certificates, and clients that speak TLS |
@@ -17,6 +18,7 @@
 #![allow(unreachable_pub, reason = "this is what the tests reach, within their program")]
 
 mod client;
+mod cluster;
 mod issuer;
 mod origin;
 mod raw;
@@ -26,6 +28,7 @@ mod sentinel;
 mod tls;
 
 pub use client::{Ask, Client, Got, Streaming};
+pub use cluster::RedisCluster;
 pub use issuer::Issuer;
 pub use origin::{Gate, Origin, Reply, Seen, Sending};
 pub use raw::{ASKS_FOR_WEBSOCKET, OPENS_WEBSOCKET, RawClient, RawConnection, RawOrigin, content_length};

@@ -1,10 +1,10 @@
 //! What is asked of Redis: each of these is one round trip, but for purges, which are up to three where Redis is full.
 
+use super::link::Link;
 use super::names::Named;
 use super::purges::{Carried, Order};
 use super::{Present, Redis, Refused, Unavailable, WRITE_PAUSE, Writing, code, lock};
 use crate::store::generations::{Generation, Keeping};
-use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisResult, Value};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -139,15 +139,15 @@ impl Redis {
     /// Takes note of how a write ended.
     fn note_written(&self, written: Result<(), &Refused>) {
         match written {
-            Ok(()) => self.note_written_beside(false),
+            Ok(()) => self.note_write(false),
             // Only what Redis itself did counts: it was asked, and refused or said nothing.
-            Err(Refused { link: Some(link), .. }) if self.is_present(link) => self.note_written_beside(true),
+            Err(Refused { link: Some(link), .. }) if self.is_present(link) => self.note_write(true),
             Err(_) => {}
         }
     }
 
     /// Takes note of whether Redis has refused a write.
-    pub(super) fn note_written_beside(&self, is_refused: bool) {
+    pub(super) fn note_write(&self, is_refused: bool) {
         let mut writing = lock(&self.shared.writes);
         if !is_refused {
             *writing = Writing::default();
@@ -162,7 +162,15 @@ impl Redis {
         self.shared.stats.redis.writes.inc();
         // A purge needs no free place: it waits for nobody's reading.
         let limit = self.options().write_timeout;
-        match self.ask_over(link, limit, async |link| self.order(link, orders, question).await).await {
+        let ordering = async |link: &mut Link| {
+            if link.is_divided() && question.is_some() {
+                // Who hears of the question must have been able to hear of all that comes before.
+                self.order(link, orders, None).await?;
+                return self.order(link, &[], question).await;
+            }
+            self.order(link, orders, question).await
+        };
+        match self.ask_over(link, limit, ordering).await {
             Ok(true) => Carried::Out,
             Ok(false) => Carried::OutUnasked,
             Err(_) => Carried::Not,
@@ -170,12 +178,7 @@ impl Redis {
     }
 
     /// Carries out purges over a connection, and says whether the question was asked, where there is one.
-    pub(super) async fn order(
-        &self,
-        link: &mut MultiplexedConnection,
-        orders: &[Order],
-        question: Option<(&str, &str)>,
-    ) -> RedisResult<bool> {
+    pub(super) async fn order(&self, link: &mut Link, orders: &[Order], question: Option<(&str, &str)>) -> RedisResult<bool> {
         let (soft, mut replaced): (Vec<&Order>, Vec<&Order>) = orders.iter().partition(|order| order.is_soft());
         if !soft.is_empty() {
             match softening(&soft).query_async::<()>(link).await {
@@ -289,6 +292,16 @@ impl Redis {
     pub(in crate::store) async fn run<T: redis::FromRedisValue>(&self, pipeline: Pipeline) -> Option<T> {
         self.shared.stats.redis.writes.inc();
         self.ask(self.options().write_timeout, async |link| pipeline.query_async::<T>(link).await).await.ok()
+    }
+
+    /// Waits until all is heard that happened before. What one server tells comes in order; what several tell does not.
+    pub(in crate::store) async fn hear_all(&self) -> Option<()> {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("PING").ignore();
+        match self.shared.link.load().as_ref().is_some_and(|link| link.is_divided()) {
+            true => self.run(pipeline).await,
+            false => Some(()),
+        }
     }
 
     /// Where replicas cannot follow what happens, they are told.

@@ -1,12 +1,14 @@
 //! How a connection is made, and made ready: what the server can do, how changes are heard of, and what it must be told first.
 
+use super::link::{Link, Nodes};
 use super::news::{self, Hearing, Listener};
-use super::place::{Place, Search};
+use super::place::{Found, Place, Search};
 use super::supervise::FAREWELL;
 use super::{Redis, TOO_SLOW, code, describe, lock, random_id};
 use crate::rules::{Scope, watch};
 use crate::store::generations::Generation;
-use redis::aio::{MultiplexedConnection, PubSub};
+use futures_util::future::try_join_all;
+use redis::aio::PubSub;
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisResult,
@@ -17,17 +19,18 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// A connection that is ready to be used, where it leads, and who has said so.
+/// A connection that is ready to be used.
 pub(super) struct Ready {
     pub(super) link: Link,
-    pub(super) address: ConnectionAddr,
+    pub(super) heard: Heard,
+    /// Where it leads, and who has said so.
+    pub(super) found: Found,
     pub(super) search: Search,
 }
 
-/// A connection that is ready to be used.
-pub(super) struct Link {
-    pub(super) connection: MultiplexedConnection,
-    /// Rings when the connection is closed, also when nobody is using it.
+/// How a connection is heard.
+pub(super) struct Heard {
+    /// Rings when it is closed, also when nobody is using it.
     pub(super) closed: Arc<Notify>,
     pub(super) hearing: Hearing,
     pub(super) channel: Option<PubSub>,
@@ -36,23 +39,11 @@ pub(super) struct Link {
 /// Makes a connection that answers within the budget, or says why there is none.
 pub(super) async fn connect(redis: &Redis, listener: &Listener) -> RedisResult<Ready> {
     let options = redis.options();
-    let place = Place::read(&options.url).map_err(io::Error::other)?;
-    let mut search = place.search(options.connect_timeout);
-    let info = search.server().await?;
-    let address = info.addr().clone();
-    let tcp = TcpSettings::default()
-        .set_nodelay(true)
-        .set_keepalive(socket2::TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(5)));
-    // A partition without a reset: the kernel gives the connection up, instead of retransmitting into the void.
-    #[cfg(target_os = "linux")]
-    let tcp = tcp.set_user_timeout(Duration::from_secs(2));
-    let info = info.set_tcp_settings(tcp);
-    let is_elected = search.goes_on();
+    let mut search = Place::read(&options.url).map_err(io::Error::other)?.search(options.connect_timeout);
+    let found = search.found().await?;
     // A peer that takes the connection and then says nothing would hold the handshake for ever.
     let limited = async |protocol| {
-        // Without the library's name: an account need not be permitted to say it.
-        let settings = info.redis_settings().clone().set_protocol(protocol).set_skip_set_lib_name();
-        let connecting = handshake(redis, info.clone().set_redis_settings(settings), is_elected, listener);
+        let connecting = handshake(redis, &search, &found, protocol, listener);
         let connected = tokio::time::timeout(options.connect_timeout, connecting).await;
         connected.map_err(|_| io::Error::other("no answer to the handshake"))?
     };
@@ -61,7 +52,7 @@ pub(super) async fn connect(redis: &Redis, listener: &Listener) -> RedisResult<R
         Err(error) if knows_no_hello(&error) => limited(ProtocolVersion::RESP2).await,
         connected => connected,
     };
-    connected.map(|link| Ready { link, address, search })
+    connected.map(|(link, heard)| Ready { link, heard, found, search })
 }
 
 fn knows_no_hello(error: &redis::RedisError) -> bool {
@@ -78,31 +69,37 @@ fn knows_no_hello(error: &redis::RedisError) -> bool {
 ///
 /// One that was elected must be what it was elected for, and be followed: a master that was cut off from all who follow it takes no writes,
 /// if it is set up so, and another one may have been elected.
-async fn handshake(redis: &Redis, info: ConnectionInfo, is_elected: bool, listener: &Listener) -> RedisResult<Link> {
+async fn handshake(
+    redis: &Redis,
+    search: &Search,
+    found: &Found,
+    protocol: ProtocolVersion,
+    listener: &Listener,
+) -> RedisResult<(Link, Heard)> {
     let options = redis.options();
-    let is_resp3 = info.redis_settings().protocol() == ProtocolVersion::RESP3;
-    let client = Client::open(info)?;
-    let mut config = AsyncConnectionConfig::new()
-        // The budget is kept by the caller; a second limit here would only hide which one struck.
-        .set_response_timeout(None)
-        .set_connection_timeout(Some(options.connect_timeout))
-        .set_pipeline_buffer_size(options.commands_max);
     let closed = Arc::new(Notify::new());
-    if is_resp3 {
-        let (listener, closed) = (listener.clone(), closed.clone());
-        config = config.set_push_sender(move |push: PushInfo| -> Result<(), std::convert::Infallible> {
-            news::pushed(&push, &listener);
-            if push.kind == PushKind::Disconnection {
-                closed.notify_one();
-            }
-            Ok(())
-        });
-    }
-    let mut link = client.get_multiplexed_async_connection_with_config(&config).await?;
+    let client = |address: &ConnectionAddr| Client::open(settled(search.server(address.clone()), protocol));
+    let config = config(redis, protocol, &closed, listener);
+    let (mut link, spokesman) = match found {
+        Found::One(address) => {
+            let client = client(address)?;
+            (Link::One(client.get_multiplexed_async_connection_with_config(&config).await?), Some(client))
+        }
+        Found::Cluster(masters) => {
+            let connecting = masters.iter().map(async |(address, slots)| {
+                let connection = client(address)?.get_multiplexed_async_connection_with_config(&config).await?;
+                RedisResult::Ok((connection, slots.clone()))
+            });
+            (Link::Cluster(Arc::new(Nodes::new(try_join_all(connecting).await?)?)), None)
+        }
+    };
     // A server that is slower than the budget, or does not permit to read, is of no use to any request, so it is not used.
     let mut reading = Pipeline::new();
     let name = redis.names().generation(Scope::All.name());
     reading.cmd("GETRANGE").arg(&name).arg(0).arg(0).ignore().cmd("PTTL").arg(&name).ignore().cmd("MGET").arg(&name).ignore();
+    if link.is_divided() {
+        reading.cmd("PING").ignore();
+    }
     match tokio::time::timeout(options.budget, reading.query_async::<()>(&mut link)).await {
         Ok(read) => read?,
         Err(_) => return Err(io::Error::other(TOO_SLOW).into()),
@@ -111,14 +108,14 @@ async fn handshake(redis: &Redis, info: ConnectionInfo, is_elected: bool, listen
     gt.arg(redis.names().answers("none")).arg(1).arg("GT");
     redis.shared.knows_gt.store(gt.query_async::<u64>(&mut link).await.is_ok(), Ordering::Relaxed);
 
-    let (hearing, channel) = news::begin(redis, &client, &mut link, is_resp3).await?;
+    let (hearing, channel) = news::begin(redis, &link, spokesman.as_ref(), protocol == ProtocolVersion::RESP3).await?;
     redis.shared.must_tell.store(hearing == Hearing::Channel, Ordering::Relaxed);
     begin_presence(redis);
     let refused = make_watches(redis, &mut link).await;
-    if is_elected && refused.is_some_and(|code| DEMOTED.contains(&code.as_str())) {
+    if search.goes_on() && refused.is_some_and(|code| DEMOTED.contains(&code.as_str())) {
         return Err(io::Error::other("the master takes no writes").into());
     }
-    let server = server(&mut link).await;
+    let server = server(&link).await;
     let before = std::mem::replace(&mut *lock(&redis.shared.server), server.clone());
     if before.is_none() || server.is_none() || before != server {
         // It may be another one, or the same from an earlier time: what it had been told lately, it may not know.
@@ -127,7 +124,41 @@ async fn handshake(redis: &Redis, info: ConnectionInfo, is_elected: bool, listen
         lock(&redis.shared.backlog).add(&recent, &everything);
     }
     replay(redis, &mut link).await?;
-    Ok(Link { connection: link, closed, hearing, channel })
+    Ok((link, Heard { closed, hearing, channel }))
+}
+
+/// How a server is spoken to.
+fn settled(info: ConnectionInfo, protocol: ProtocolVersion) -> ConnectionInfo {
+    let tcp = TcpSettings::default()
+        .set_nodelay(true)
+        .set_keepalive(socket2::TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(5)));
+    // A partition without a reset: the kernel gives the connection up, instead of retransmitting into the void.
+    #[cfg(target_os = "linux")]
+    let tcp = tcp.set_user_timeout(Duration::from_secs(2));
+    // Without the library's name: an account need not be permitted to say it.
+    let settings = info.redis_settings().clone().set_protocol(protocol).set_skip_set_lib_name();
+    info.set_tcp_settings(tcp).set_redis_settings(settings)
+}
+
+/// How long a connection may take to come, and who is told what is pushed over it, and its end.
+fn config(redis: &Redis, protocol: ProtocolVersion, closed: &Arc<Notify>, listener: &Listener) -> AsyncConnectionConfig {
+    let options = redis.options();
+    let config = AsyncConnectionConfig::new()
+        // The budget is kept by the caller; a second limit here would only hide which one struck.
+        .set_response_timeout(None)
+        .set_connection_timeout(Some(options.connect_timeout))
+        .set_pipeline_buffer_size(options.commands_max);
+    if protocol != ProtocolVersion::RESP3 {
+        return config;
+    }
+    let (listener, closed) = (listener.clone(), closed.clone());
+    config.set_push_sender(move |push: PushInfo| -> Result<(), std::convert::Infallible> {
+        news::pushed(&push, &listener);
+        if push.kind == PushKind::Disconnection {
+            closed.notify_one();
+        }
+        Ok(())
+    })
 }
 
 /// Takes a new name among the replicas. Those before it stay on the list until Redis is used: memory may go on until then.
@@ -141,7 +172,7 @@ fn begin_presence(redis: &Redis) {
 
 /// Takes the names of earlier connections off the list of replicas: who was away relies on nothing any more. A Redis that does not
 /// permit that now is told again with the next connection.
-pub(super) async fn end_former_presence(redis: &Redis, link: &mut MultiplexedConnection) {
+pub(super) async fn end_former_presence(redis: &Redis, link: &mut Link) {
     let departed = lock(&redis.shared.presence).departed.clone();
     if departed.is_empty() {
         return;
@@ -158,7 +189,7 @@ pub(super) async fn end_former_presence(redis: &Redis, link: &mut MultiplexedCon
 }
 
 /// Makes what every fetch watches, so that not each of the first ones does. Gives the code of the error with which that is refused, if it is.
-async fn make_watches(redis: &Redis, link: &mut MultiplexedConnection) -> Option<String> {
+async fn make_watches(redis: &Redis, link: &mut Link) -> Option<String> {
     let mut pipeline = Pipeline::new();
     for name in watch::NAMES.iter() {
         let new = Generation::new().to_octets();
@@ -176,16 +207,20 @@ async fn make_watches(redis: &Redis, link: &mut MultiplexedConnection) -> Option
 }
 
 /// Which server it is, in which of its lives, and whose data it has; `None` if it doesn't tell.
-async fn server(link: &mut MultiplexedConnection) -> Option<String> {
-    let mut pipeline = Pipeline::new();
-    pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication");
-    let (server, replication): (String, String) = pipeline.query_async(link).await.ok()?;
-    let value = |info: &str, name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
-    Some(value(&server, "run_id:")? + &value(&replication, "master_replid:")?)
+async fn server(link: &Link) -> Option<String> {
+    let mut all = String::new();
+    for mut connection in link.connections() {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication");
+        let (server, replication): (String, String) = pipeline.query_async(&mut connection).await.ok()?;
+        let value = |info: &str, name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+        all += &(value(&server, "run_id:")? + &value(&replication, "master_replid:")?);
+    }
+    Some(all)
 }
 
 /// Tells Redis of the purges that it has not heard of.
-pub(super) async fn replay(redis: &Redis, link: &mut MultiplexedConnection) -> RedisResult<()> {
+pub(super) async fn replay(redis: &Redis, link: &mut Link) -> RedisResult<()> {
     loop {
         let (orders, mark) = lock(&redis.shared.backlog).orders();
         if orders.is_empty() {

@@ -7,6 +7,7 @@
 mod breaker;
 mod commands;
 mod handshake;
+mod link;
 mod names;
 mod news;
 mod place;
@@ -28,9 +29,9 @@ use crate::rules::Scope;
 use crate::stats::Stats;
 use arc_swap::ArcSwapOption;
 use breaker::Breaker;
+use link::Link;
 use place::Place;
 use purges::{Backlog, Recent};
-use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,7 +56,7 @@ struct Shared {
     stats: Arc<Stats>,
     clock: Clock,
     /// `None` is the open breaker.
-    link: ArcSwapOption<MultiplexedConnection>,
+    link: ArcSwapOption<Link>,
     places: Semaphore,
     reads: Mutex<Breaker>,
     writes: Mutex<Writing>,
@@ -118,7 +119,7 @@ pub struct State {
 /// A command that came to nothing.
 struct Refused {
     /// The connection that it was sent on; `None` if it was not sent, or if that connection is given up already.
-    link: Option<Arc<MultiplexedConnection>>,
+    link: Option<Arc<Link>>,
     why: Unavailable,
     /// The code of the error that Redis answered with, if it answered.
     refusal: Option<String>,
@@ -251,7 +252,7 @@ impl Redis {
             // With the backlog locked, a connection that is made meanwhile is not used before it was looked at.
             let mut backlog = lock(&self.shared.backlog);
             let present = self.shared.link.load_full();
-            let is_same = |link: &Arc<MultiplexedConnection>| present.as_ref().is_some_and(|present| Arc::ptr_eq(present, link));
+            let is_same = |link: &Arc<Link>| present.as_ref().is_some_and(|present| Arc::ptr_eq(present, link));
             if let Some(link) = link.filter(is_same) {
                 // Whether it was done is not known. What Redis has is not to be trusted until it was.
                 self.open(&link, "a purge was not confirmed");
@@ -274,7 +275,7 @@ impl Redis {
     /// Lets `command` use the connection, if there is one and a place on it, for at most `limit`.
     async fn ask<T, F>(&self, limit: Duration, command: F) -> Result<T, Refused>
     where
-        F: AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
+        F: AsyncFnOnce(&mut Link) -> RedisResult<T>,
     {
         let shared = &self.shared;
         let unasked = |why| Refused { link: None, why, refusal: None };
@@ -289,13 +290,13 @@ impl Redis {
     }
 
     /// Lets `command` use a connection for at most `limit`, whatever else is under way.
-    async fn ask_over<T, F>(&self, link: Arc<MultiplexedConnection>, limit: Duration, command: F) -> Result<T, Refused>
+    async fn ask_over<T, F>(&self, link: Arc<Link>, limit: Duration, command: F) -> Result<T, Refused>
     where
-        F: AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
+        F: AsyncFnOnce(&mut Link) -> RedisResult<T>,
     {
         let shared = &self.shared;
         let unasked = |why| Refused { link: None, why, refusal: None };
-        let mut connection = MultiplexedConnection::clone(&link);
+        let mut connection = Link::clone(&link);
         match tokio::time::timeout(limit, command(&mut connection)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) if error.is_io_error() || error.is_unrecoverable_error() => {
@@ -307,6 +308,9 @@ impl Redis {
                 shared.stats.redis.errors_refused.inc();
                 lock(&shared.state).last_error = Some(describe(&error));
                 let refusal = code(&error).unwrap_or_default();
+                if refusal == MOVED {
+                    self.open(&link, "keys of the cluster have moved");
+                }
                 Err(Refused { link: Some(link), why: Unavailable::Failed, refusal: Some(refusal) })
             }
             Err(_) => {
@@ -317,12 +321,12 @@ impl Redis {
     }
 
     /// Whether this is the connection that is used now; a late failure of an earlier one says nothing about it.
-    fn is_present(&self, link: &Arc<MultiplexedConnection>) -> bool {
+    fn is_present(&self, link: &Arc<Link>) -> bool {
         self.shared.link.load().as_ref().is_some_and(|present| Arc::ptr_eq(present, link))
     }
 
     /// Opens the breaker: nobody asks Redis from here on, until the supervisor found it well.
-    fn open(&self, link: &Arc<MultiplexedConnection>, why: &str) {
+    fn open(&self, link: &Arc<Link>, why: &str) {
         let before = self.shared.link.compare_and_swap(link, None);
         if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, link)) {
             self.shared.hears_until.store(0, Ordering::Release);
@@ -380,7 +384,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Refusals that concern the connection or the server as a whole.
-const CONCERNS_ALL: &[&str] = &["NOAUTH", "WRONGPASS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOPERM"];
+const CONCERNS_ALL: &[&str] = &["NOAUTH", "WRONGPASS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOPERM", MOVED];
+
+/// The refusal of a node that does not have the key any more.
+const MOVED: &str = "MOVED";
 
 /// The error of a Redis that lives and is no help.
 const TOO_SLOW: &str = "no answer within the budget";

@@ -90,6 +90,12 @@ impl Names {
         format!("{}{{{key:032x}}}:{variant:032x}", self.followed)
     }
 
+    /// The list of variants beside a variant; `None` for what is none.
+    pub(in crate::store) fn list_of(&self, variant: &str) -> Option<String> {
+        let end = self.followed.len() + variant.get(self.followed.len()..)?.find("}:")? + 1;
+        Some(variant[..end].to_owned())
+    }
+
     /// What the names of responses match (the pattern of `SCAN`).
     pub(in crate::store) fn responses_pattern(&self) -> String {
         let literal = |sign| if matches!(sign, '*' | '?' | '[' | ']' | '\\') { format!("\\{sign}") } else { String::from(sign) };
@@ -165,6 +171,8 @@ mod tests {
             let names = Names::new("p", secret);
             let key = CacheKey::from_parts(b"k");
             let variant = names.response(&key, Some(&Selection::empty()));
+            assert_eq!(names.list_of(&variant), Some(names.response(&key, None)));
+            assert_eq!(names.list_of(&names.response(&key, None)), None);
             for (name, expected) in [
                 (names.response(&key, None), Some(Named::Response(key.hash()))),
                 (variant, Some(Named::Response(key.hash()))),

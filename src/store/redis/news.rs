@@ -6,7 +6,8 @@
 //! key, say) is then found out by reading everything again from time to time.
 
 use super::Redis;
-use redis::aio::{MultiplexedConnection, PubSub};
+use super::link::Link;
+use redis::aio::PubSub;
 use redis::{Client, PushInfo, PushKind, RedisResult, Value};
 use std::sync::Arc;
 
@@ -63,23 +64,30 @@ pub(super) fn pushed(push: &PushInfo, listener: &Listener) {
     }
 }
 
-/// Begins to hear: by tracking if Redis permits it, else over the channel, whose connection is then returned.
+/// Begins to hear: by tracking if Redis permits it, else over the channel of the `spokesman`, whose connection is then returned. What a
+/// cluster tells over a channel may come before it has happened, so there is none.
 pub(super) async fn begin(
     redis: &Redis,
-    client: &Client,
-    link: &mut MultiplexedConnection,
+    link: &Link,
+    spokesman: Option<&Client>,
     is_resp3: bool,
 ) -> RedisResult<(Hearing, Option<PubSub>)> {
     let followed = redis.names().followed();
-    if is_resp3 {
+    let mut is_tracked = is_resp3;
+    for mut connection in link.connections().into_iter().filter(|_| is_resp3) {
         let mut command = redis::cmd("CLIENT");
         command.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg(followed).arg("NOLOOP");
-        match command.query_async::<Value>(link).await {
-            Ok(_) => return Ok((Hearing::Tracking, None)),
+        match command.query_async::<Value>(&mut connection).await {
+            Ok(_) => {}
             Err(error) if error.is_io_error() || error.is_unrecoverable_error() => return Err(error),
-            Err(_) => {}
+            Err(_) => is_tracked = false,
         }
     }
+    let client = match spokesman {
+        _ if is_tracked => return Ok((Hearing::Tracking, None)),
+        Some(client) => client,
+        None => return Ok((Hearing::Deaf, None)),
+    };
     let subscribed = async {
         let mut channel = client.get_async_pubsub().await?;
         channel.subscribe(redis.names().channel()).await?;

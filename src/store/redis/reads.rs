@@ -1,9 +1,9 @@
 //! What a request reads in Redis, in one round trip; how that went feeds the breaker.
 
 use super::commands::{generation, millis};
+use super::link::Link;
 use super::{CONCERNS_ALL, Redis, Refused, TOO_SLOW, Unavailable, describe, lock};
 use crate::store::generations::Generation;
-use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisResult, Value};
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -136,7 +136,7 @@ impl Redis {
     async fn asked(&self, pipeline: &Pipeline, writes: Range<usize>, deadline: Instant) -> Result<Vec<Value>, Unavailable> {
         let budget = deadline.saturating_duration_since(Instant::now());
         let mut refused = None;
-        let asking = async |link: &mut MultiplexedConnection| {
+        let asking = async |link: &mut Link| {
             if writes.is_empty() {
                 return pipeline.query_async::<Vec<Value>>(link).await;
             }
@@ -149,7 +149,7 @@ impl Redis {
             Ok(answers) => {
                 lock(&self.shared.reads).succeeded();
                 if !writes.is_empty() {
-                    self.note_written_beside(refused.is_some());
+                    self.note_write(refused.is_some());
                 }
                 if refused.is_some() {
                     self.shared.stats.redis.errors_refused.inc();

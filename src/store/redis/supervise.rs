@@ -1,14 +1,15 @@
 //! The one place that connects to Redis, finds out whether it is well, and says so once a change.
 
-use super::handshake::{DEMOTED, Link, Ready, connect, end_former_presence, replay};
+use super::handshake::{DEMOTED, Heard, Ready, connect, end_former_presence, replay};
+use super::link::Link;
 use super::news::{self, Hearing, Listener, News};
-use super::place::Search;
+use super::place::{Found, Search};
 use super::{Redis, TOO_SLOW, Writing, code, describe, lock, random_id};
 use crate::store::WhenDown;
 use crate::store::replicas::COMING;
 use futures_util::StreamExt;
-use redis::aio::{MultiplexedConnection, PubSub};
-use redis::{ConnectionAddr, Pipeline, RedisResult};
+use redis::aio::PubSub;
+use redis::{Pipeline, RedisResult};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -28,7 +29,7 @@ pub(in crate::store) async fn supervise(redis: Redis, listener: Listener) {
             Ok(ready) => {
                 let connected = Instant::now();
                 if said != Said::Connected {
-                    info!(address = %ready.address, hearing = ready.link.hearing.as_str(), "redis_connected");
+                    info!(address = %ready.found, hearing = ready.heard.hearing.as_str(), "redis_connected");
                     said = Said::Connected;
                 }
                 let ended = serve(&redis, ready, &listener).await;
@@ -70,7 +71,7 @@ enum Said {
 
 /// The connection that is used.
 struct Used {
-    link: Arc<MultiplexedConnection>,
+    link: Arc<Link>,
     hearing: Hearing,
     /// It leads to where sentinels say that the master is.
     is_elected: bool,
@@ -79,8 +80,8 @@ struct Used {
 /// Lets requests use the connection until it breaks or answers too slowly; says what happened.
 async fn serve(redis: &Redis, ready: Ready, listener: &Listener) -> String {
     let shared = &redis.shared;
-    let Ready { link: Link { connection, closed, hearing, channel }, address, search } = ready;
-    let used = Used { link: Arc::new(connection), hearing, is_elected: search.goes_on() };
+    let Ready { link, heard: Heard { closed, hearing, channel }, found, search } = ready;
+    let used = Used { link: Arc::new(link), hearing, is_elected: search.goes_on() };
     let link = &used.link;
     lock(&shared.reads).succeeded();
     *lock(&shared.writes) = Writing::default();
@@ -88,12 +89,12 @@ async fn serve(redis: &Redis, ready: Ready, listener: &Listener) -> String {
     listener(News::Anything);
     let listening = channel.map(|channel| tokio::spawn(listen(redis.clone(), link.clone(), channel, listener.clone())));
     let _listening = listening.map(|listening| AbortOnDrop(listening.abort_handle()));
-    let watching = used.is_elected.then(|| tokio::spawn(watch_election(redis.clone(), link.clone(), address, search)));
+    let watching = used.is_elected.then(|| tokio::spawn(watch_election(redis.clone(), link.clone(), found, search)));
     let _watching = watching.map(|watching| AbortOnDrop(watching.abort_handle()));
     // Others must know of this replica before it relies on what it hears.
     sign_of_life(redis, &used, 0).await;
     while !redis.publish(link) {
-        if let Err(error) = replay(redis, &mut MultiplexedConnection::clone(link)).await {
+        if let Err(error) = replay(redis, &mut Link::clone(link)).await {
             return describe(&error);
         }
     }
@@ -103,7 +104,7 @@ async fn serve(redis: &Redis, ready: Ready, listener: &Listener) -> String {
     if redis.is_present(link) {
         redis.note(true, None);
     }
-    let mut connection = MultiplexedConnection::clone(link);
+    let mut connection = Link::clone(link);
     let _ = tokio::time::timeout(redis.options().budget, end_former_presence(redis, &mut connection)).await;
     beat(redis, &used, &closed, listener).await
 }
@@ -145,7 +146,7 @@ async fn beat(redis: &Redis, used: &Used, closed: &Notify, listener: &Listener) 
 /// process has heard counts only as long as others know of it.
 async fn sign_of_life(redis: &Redis, used: &Used, beats: u64) -> bool {
     let (Used { link, hearing, is_elected }, sent) = (used, Instant::now());
-    let mut connection = MultiplexedConnection::clone(link);
+    let mut connection = Link::clone(link);
     let signed = async {
         sign(redis, &mut connection, beats).await?;
         if *hearing == Hearing::Channel {
@@ -180,7 +181,7 @@ async fn sign_of_life(redis: &Redis, used: &Used, beats: u64) -> bool {
 }
 
 /// Renews this replica's place among those that are present, or takes one.
-async fn sign(redis: &Redis, link: &mut MultiplexedConnection, beats: u64) -> RedisResult<()> {
+async fn sign(redis: &Redis, link: &mut Link, beats: u64) -> RedisResult<()> {
     let (names, id) = (redis.names(), redis.presence());
     lock(&redis.shared.presence).is_signed = true;
     let kept_ms = redis.present_for().as_millis() as u64;
@@ -190,6 +191,10 @@ async fn sign(redis: &Redis, link: &mut MultiplexedConnection, beats: u64) -> Re
     if beats.is_multiple_of(RENEW_EVERY) {
         pipeline.cmd("PEXPIRE").arg(names.replicas()).arg(REPLICAS_KEPT.as_millis() as u64);
     }
+    if link.is_divided() {
+        // What the others tell comes before their answers, too.
+        pipeline.cmd("PING").ignore();
+    }
     let answers: Vec<RedisResult<u64>> = pipeline.ignore_errors().query_async(link).await?;
     if answers.iter().take(2).all(|answer| matches!(answer, Ok(1))) {
         return Ok(());
@@ -198,28 +203,30 @@ async fn sign(redis: &Redis, link: &mut MultiplexedConnection, beats: u64) -> Re
     pipeline.cmd("SET").arg(names.replica(&id)).arg(kept_ms).arg("PX").arg(kept_ms).ignore();
     pipeline.cmd("SADD").arg(names.replicas()).arg(&id).ignore();
     pipeline.cmd("PEXPIRE").arg(names.replicas()).arg(REPLICAS_KEPT.as_millis() as u64).ignore();
+    pipeline.query_async::<()>(link).await?;
     // The others look at once, so that they know of this one also when Redis has forgotten it.
+    let mut pipeline = Pipeline::new();
     let coming = names.question(&format!("{COMING}{}", random_id()));
     pipeline.cmd("SET").arg(&coming).arg("").arg("PX").arg(COMING_KEPT.as_millis() as u64).ignore();
     redis.tell(&mut pipeline, &[coming]);
     pipeline.query_async(link).await
 }
 
-/// Asks who is elected, in the rhythm of the signs of life, and gives the connection up when it is somebody else. Sentinels that do not answer
-/// change nothing.
-async fn watch_election(redis: Redis, link: Arc<MultiplexedConnection>, address: ConnectionAddr, mut search: Search) {
+/// Asks who is elected, in the rhythm of the signs of life, and gives the connection up when it is somebody else. That nobody answers changes
+/// nothing.
+async fn watch_election(redis: Redis, link: Arc<Link>, before: Found, mut search: Search) {
     loop {
         tokio::time::sleep(redis.options().heartbeat).await;
-        if let Ok(elected) = search.server().await
-            && *elected.addr() != address
+        if let Ok(found) = search.found().await
+            && found != before
         {
-            redis.open(&link, &format!("the master is at {} now", elected.addr()));
+            redis.open(&link, &format!("Redis is at {found} now"));
         }
     }
 }
 
 /// Listens to the channel until its connection ends, which is then the end of the other one too.
-async fn listen(redis: Redis, link: Arc<MultiplexedConnection>, mut channel: PubSub, listener: Listener) {
+async fn listen(redis: Redis, link: Arc<Link>, mut channel: PubSub, listener: Listener) {
     let mut messages = channel.on_message();
     let own = format!("{} {BEAT}", redis.shared.id);
     while let Some(message) = messages.next().await {
@@ -237,7 +244,7 @@ async fn listen(redis: Redis, link: Arc<MultiplexedConnection>, mut channel: Pub
 
 impl Redis {
     /// Lets requests use a connection, unless a purge has come of which Redis was not told.
-    fn publish(&self, link: &Arc<MultiplexedConnection>) -> bool {
+    fn publish(&self, link: &Arc<Link>) -> bool {
         let backlog = lock(&self.shared.backlog);
         if backlog.is_empty() {
             self.shared.link.store(Some(link.clone()));

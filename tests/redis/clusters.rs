@@ -1,0 +1,176 @@
+//! A Redis that is a cluster: its masters have the keys between them, and one of them may fall.
+
+use crate::world::{RedisCluster, Reply, World, eventually, millis, redis_options, secs};
+use serde_json::json;
+use std::time::Instant;
+
+/// A sidecar that uses the cluster.
+async fn world_of(cluster: &RedisCluster) -> World {
+    World::with_redis_at(&cluster.url(), |_| {}).await.connected().await
+}
+
+/// Another one before the same origin.
+async fn neighbour_of(world: &World, cluster: &RedisCluster) -> World {
+    let url = cluster.url();
+    world.neighbour_with(|config| config.store.redis = Some(redis_options(&url))).await.connected().await
+}
+
+fn path(number: usize) -> String {
+    format!("/{number}")
+}
+
+/// Has so many responses stored that each node has some.
+async fn fill(world: &World, cluster: &RedisCluster, number: usize) {
+    for number in 0..number {
+        world.origin.reply(&path(number), Reply::new("one").cache("max-age=60").with("cache-tag", &format!("n:{number}, all")));
+        world.get(&path(number)).with("host", "h").await.is("one").says("stored");
+    }
+    eventually("all are in Redis", async || cluster.keys().await.0.len() == number).await;
+}
+
+#[tokio::test]
+async fn a_cluster_is_one_redis() {
+    let cluster = RedisCluster::start(3).await;
+    let world = world_of(&cluster).await;
+    let neighbour = neighbour_of(&world, &cluster).await;
+    fill(&world, &cluster, 20).await;
+    assert_eq!(cluster.keys().await.1, 3);
+    assert_eq!(world.stats().await["redis"]["hears_by"], "tracking");
+    assert_eq!(world.stats().await["redis"]["replicas"], 2);
+    assert_eq!(world.stats().await["total_keys"], 20);
+    for number in 0..20 {
+        neighbour.get(&path(number)).with("host", "h").await.is("one").hit("redis");
+        neighbour.get(&path(number)).with("host", "h").await.is("one").hit("memory");
+    }
+    // Variants lie where their list lies.
+    world.origin.reply("/v", Reply::reflecting().with("vary", "accept"));
+    for accept in ["a/a", "b/b"] {
+        world.get("/v").with("host", "h").with("accept", accept).await.says("stored");
+        eventually("the variant is in Redis", async || {
+            let got = neighbour.get("/v").with("host", "h").with("accept", accept).await;
+            got.field("cache-status").contains("; hit") && got.text().contains(accept)
+        })
+        .await;
+    }
+    let orders = [json!({"tags": ["n:3"]}), json!({"pattern": "n:*"}), json!({"url": "http://h/5"}), json!({"all": true})];
+    for (order, gone) in orders.into_iter().zip([3, 4, 5, 6]) {
+        neighbour.get(&path(gone)).with("host", "h").await.is("one").says("hit");
+        world.origin.reply(&path(gone), "two");
+        let purged = world.purge(merged(order, json!({"wait": true}))).await;
+        let replicas = &purged["replicas"];
+        assert_eq!((&replicas["present"], &replicas["answered"]), (&json!(2), &json!(2)), "{purged}");
+        assert_eq!(purged["reach"], "everywhere");
+        neighbour.get(&path(gone)).with("host", "h").await.is("two").forwarded("uri-miss");
+        world.purge(json!({"all": true})).await;
+        world.ask_admin("POST", "/admin/cache/erase").body(r#"{"all": true}"#).await.status(200);
+        fill(&world, &cluster, 20).await;
+    }
+    // What looks at everything looks at each node.
+    world.origin.reply(&path(7), "two");
+    world.purge(json!({"pattern": "*:7"})).await;
+    eventually("what matches is purged", async || neighbour.get(&path(7)).with("host", "h").await.text() == "two").await;
+    neighbour.get(&path(8)).with("host", "h").await.is("one").hit("redis");
+    let erased = world.ask_admin("POST", "/admin/cache/erase").body(r#"{"all": true}"#).await;
+    erased.status(200);
+    assert_eq!(cluster.keys().await.0.len(), 0, "{erased:?}");
+}
+
+fn merged(mut one: serde_json::Value, other: serde_json::Value) -> serde_json::Value {
+    one.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
+    one
+}
+
+#[tokio::test]
+async fn what_is_purged_with_wait_is_gone_everywhere_though_the_news_come_from_several_nodes() {
+    let cluster = RedisCluster::start(3).await;
+    let world = world_of(&cluster).await;
+    let neighbour = neighbour_of(&world, &cluster).await;
+    for turn in 0..60 {
+        let (path, body) = (path(turn % 7), format!("number {turn}"));
+        world.origin.reply(&path, Reply::new(body.clone()));
+        let purged = world.purge(json!({"url": format!("http://h{path}"), "wait": true})).await;
+        assert_eq!(purged["replicas"]["answered"], 2, "{purged}");
+        for world in [&neighbour, &world] {
+            world.get(&path).with("host", "h").await.is(&body);
+        }
+    }
+}
+
+#[tokio::test]
+async fn when_a_replica_takes_over_it_is_used_and_what_was_purged_stays_purged() {
+    let mut cluster = RedisCluster::start(3).await;
+    cluster.add_replica(0).await;
+    let world = World::with_redis_at(&cluster.url(), |config| config.store.memory.bytes_max = 0).await.connected().await;
+    fill(&world, &cluster, 20).await;
+    let (first, replica) = (&cluster.nodes[0], &cluster.nodes[3]);
+    let here = first.keys().await.len();
+    eventually("the replica has heard of all", async || replica.keys().await.len() == here).await;
+    replica.freeze();
+    for number in 0..20 {
+        world.origin.reply(&path(number), "two");
+    }
+    world.purge(json!({"tags": ["all"]})).await;
+    first.kill();
+    replica.thaw();
+    eventually("the replica takes over", async || {
+        for number in 0..20 {
+            world.get(&path(number)).with("host", "h").await.status(200).is("two");
+        }
+        replica.run::<String>("CLUSTER INFO").await.contains("cluster_state:ok")
+            && replica.run::<String>("INFO replication").await.contains("role:master")
+    })
+    .await;
+    let begun = Instant::now();
+    world.redis_is("connected").await;
+    assert!(begun.elapsed() < secs(4), "it took {:?}", begun.elapsed());
+    for number in 0..20 {
+        eventually("it is stored and found", async || {
+            world.get(&path(number)).with("host", "h").await.is("two").field("cache-status").contains("; hit")
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn slots_that_move_are_followed() {
+    let cluster = RedisCluster::start(3).await;
+    let world = world_of(&cluster).await;
+    fill(&world, &cluster, 20).await;
+    cluster.move_slots().await;
+    for number in 0..20 {
+        eventually("it is stored and found", async || {
+            world.get(&path(number)).with("host", "h").await.is("one").field("cache-status").contains("; hit")
+        })
+        .await;
+    }
+    eventually("all are in Redis", async || cluster.keys().await.0.len() == 20).await;
+    assert_eq!(cluster.nodes[0].keys().await.len(), 0);
+    world.redis_is("connected").await;
+}
+
+#[tokio::test]
+async fn a_node_that_says_nothing_is_noticed_and_costs_no_request_more_than_the_budget() {
+    let cluster = RedisCluster::start(3).await;
+    let world = World::with_redis_at(&cluster.url(), |config| {
+        config.store.memory.bytes_max = 0;
+        let redis = config.store.redis.as_mut().unwrap();
+        (redis.heartbeat, redis.budget) = (millis(200), millis(50));
+    })
+    .await;
+    world.redis_is("connected").await;
+    fill(&world, &cluster, 20).await;
+    cluster.nodes[2].freeze();
+    let begun = Instant::now();
+    eventually("it is noticed", async || {
+        for number in 0..20 {
+            let asked = Instant::now();
+            world.get(&path(number)).with("host", "h").await.status(200).is("one");
+            assert!(asked.elapsed() < secs(1), "{:?}", asked.elapsed());
+        }
+        world.stats().await["redis"]["status"] == "degraded"
+    })
+    .await;
+    assert!(begun.elapsed() < secs(5), "it took {:?}", begun.elapsed());
+    cluster.nodes[2].thaw();
+    world.redis_is("connected").await;
+}
