@@ -1,8 +1,9 @@
 //! A Redis that is a cluster: its masters have the keys between them, and one of them may fall.
 
-use crate::world::{RedisCluster, Reply, World, eventually, millis, redis_options, secs};
+use crate::world::{Phase, RedisCluster, Relay, Reply, World, eventually, millis, redis_options, secs};
 use serde_json::json;
-use std::time::Instant;
+use sidecache::store::RedisOptions;
+use std::time::{Duration, Instant};
 
 /// A sidecar that uses the cluster.
 async fn world_of(cluster: &RedisCluster) -> World {
@@ -83,17 +84,38 @@ fn merged(mut one: serde_json::Value, other: serde_json::Value) -> serde_json::V
 #[tokio::test]
 async fn what_is_purged_with_wait_is_gone_everywhere_though_the_news_come_from_several_nodes() {
     let cluster = RedisCluster::start(3).await;
-    let world = world_of(&cluster).await;
-    let neighbour = neighbour_of(&world, &cluster).await;
-    for turn in 0..60 {
-        let (path, body) = (path(turn % 7), format!("number {turn}"));
-        world.origin.reply(&path, Reply::new(body.clone()));
+    // Who purges is late in telling some nodes, and who is told is late in hearing of them.
+    let (mut telling, mut told) = (Vec::new(), Vec::new());
+    for (node, late) in cluster.nodes.iter().zip([30, 0, 10].map(millis)) {
+        telling.push(Relay::to(node.address()).await);
+        telling.last().unwrap().enter(Phase::Slow { there: late, back: Duration::ZERO });
+        told.push(Relay::to(node.address()).await);
+        told.last().unwrap().enter(Phase::Slow { there: Duration::ZERO, back: late });
+    }
+    let (telling, serving) = cluster.behind(&telling).await;
+    let (told, serving_too) = cluster.behind(&told).await;
+    let options = |url: &str| Some(RedisOptions { budget: secs(1), ..redis_options(url) });
+    let world = World::with(|config| config.store.redis = options(&telling)).await.connected().await;
+    let neighbour = world.neighbour_with(|config| config.store.redis = options(&told)).await.connected().await;
+    for turn in 0..40 {
+        let path = path(turn % 7);
+        // What one has, the other has in memory.
+        let old = format!("{turn}, before");
+        world.origin.reply(&path, Reply::new(old.clone()).cache("max-age=60"));
+        world.purge(json!({"url": format!("http://h{path}")})).await;
+        eventually("it is in memory", async || {
+            let got = neighbour.get(&path).with("host", "h").await;
+            got.text() == old && got.field("cache-status").contains("detail=memory")
+        })
+        .await;
+        let new = format!("{turn}, after");
+        world.origin.reply(&path, Reply::new(new.clone()).cache("max-age=60"));
         let purged = world.purge(json!({"url": format!("http://h{path}"), "wait": true})).await;
         assert_eq!(purged["replicas"]["answered"], 2, "{purged}");
-        for world in [&neighbour, &world] {
-            world.get(&path).with("host", "h").await.is(&body);
-        }
+        neighbour.get(&path).with("host", "h").await.is(&new);
     }
+    serving.abort();
+    serving_too.abort();
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! A cluster of the test's own.
 
-use super::{RedisServer, eventually, free_port};
+use super::{RedisServer, Relay, eventually, free_port};
 use std::collections::BTreeSet;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
 
 /// Masters that have the slots between them; the end of each is that of this value.
 pub struct RedisCluster {
@@ -80,6 +83,34 @@ impl RedisCluster {
     pub fn url(&self) -> String {
         let nodes: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
         format!("redis+cluster://{}", nodes.join(","))
+    }
+
+    /// A node that says of each of the first ones that it is where a relay is; and where it is.
+    pub async fn behind(&self, relays: &[Relay]) -> (String, AbortHandle) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis+cluster://{}", listener.local_addr().unwrap());
+        let ports = self.nodes.iter().zip(relays).map(|(node, relay)| [node.port, relay.address.port()]);
+        let ports: Vec<[String; 2]> = ports.map(|ports| ports.map(|port| format!(":{port}\r\n"))).collect();
+        let node = self.nodes[0].address();
+        let serving = tokio::spawn(async move {
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let ports = ports.clone();
+                tokio::spawn(async move {
+                    let (mut server, mut octets) = (TcpStream::connect(node).await.unwrap(), [0; 16_384]);
+                    while let Ok(read @ 1..) = client.read(&mut octets).await {
+                        server.write_all(&octets[..read]).await.unwrap();
+                        let read = server.read(&mut octets).await.unwrap();
+                        let mut said = String::from_utf8_lossy(&octets[..read]).into_owned();
+                        for [node, relay] in &ports {
+                            said = said.replace(node, relay);
+                        }
+                        let _ = client.write_all(said.as_bytes()).await;
+                    }
+                });
+            }
+        });
+        (url, serving.abort_handle())
     }
 
     /// The names of stored responses on all nodes that run, and how many nodes have some.
