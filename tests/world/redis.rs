@@ -113,6 +113,18 @@ impl RedisServer {
         assert!(status.success());
     }
 
+    /// Lets nobody follow it any more: what happens from now on, no replica hears of. Those who are connected stay.
+    pub async fn shake_off(&self, replica: &RedisServer) {
+        let mut shaking = ::redis::pipe();
+        shaking.cmd("CONFIG").arg("SET").arg("requirepass").arg("nobody knows").ignore();
+        shaking.cmd("CLIENT").arg("KILL").arg("TYPE").arg("replica").ignore();
+        self.pipeline::<()>(&shaking).await;
+        eventually("it follows no more", async || {
+            replica.run::<String>("INFO replication").await.contains("master_link_status:down")
+        })
+        .await;
+    }
+
     /// Runs a command, such as `SET k v`.
     pub async fn run<T: FromRedisValue>(&self, command: &str) -> T {
         let mut words = command.split(' ');
