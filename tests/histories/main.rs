@@ -34,12 +34,13 @@ use stage::{Setting, Stage};
 use std::cell::RefCell;
 use std::sync::Arc;
 use tokio::runtime::{Builder, Runtime};
-use world::RedisServer;
+use world::{RedisCluster, RedisServer};
 
 /// Plays histories one after the other.
 struct Player {
     setting: Setting,
     redis: Option<Arc<RedisServer>>,
+    cluster: Option<RedisCluster>,
     stage: Option<(Runtime, Stage)>,
     played: u64,
     has_failed: bool,
@@ -48,8 +49,10 @@ struct Player {
 
 impl Player {
     fn new(setting: Setting) -> Player {
-        let redis = setting.has_redis.then(|| Arc::new(runtime(1).block_on(RedisServer::start())));
-        Player { setting, redis, stage: None, played: 0, has_failed: false, tally: Tally::default() }
+        let is_one = setting.has_redis && !setting.is_cluster;
+        let redis = is_one.then(|| Arc::new(runtime(1).block_on(RedisServer::start())));
+        let cluster = setting.is_cluster.then(|| runtime(1).block_on(RedisCluster::start(3)));
+        Player { setting, redis, cluster, stage: None, played: 0, has_failed: false, tally: Tally::default() }
     }
 
     fn play(&mut self, history: &History) -> Result<(), String> {
@@ -69,7 +72,7 @@ impl Player {
         self.played += 1;
         let (runtime, stage) = self.stage.take().unwrap_or_else(|| {
             let runtime = runtime(self.setting.threads);
-            let stage = runtime.block_on(Stage::start(self.setting, self.redis.clone()));
+            let stage = runtime.block_on(Stage::start(self.setting, self.redis.clone(), self.cluster.as_ref()));
             (runtime, stage)
         });
         let ended = runtime.block_on(play::play(&stage, history, self.played, &mut self.tally));
@@ -134,6 +137,7 @@ fn check(name: &'static str, setting: Setting, cases: u32, threads: u32) {
 const PLAIN: Setting = Setting {
     kinds: &Kind::ALL,
     has_redis: true,
+    is_cluster: false,
     has_memory: true,
     collapse: Collapse::Process,
     when_down: WhenDown::PassThrough,
@@ -174,6 +178,18 @@ fn two_replicas_without_memory() {
 fn two_replicas_with_one_fetch_for_both() {
     let setting = Setting { collapse: Collapse::Replicas, ..PLAIN };
     check("proptest-regressions/histories/one_fetch.txt", setting, 250, 1);
+}
+
+#[test]
+fn two_replicas_with_a_cluster() {
+    let setting = Setting { is_cluster: true, ..PLAIN };
+    check("proptest-regressions/histories/cluster.txt", setting, 200, 1);
+}
+
+#[test]
+fn two_replicas_without_memory_with_a_cluster() {
+    let setting = Setting { is_cluster: true, has_memory: false, collapse: Collapse::Replicas, ..PLAIN };
+    check("proptest-regressions/histories/cluster_without_memory.txt", setting, 120, 1);
 }
 
 #[test]

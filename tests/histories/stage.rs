@@ -4,7 +4,7 @@ use super::client::{Client, Got};
 use super::origin::Origin;
 use super::reference::{STALE, STALE_TTL, TTL, TTL_404};
 use super::script::{Kind, Purge, Purged};
-use crate::world::{PATIENCE, Phase, RedisServer, Relay, millis, redis_options, secs, sidecar};
+use crate::world::{PATIENCE, Phase, RedisCluster, RedisServer, Relay, millis, redis_options, secs, sidecar};
 use http::StatusCode;
 use serde_json::{Value, json};
 use sidecache::Sidecar;
@@ -21,6 +21,8 @@ pub(crate) struct Setting {
     pub(crate) kinds: &'static [Kind],
     /// Two replicas with a Redis, or one without.
     pub(crate) has_redis: bool,
+    /// It is a cluster.
+    pub(crate) is_cluster: bool,
     pub(crate) has_memory: bool,
     pub(crate) collapse: Collapse,
     pub(crate) when_down: WhenDown,
@@ -47,8 +49,11 @@ pub(crate) struct Replica {
 }
 
 impl Stage {
-    /// A new stage, with a Redis that may have been used before.
-    pub(crate) async fn start(setting: Setting, redis: Option<Arc<RedisServer>>) -> Stage {
+    /// A new stage, with a Redis or a cluster that may have been used before.
+    pub(crate) async fn start(setting: Setting, redis: Option<Arc<RedisServer>>, cluster: Option<&RedisCluster>) -> Stage {
+        for node in cluster.iter().flat_map(|cluster| &cluster.nodes) {
+            node.run::<()>("FLUSHALL").await;
+        }
         if let Some(redis) = &redis {
             if !redis.is_running() {
                 redis.restart().await;
@@ -68,6 +73,7 @@ impl Stage {
                 _ => None,
             };
             let url = relay.as_ref().map(Relay::url).or(redis.as_ref().map(|redis| redis.url()));
+            let url = url.or(cluster.map(RedisCluster::url));
             let sidecar = sidecar(origin.address.clone(), &clock, |config| setting.configure(config, url.as_deref())).await;
             let admin = Client::of(sidecar.admin_address.expect("it has an admin listener"));
             replicas.push(Arc::new(Replica { client: Client::of(sidecar.address), admin, sidecar, relay }));
@@ -79,8 +85,10 @@ impl Stage {
 
     /// Sees to it that Redis runs and can be reached, and waits until all replicas use it.
     pub(crate) async fn is_well(&self) -> Result<(), String> {
-        let Some(redis) = &self.redis else { return Ok(()) };
-        if !redis.is_running() {
+        if !self.setting.has_redis {
+            return Ok(());
+        }
+        if let Some(redis) = self.redis.as_ref().filter(|redis| !redis.is_running()) {
             redis.restart().await;
         }
         for replica in &self.replicas {
