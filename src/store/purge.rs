@@ -190,6 +190,7 @@ impl Store {
                 redis.note_changed(&redis.names().generation(name));
             }
             Some(Named::Question(id)) => self.answer(id),
+            Some(Named::Coming(id)) => self.asked.note_coming(&id),
             None => {}
         }
     }

@@ -92,6 +92,13 @@ impl Asked {
         self.has_come.notify_one();
     }
 
+    /// Takes note of a replica that has come: of the end of its key, too, it is told.
+    pub(super) fn note_coming(&self, id: &str) {
+        if self.note(id) {
+            self.look_now();
+        }
+    }
+
     /// How long it is at most until the next look: so many would cost Redis more than they are worth.
     fn looks_in(&self) -> Duration {
         if self.are_many.load(Ordering::Relaxed) { self.looks_every * MANY_BEATS } else { self.looks_every }
@@ -181,9 +188,6 @@ impl Store {
     /// Answers a question of another replica, after having done what it asks for.
     pub(super) fn answer(self: &Arc<Store>, question: String) {
         let Some(redis) = self.redis.clone().filter(|_| self.asked.note(&question)) else { return };
-        if question.starts_with(COMING) {
-            return self.asked.look_now();
-        }
         let store = self.clone();
         self.tasks.spawn(async move {
             let task = match question.starts_with(PLAIN) {
@@ -284,9 +288,6 @@ impl Store {
 
 /// The identifiers of questions that need not be read begin so.
 const PLAIN: char = 'h';
-
-/// A question that nobody answers: it says that a replica has come.
-pub(super) const COMING: char = 'n';
 
 /// What questions ask for.
 const HEARD: &str = "heard";

@@ -39,6 +39,8 @@ pub(in crate::store) enum Named {
     Generation(ScopeName),
     /// A question to all replicas, by its identifier: have you heard all that came before?
     Question(String),
+    /// A replica has come; by an identifier of its own.
+    Coming(String),
     /// The lease of a key, by the hash of the cache key.
     Lease(u128),
 }
@@ -112,6 +114,11 @@ impl Names {
         format!("{}q:{id}", self.followed)
     }
 
+    /// A replica that has come.
+    pub(in crate::store) fn coming(&self, id: &str) -> String {
+        format!("{}n:{id}", self.followed)
+    }
+
     /// The right to fetch for all replicas.
     pub(in crate::store) fn lease(&self, hash: u128, variant: u128) -> String {
         let (hash, variant) = (self.shown(hash, |keyed| &keyed.leases), self.shown(variant, |keyed| &keyed.variants));
@@ -152,6 +159,7 @@ impl Names {
         match rest.split_once(':')? {
             ("g", name) => self.meant(name, |keyed| &keyed.scopes).map(|name| Named::Generation(ScopeName(name))),
             ("q", id) => Some(Named::Question(id.to_owned())),
+            ("n", id) => Some(Named::Coming(id.to_owned())),
             ("l", name) => self.meant(name.split(':').next()?, |keyed| &keyed.leases).map(Named::Lease),
             _ => None,
         }
@@ -178,6 +186,7 @@ mod tests {
                 (variant, Some(Named::Response(key.hash()))),
                 (names.generation(ScopeName(7)), Some(Named::Generation(ScopeName(7)))),
                 (names.question("1a"), Some(Named::Question("1a".to_owned()))),
+                (names.coming("1a"), Some(Named::Coming("1a".to_owned()))),
                 (names.lease(8, 9), Some(Named::Lease(8))),
                 (names.answers("1a"), None),
                 (names.channel(), None),

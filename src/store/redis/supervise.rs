@@ -6,7 +6,6 @@ use super::news::{self, Hearing, Listener, News};
 use super::place::{Found, Search};
 use super::{Redis, TOO_SLOW, Writing, code, describe, lock, random_id};
 use crate::store::WhenDown;
-use crate::store::replicas::COMING;
 use futures_util::StreamExt;
 use redis::aio::PubSub;
 use redis::{Pipeline, RedisResult};
@@ -206,7 +205,7 @@ async fn sign(redis: &Redis, link: &mut Link, beats: u64) -> RedisResult<()> {
     pipeline.query_async::<()>(link).await?;
     // The others look at once, so that they know of this one also when Redis has forgotten it.
     let mut pipeline = Pipeline::new();
-    let coming = names.question(&format!("{COMING}{}", random_id()));
+    let coming = names.coming(&random_id());
     pipeline.cmd("SET").arg(&coming).arg("").arg("PX").arg(COMING_KEPT.as_millis() as u64).ignore();
     redis.tell(&mut pipeline, &[coming]);
     pipeline.query_async(link).await
