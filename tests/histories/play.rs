@@ -6,7 +6,7 @@ use super::script::{Act, Ask, Fault, Held, History, Purge, Purged, Step, URLS};
 use super::stage::Stage;
 use crate::world::{Phase, millis};
 use sidecache::store::WhenDown;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 /// A history that is being played.
@@ -14,6 +14,7 @@ struct Play<'a> {
     stage: &'a Stage,
     tally: &'a mut Tally,
     history: u64,
+    began: Instant,
     reference: Reference,
     /// The entity-tag that was seen last at each URL.
     etags: [Option<String>; URLS],
@@ -61,6 +62,7 @@ pub(crate) async fn play(stage: &Stage, history: &History, number: u64, tally: &
         stage,
         tally,
         history: number,
+        began: Instant::now(),
         reference: Reference::default(),
         etags: Default::default(),
         pending: Vec::new(),
@@ -201,7 +203,8 @@ impl Play<'_> {
         self.told.push(format!("{number:>3}. {ask}\n       {}", told(got)));
         let (begun, ended, begun_ms, ended_ms, quiet) = (*begun, *ended, *begun_ms, *ended_ms, *quiet);
         self.tally.count(got);
-        let answered = Answered { ask, condition: condition.as_deref(), got, begun, ended, begun_ms, ended_ms, quiet };
+        let really_ms = self.began.elapsed().as_millis() as u64;
+        let answered = Answered { ask, condition: condition.as_deref(), got, begun, ended, begun_ms, ended_ms, really_ms, quiet };
         let books = self.stage.origin.books();
         self.reference.judge(&answered, &books).map_err(|wrong| format!("step {number}: {wrong}"))?;
         let passes_through = self.stage.setting.when_down == WhenDown::PassThrough;

@@ -41,6 +41,8 @@ pub(crate) struct Answered<'a> {
     pub(crate) ended: u64,
     pub(crate) begun_ms: u64,
     pub(crate) ended_ms: u64,
+    /// How much time has really passed since the history began, for Redis, whose clock nobody moves.
+    pub(crate) really_ms: u64,
     /// When nothing was under way last before it began.
     pub(crate) quiet: u64,
 }
@@ -273,7 +275,7 @@ fn judge_selection(answered: &Answered<'_>, kind: Kind, record: &Record) -> Judg
 fn judge_age(answered: &Answered<'_>, record: &Record) -> Judged {
     let Answered { got, .. } = *answered;
     let least = answered.begun_ms.saturating_sub(record.asked_ms) / 1000;
-    let most = answered.ended_ms.saturating_sub(record.quiet_ms) / 1000 + 1;
+    let most = (answered.ended_ms.saturating_sub(record.quiet_ms) + answered.really_ms) / 1000 + 1;
     let age = got.field("age").map(|age| age.parse::<u64>().map_err(|_| format!("the age {age} is no number"))).transpose()?;
     match age {
         None if least > 1 => Err(format!("it is {least} s old and does not say so")),
