@@ -53,14 +53,14 @@ struct Kept {
 impl Kept {
     /// It was `left` when somebody asked, who `asked` then.
     fn new(left: Option<Duration>, asked: Duration) -> Kept {
-        let kept = Kept { asked: AtomicU64::default(), until: AtomicU64::default() };
-        kept.note(left, asked);
-        kept
+        let until = left.map_or(FOR_EVER, |left| asked.saturating_add(left).as_millis() as u64);
+        Kept { asked: AtomicU64::new(asked.as_millis() as u64), until: AtomicU64::new(until) }
     }
 
-    fn note(&self, left: Option<Duration>, asked: Duration) {
-        self.until.store(left.map_or(FOR_EVER, |left| (asked + left).as_millis() as u64), Ordering::Relaxed);
-        self.asked.store(asked.as_millis() as u64, Ordering::Release);
+    /// Takes over what was said later.
+    fn take(&self, later: &Kept) {
+        self.until.store(later.until.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.asked.store(later.asked.load(Ordering::Relaxed), Ordering::Release);
     }
 
     /// Whether that was just now.
@@ -113,8 +113,8 @@ impl Store {
         let (redis, now, varies) = (reading.redis, self.clock.now(), self.varies(&trail.key));
         let latest = trail.latest.load_full().filter(|latest| latest.varies == varies);
         if let Some(latest) = latest {
-            let values = self.values_of(redis, &latest, deadline).await?;
-            let body = self.still(reading, &latest, values, now);
+            let (values, kept) = self.values_of(redis, &latest, deadline).await?;
+            let body = self.still(reading, &latest, values, kept, now);
             if body.is_none() {
                 // Only another reading can tell what there is now, and whether its generations hold.
                 trail.latest.store(None);
@@ -164,27 +164,37 @@ impl Store {
         Some((stored, body))
     }
 
-    /// Reads the values that were read last once more.
-    async fn values_of(&self, redis: &Redis, latest: &Latest, deadline: Instant) -> Option<Vec<Option<Vec<u8>>>> {
+    /// Reads the values that were read last once more, and says for how long Redis keeps that of the response if it was asked now.
+    async fn values_of(&self, redis: &Redis, latest: &Latest, deadline: Instant) -> Option<(Vec<Option<Vec<u8>>>, Option<Kept>)> {
         let passed = self.clock.passed();
         if latest.kept.is_known(passed) {
-            return redis.read_again(&latest.rereading, deadline).await.ok();
+            return Some((redis.read_again(&latest.rereading, deadline).await.ok()?, None));
         }
         let values = redis.read(&latest.names, &[], deadline).await.ok()?.values;
-        latest.kept.note(values[latest.chosen].as_ref().and_then(|value| value.left), passed);
-        Some(values.into_iter().map(|value| value.map(|value| value.octets)).collect())
+        let kept = Kept::new(values[latest.chosen].as_ref().and_then(|value| value.left), passed);
+        Some((values.into_iter().map(|value| value.map(|value| value.octets)).collect(), Some(kept)))
     }
 
     /// The body of what was read last, if these values are the same, and it may still be used.
-    fn still(&self, reading: &Reading<'_>, latest: &Latest, values: Vec<Option<Vec<u8>>>, now: SystemTime) -> Option<Bytes> {
+    fn still(
+        &self,
+        reading: &Reading<'_>,
+        latest: &Latest,
+        values: Vec<Option<Vec<u8>>>,
+        kept: Option<Kept>,
+        now: SystemTime,
+    ) -> Option<Bytes> {
         let mut opened = opened(reading.redis, &latest.names, values.into_iter())?;
         let pieces = opened.iter().map(|opened| opened.as_ref().map(|(piece, _)| piece));
-        let are_same = latest.pieces.iter().map(Option::as_ref).eq(pieces);
+        if !latest.pieces.iter().map(Option::as_ref).eq(pieces) {
+            return None;
+        }
+        kept.iter().for_each(|kept| latest.kept.take(kept));
         let holds = self.generations.standing(&latest.stored.held, reading.since) == Standing::Holds;
         let left = latest.kept.left(self.clock.passed());
         let is_as_old = hidden_age(&latest.stored.head, latest.fresh_beyond_ms, left, now) <= DIFFERENCE_MAX;
         let (_, body) = opened[latest.chosen].take()?;
-        (are_same && holds && is_as_old && body.len() == latest.body_bytes).then_some(body)
+        (holds && is_as_old && body.len() == latest.body_bytes).then_some(body)
     }
 
     /// Redis, if it can be asked and what changes there is heard of.

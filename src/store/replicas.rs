@@ -190,6 +190,9 @@ impl Store {
         let Some(redis) = self.redis.clone().filter(|_| self.asked.note(&question)) else { return };
         let store = self.clone();
         self.tasks.spawn(async move {
+            if redis.hear_all().await.is_none() {
+                return;
+            }
             let task = match question.starts_with(PLAIN) {
                 true => Some(HEARD.to_owned()),
                 false => {
@@ -209,14 +212,15 @@ impl Store {
                 },
                 None => return,
             };
-            if redis.hear_all().await.is_none() {
-                return;
-            }
             let answers = redis.names().answers(&question);
             let mut pipeline = Pipeline::new();
             pipeline.cmd("HSET").arg(&answers).arg(redis.presence()).arg(found).ignore();
             pipeline.cmd("PEXPIRE").arg(&answers).arg(ANSWERS_KEPT.as_millis() as u64).ignore();
-            redis.run::<()>(pipeline.atomic().clone()).await;
+            let one_by_one = pipeline.clone();
+            if redis.run::<()>(pipeline.atomic().clone()).await.is_none() {
+                // Where a slot is being moved to another node, there are no transactions.
+                redis.run::<()>(one_by_one).await;
+            }
         });
     }
 

@@ -20,7 +20,8 @@ fn line() -> String {
 /// What it needs besides where Redis is a cluster.
 fn for_clusters() -> String {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let words = readme.split('`').find(|words| words.starts_with("+ping ")).expect("the README has what is needed besides");
+    let words =
+        readme.split('`').find(|words| words.starts_with("+cluster|slots ")).expect("the README has what is needed besides");
     words.to_owned()
 }
 

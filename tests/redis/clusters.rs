@@ -1,8 +1,9 @@
 //! A Redis that is a cluster: its masters have the keys between them, and one of them may fall.
 
-use crate::world::{Phase, RedisCluster, Relay, Reply, World, eventually, millis, redis_options, secs};
+use crate::world::{Gate, Phase, RedisCluster, Relay, Reply, World, eventually, millis, redis_options, secs};
 use serde_json::json;
 use sidecache::store::RedisOptions;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// A sidecar that uses the cluster.
@@ -138,8 +139,7 @@ async fn when_a_replica_takes_over_it_is_used_and_what_was_purged_stays_purged()
         for number in 0..20 {
             world.get(&path(number)).with("host", "h").await.status(200).is("two");
         }
-        replica.run::<String>("CLUSTER INFO").await.contains("cluster_state:ok")
-            && replica.run::<String>("INFO replication").await.contains("role:master")
+        replica.is_master().await && replica.run::<String>("CLUSTER INFO").await.contains("cluster_state:ok")
     })
     .await;
     let begun = Instant::now();
@@ -171,6 +171,91 @@ async fn slots_that_move_are_followed() {
 }
 
 #[tokio::test]
+async fn keys_of_slots_that_are_being_moved_are_found_on_either_node() {
+    let cluster = RedisCluster::start(3).await;
+    let world = world_of(&cluster).await;
+    let neighbour = neighbour_of(&world, &cluster).await;
+    fill(&world, &cluster, 20).await;
+    cluster.begin_to_move_slots().await;
+    for turn in ["two", "three"] {
+        for number in 0..20 {
+            neighbour.get(&path(number)).with("host", "h").await.says("hit");
+            world.origin.reply(&path(number), Reply::new(turn).cache("max-age=60").with("cache-tag", &format!("n:{number}")));
+        }
+        let tags: Vec<String> = (0..20).map(|number| format!("n:{number}")).collect();
+        let purged = world.purge(json!({"tags": tags, "wait": true})).await;
+        assert_eq!((&purged["reach"], &purged["replicas"]["answered"]), (&json!("everywhere"), &json!(2)), "{purged}");
+        for number in 0..20 {
+            world.get(&path(number)).with("host", "h").await.is(turn).says("stored");
+            eventually("the neighbour finds it", async || {
+                neighbour.get(&path(number)).with("host", "h").await.is(turn).field("cache-status").contains("; hit")
+            })
+            .await;
+        }
+    }
+    for world in [&world, &neighbour] {
+        assert_eq!(world.metric("sidecache_redis_connects_total").await, 1.0, "{:?}", world.stats().await["redis"]);
+    }
+}
+
+#[tokio::test]
+async fn a_master_that_is_one_no_longer_is_left_though_nobody_asks_it() {
+    let mut cluster = RedisCluster::start(3).await;
+    cluster.add_replica(0).await;
+    let world = world_of(&cluster).await;
+    fill(&world, &cluster, 5).await;
+    let connects = async || world.metric("sidecache_redis_connects_total").await;
+    let before = connects().await;
+    let (first, replica) = (&cluster.nodes[0], &cluster.nodes[3]);
+    replica.run::<()>("CLUSTER FAILOVER").await;
+    eventually("it is a replica", async || !first.is_master().await).await;
+    let begun = Instant::now();
+    eventually("it is left", async || connects().await > before).await;
+    assert!(begun.elapsed() < secs(5), "it took {:?}", begun.elapsed());
+    world.redis_is("connected").await;
+}
+
+#[tokio::test]
+async fn what_is_fetched_while_its_tags_are_purged_is_not_kept_though_one_node_is_late() {
+    let cluster = RedisCluster::start(3).await;
+    let mut relays = Vec::new();
+    for (node, late) in cluster.nodes.iter().zip([400, 0, 0].map(millis)) {
+        relays.push(Relay::to(node.address()).await);
+        relays.last().unwrap().enter(Phase::Slow { there: late, back: Duration::ZERO });
+    }
+    let (url, serving) = cluster.behind(&relays).await;
+    let world = world_of(&cluster).await;
+    let options = RedisOptions { budget: secs(2), write_timeout: secs(5), connect_timeout: secs(20), ..redis_options(&url) };
+    let purger = world.neighbour_with(|config| config.store.redis = Some(options)).await.connected().await;
+    // The watches of these tags, and the tags, lie on all nodes.
+    let gate = Gate::closed();
+    let mut asking = Vec::new();
+    for number in 0..20 {
+        let old = Reply::new("old").cache("max-age=60").with("cache-tag", &format!("n:{number}"));
+        world.origin.reply(&path(number), old.behind(&gate));
+        asking.push(world.get(&path(number)).with("host", "h").spawn());
+    }
+    for number in 0..20 {
+        world.origin.arrived(&path(number), 1).await;
+        world.origin.reply(&path(number), Reply::new("new").cache("max-age=60"));
+    }
+    let tags: Vec<String> = (0..20).map(|number| format!("n:{number}")).collect();
+    let (purging, ()) = tokio::join!(purger.purge(json!({"tags": tags, "wait": true})), async {
+        // Some nodes have heard of it, and one has not.
+        tokio::time::sleep(millis(200)).await;
+        gate.open();
+        for asking in asking {
+            asking.await.unwrap().is("old");
+        }
+    });
+    assert_eq!(purging["reach"], "everywhere", "{purging}");
+    for number in 0..20 {
+        world.get(&path(number)).with("host", "h").await.is("new");
+    }
+    serving.abort();
+}
+
+#[tokio::test]
 async fn a_node_that_says_nothing_is_noticed_and_costs_no_request_more_than_the_budget() {
     let cluster = RedisCluster::start(3).await;
     let world = World::with_redis_at(&cluster.url(), |config| {
@@ -182,16 +267,20 @@ async fn a_node_that_says_nothing_is_noticed_and_costs_no_request_more_than_the_
     world.redis_is("connected").await;
     fill(&world, &cluster, 20).await;
     cluster.nodes[2].freeze();
-    let begun = Instant::now();
-    eventually("it is noticed", async || {
-        for number in 0..20 {
+    let (begun, is_over) = (Instant::now(), AtomicBool::new(false));
+    let ask = async |number: usize| {
+        // What lies on the other nodes is asked for all the time.
+        while !is_over.load(Ordering::Relaxed) {
             let asked = Instant::now();
             world.get(&path(number)).with("host", "h").await.status(200).is("one");
             assert!(asked.elapsed() < secs(1), "{:?}", asked.elapsed());
         }
-        world.stats().await["redis"]["status"] == "degraded"
-    })
-    .await;
+    };
+    let noticed = async {
+        eventually("it is noticed", async || world.stats().await["redis"]["status"] == "degraded").await;
+        is_over.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(noticed, futures_util::future::join_all((0..20).map(ask)));
     assert!(begun.elapsed() < secs(5), "it took {:?}", begun.elapsed());
     cluster.nodes[2].thaw();
     world.redis_is("connected").await;

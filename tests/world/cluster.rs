@@ -63,6 +63,18 @@ impl RedisCluster {
         }
     }
 
+    /// Has all slots of the first node be on their way to the second one: what is not there any more is asked for here.
+    pub async fn begin_to_move_slots(&self) {
+        let ids: [String; 2] = [self.nodes[0].run("CLUSTER MYID").await, self.nodes[1].run("CLUSTER MYID").await];
+        for (node, [how, other]) in self.nodes.iter().zip([["MIGRATING", &ids[1]], ["IMPORTING", &ids[0]]]) {
+            let mut moving = ::redis::pipe();
+            for slot in 0..16_384 / self.nodes.len() {
+                moving.cmd("CLUSTER").arg("SETSLOT").arg(slot).arg(how).arg(other).ignore();
+            }
+            node.pipeline::<()>(&moving).await;
+        }
+    }
+
     /// Gives all slots of the first node to the second one, and lets go of what lies in them.
     pub async fn move_slots(&self) {
         let (from, to) = (&self.nodes[0], &self.nodes[1]);
@@ -127,8 +139,11 @@ impl RedisCluster {
 
 async fn node() -> RedisServer {
     let bus = free_port().to_string();
-    let arguments = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus];
-    RedisServer::start_with(arguments.map(str::to_owned)).await
+    // A master that has given all of its slots away stays one.
+    let stays = ["--cluster-allow-replica-migration", "no"];
+    let arguments =
+        [&["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus][..], &stays].concat();
+    RedisServer::start_with(arguments.into_iter().map(str::to_owned)).await
 }
 
 async fn bus_port(node: &RedisServer) -> String {

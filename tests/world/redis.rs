@@ -125,6 +125,12 @@ impl RedisServer {
         .await;
     }
 
+    /// Whether it is a master, as far as it tells: who becomes one ends its connections.
+    pub async fn is_master(&self) -> bool {
+        let info = self.ask::<String>(::redis::cmd("INFO").arg("replication")).await;
+        info.is_ok_and(|info| info.contains("role:master"))
+    }
+
     /// Runs a command, such as `SET k v`.
     pub async fn run<T: FromRedisValue>(&self, command: &str) -> T {
         let mut words = command.split(' ');

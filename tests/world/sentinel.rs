@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 
 /// A running sentinel of a master that it calls `mymaster`; its end is that of this value.
 pub struct Sentinel {
@@ -89,9 +89,11 @@ impl Oracle {
         let (port, said) = (listener.local_addr().unwrap().port(), Arc::new(Mutex::new((epoch, master.port))));
         let to_say = said.clone();
         let serving = tokio::spawn(async move {
+            // They end with this one.
+            let mut answering = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(answer(stream, to_say.clone()));
+                answering.spawn(answer(stream, to_say.clone()));
             }
         });
         Oracle { port, said, serving: serving.abort_handle() }

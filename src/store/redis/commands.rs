@@ -1,9 +1,11 @@
 //! What is asked of Redis: each of these is one round trip, but for purges, which are up to three where Redis is full.
 
+use super::handshake::call_roll;
 use super::link::Link;
 use super::names::Named;
 use super::purges::{Carried, Order};
 use super::{Present, Redis, Refused, Unavailable, WRITE_PAUSE, Writing, code, lock};
+use crate::rules::watch;
 use crate::store::generations::{Generation, Keeping};
 use redis::{Pipeline, RedisResult, Value};
 use std::sync::atomic::Ordering;
@@ -162,15 +164,7 @@ impl Redis {
         self.shared.stats.redis.writes.inc();
         // A purge needs no free place: it waits for nobody's reading.
         let limit = self.options().write_timeout;
-        let ordering = async |link: &mut Link| {
-            if link.is_divided() && question.is_some() {
-                // Who hears of the question must have been able to hear of all that comes before.
-                self.order(link, orders, None).await?;
-                return self.order(link, &[], question).await;
-            }
-            self.order(link, orders, question).await
-        };
-        match self.ask_over(link, limit, ordering).await {
+        match self.ask_over(link, limit, async |link| self.order(link, orders, question).await).await {
             Ok(true) => Carried::Out,
             Ok(false) => Carried::OutUnasked,
             Err(_) => Carried::Not,
@@ -178,7 +172,22 @@ impl Redis {
     }
 
     /// Carries out purges over a connection, and says whether the question was asked, where there is one.
+    ///
+    /// The watches first: who sees that a tag was purged must see that of its watch. And whoever hears of the question must have been able to
+    /// hear of all that comes before.
     pub(super) async fn order(&self, link: &mut Link, orders: &[Order], question: Option<(&str, &str)>) -> RedisResult<bool> {
+        let watches: Vec<String> = watch::NAMES.iter().map(|name| self.names().generation(*name)).collect();
+        let is_watch = |order: &&Order| watches.iter().any(|watch| watch == order.name());
+        let (first, then): (Vec<&Order>, Vec<&Order>) = orders.iter().partition(is_watch);
+        if !link.is_divided() {
+            return self.order_at_once(link, &[first, then].concat(), question).await;
+        }
+        self.order_at_once(link, &first, None).await?;
+        self.order_at_once(link, &then, None).await?;
+        self.order_at_once(link, &[], question).await
+    }
+
+    async fn order_at_once(&self, link: &mut Link, orders: &[&Order], question: Option<(&str, &str)>) -> RedisResult<bool> {
         let (soft, mut replaced): (Vec<&Order>, Vec<&Order>) = orders.iter().partition(|order| order.is_soft());
         if !soft.is_empty() {
             match softening(&soft).query_async::<()>(link).await {
@@ -245,15 +254,22 @@ impl Redis {
     /// About how many responses there are. All keys are counted, and of some of them how many are responses; where there are no more keys
     /// than that, the number is exact.
     pub(in crate::store) async fn count_responses(&self) -> Option<u64> {
-        let mut pipeline = Pipeline::new();
-        pipeline.cmd("DBSIZE").cmd("SCAN").arg(0).arg("COUNT").arg(SAMPLE_COUNT);
-        let (all, (_, sample)): (u64, (u64, Vec<String>)) = self.run(pipeline).await?;
-        let is_response = |name: &&String| matches!(self.names().read(name.as_bytes()), Some(Named::Response(_)));
-        let responses = sample.iter().filter(is_response).count() as u64;
-        Some(match sample.len() as u64 {
-            0 => 0,
-            looked_at => (all.max(looked_at) * responses).div_ceil(looked_at),
-        })
+        self.shared.stats.redis.writes.inc();
+        let counting = async |link: &mut Link| {
+            let mut number: u64 = 0;
+            for mut server in link.connections() {
+                let mut pipeline = Pipeline::new();
+                pipeline.cmd("DBSIZE").cmd("SCAN").arg(0).arg("COUNT").arg(SAMPLE_COUNT);
+                let (all, (_, sample)): (u64, (u64, Vec<String>)) = pipeline.query_async(&mut server).await?;
+                let is_response = |name: &&String| matches!(self.names().read(name.as_bytes()), Some(Named::Response(_)));
+                let (looked_at, responses) = (sample.len() as u64, sample.iter().filter(is_response).count() as u64);
+                if looked_at > 0 {
+                    number = number.saturating_add(all.max(looked_at).saturating_mul(responses).div_ceil(looked_at));
+                }
+            }
+            RedisResult::Ok(number)
+        };
+        self.ask(self.options().write_timeout, counting).await.ok()
     }
 
     /// Names some of the responses that there are, and where to go on; 0 is the end. For work in the background.
@@ -285,7 +301,7 @@ impl Redis {
         }
         pipeline.cmd("DEL").arg(names).ignore();
         self.tell(&mut pipeline, names);
-        self.run::<Vec<u64>>(pipeline).await.map(|octets| octets.into_iter().sum())
+        self.run::<Vec<u64>>(pipeline).await.map(|octets| octets.into_iter().fold(0, u64::saturating_add))
     }
 
     /// Runs commands outside of any request's budget, such as those of the replicas among one another.
@@ -296,12 +312,7 @@ impl Redis {
 
     /// Waits until all is heard that happened before. What one server tells comes in order; what several tell does not.
     pub(in crate::store) async fn hear_all(&self) -> Option<()> {
-        let mut pipeline = Pipeline::new();
-        pipeline.cmd("PING").ignore();
-        match self.shared.link.load().as_ref().is_some_and(|link| link.is_divided()) {
-            true => self.run(pipeline).await,
-            false => Some(()),
-        }
+        self.ask(self.options().write_timeout, async |link| call_roll(self, link).await).await.ok()
     }
 
     /// Where replicas cannot follow what happens, they are told.

@@ -2,7 +2,7 @@
 
 use super::link::{Link, Nodes};
 use super::news::{self, Hearing, Listener};
-use super::place::{Found, Place, Search};
+use super::place::{Found, Search};
 use super::supervise::FAREWELL;
 use super::{Redis, TOO_SLOW, code, describe, lock, random_id};
 use crate::rules::{Scope, watch};
@@ -23,9 +23,10 @@ use tokio::sync::Notify;
 pub(super) struct Ready {
     pub(super) link: Link,
     pub(super) heard: Heard,
-    /// Where it leads, and who has said so.
+    /// Where it leads.
     pub(super) found: Found,
-    pub(super) search: Search,
+    /// That is where sentinels, or the nodes of a cluster, say that the master is.
+    pub(super) is_elected: bool,
 }
 
 /// How a connection is heard.
@@ -37,13 +38,12 @@ pub(super) struct Heard {
 }
 
 /// Makes a connection that answers within the budget, or says why there is none.
-pub(super) async fn connect(redis: &Redis, listener: &Listener) -> RedisResult<Ready> {
+pub(super) async fn connect(redis: &Redis, search: &mut Search, listener: &Listener) -> RedisResult<Ready> {
     let options = redis.options();
-    let mut search = Place::read(&options.url).map_err(io::Error::other)?.search(options.connect_timeout);
     let found = search.found().await?;
     // A peer that takes the connection and then says nothing would hold the handshake for ever.
     let limited = async |protocol| {
-        let connecting = handshake(redis, &search, &found, protocol, listener);
+        let connecting = handshake(redis, search, &found, protocol, listener);
         let connected = tokio::time::timeout(options.connect_timeout, connecting).await;
         connected.map_err(|_| io::Error::other("no answer to the handshake"))?
     };
@@ -52,7 +52,7 @@ pub(super) async fn connect(redis: &Redis, listener: &Listener) -> RedisResult<R
         Err(error) if knows_no_hello(&error) => limited(ProtocolVersion::RESP2).await,
         connected => connected,
     };
-    connected.map(|(link, heard)| Ready { link, heard, found, search })
+    connected.map(|(link, heard)| Ready { link, heard, found, is_elected: search.goes_on() })
 }
 
 fn knows_no_hello(error: &redis::RedisError) -> bool {
@@ -88,7 +88,7 @@ async fn handshake(
         Found::Cluster(masters) => {
             let connecting = masters.iter().map(async |(address, slots)| {
                 let connection = client(address)?.get_multiplexed_async_connection_with_config(&config).await?;
-                RedisResult::Ok((connection, slots.clone()))
+                RedisResult::Ok((address.clone(), connection, slots.clone()))
             });
             (Link::Cluster(Arc::new(Nodes::new(try_join_all(connecting).await?)?)), None)
         }
@@ -97,11 +97,13 @@ async fn handshake(
     let mut reading = Pipeline::new();
     let name = redis.names().generation(Scope::All.name());
     reading.cmd("GETRANGE").arg(&name).arg(0).arg(0).ignore().cmd("PTTL").arg(&name).ignore().cmd("MGET").arg(&name).ignore();
-    if link.is_divided() {
-        reading.cmd("PING").ignore();
-    }
-    match tokio::time::timeout(options.budget, reading.query_async::<()>(&mut link)).await {
-        Ok(read) => read?,
+    let mut answering = link.clone();
+    let asked = async {
+        reading.query_async::<()>(&mut link).await?;
+        call_roll(redis, &mut answering).await
+    };
+    match tokio::time::timeout(options.budget, asked).await {
+        Ok(answered) => answered?,
         Err(_) => return Err(io::Error::other(TOO_SLOW).into()),
     };
     let mut gt = redis::cmd("PEXPIRE");
@@ -125,6 +127,14 @@ async fn handshake(
     }
     replay(redis, &mut link).await?;
     Ok((link, Heard { closed, hearing, channel }))
+}
+
+/// Has each node of a cluster show that it is a master, after it has told all that it had to tell; a single server shows that with any answer.
+pub(super) async fn call_roll(redis: &Redis, link: &mut Link) -> RedisResult<()> {
+    match link.roll_call(redis.names()) {
+        Some(roll_call) => roll_call.query_async(link).await,
+        None => Ok(()),
+    }
 }
 
 /// How a server is spoken to.

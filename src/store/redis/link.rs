@@ -3,11 +3,12 @@
 //! What is sent to a cluster is divided by the slots of keys, and each node gets its part at the same time. So of two commands in a pipeline
 //! whose keys lie on different nodes, the second one may be carried out first; who cannot bear that waits for the answer to the first one.
 
+use super::names::Names;
 use crc::{CRC_16_XMODEM, Crc};
 use futures_util::FutureExt;
 use futures_util::future::try_join_all;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{Arg, Cmd, Pipeline, RedisFuture, RedisResult, Value};
+use redis::{Arg, Cmd, ConnectionAddr, Pipeline, RedisFuture, RedisResult, Value};
 use std::io;
 use std::sync::Arc;
 
@@ -20,9 +21,20 @@ pub(super) enum Link {
 
 /// The masters of a cluster.
 pub(super) struct Nodes {
-    connections: Vec<MultiplexedConnection>,
+    each: Vec<Node>,
     /// By slot, which of them has it.
     owners: Vec<u16>,
+}
+
+/// A master, how it is spoken to, and the first and last of its slots.
+pub(super) type Master = (ConnectionAddr, MultiplexedConnection, Vec<(u16, u16)>);
+
+/// One of them.
+struct Node {
+    address: ConnectionAddr,
+    connection: MultiplexedConnection,
+    /// Keys with this tag lie there.
+    tag: String,
 }
 
 /// What becomes of a command: which nodes are sent what of it, and what is made of their answers.
@@ -53,8 +65,19 @@ impl Link {
     pub(super) fn connections(&self) -> Vec<MultiplexedConnection> {
         match self {
             Link::One(connection) => vec![connection.clone()],
-            Link::Cluster(nodes) => nodes.connections.clone(),
+            Link::Cluster(nodes) => nodes.each.iter().map(|node| node.connection.clone()).collect(),
         }
+    }
+
+    /// What each node of a cluster answers only if it is a master, and in touch with the others: a write to a key of its own, which is not
+    /// there. Whatever a node had to tell before, it tells before that. Nothing for a single server, which answers anything so.
+    pub(super) fn roll_call(&self, names: &Names) -> Option<Pipeline> {
+        let Link::Cluster(nodes) = self else { return None };
+        let mut pipeline = Pipeline::with_capacity(nodes.each.len());
+        for node in &nodes.each {
+            pipeline.cmd("PEXPIRE").arg(names.nothing(&node.tag)).arg(1).ignore();
+        }
+        Some(pipeline)
     }
 }
 
@@ -89,24 +112,29 @@ impl ConnectionLike for Link {
 }
 
 impl Nodes {
-    /// Those masters, each with the first and last of its slots. All slots must have one.
-    pub(super) fn new(nodes: Vec<(MultiplexedConnection, Vec<(u16, u16)>)>) -> RedisResult<Nodes> {
-        let mut owners = vec![NOBODY; SLOTS];
-        let mut connections = Vec::with_capacity(nodes.len());
-        for (connection, ranges) in nodes {
+    /// Those masters. All slots must have one.
+    pub(super) fn new(masters: Vec<Master>) -> RedisResult<Nodes> {
+        let mut nodes = Nodes { each: Vec::with_capacity(masters.len()), owners: vec![NOBODY; SLOTS] };
+        for (address, connection, ranges) in masters {
+            let number = nodes.each.len() as u16;
             for (first, last) in ranges {
-                owners
-                    .get_mut(usize::from(first)..=usize::from(last))
-                    .into_iter()
-                    .flatten()
-                    .for_each(|owner| *owner = connections.len() as u16);
+                let owners = nodes.owners.get_mut(usize::from(first)..=usize::from(last));
+                owners.into_iter().flatten().for_each(|owner| *owner = number);
             }
-            connections.push(connection);
+            nodes.each.push(Node { address, connection, tag: String::new() });
         }
-        match owners.contains(&NOBODY) {
-            true => Err(io::Error::other("the cluster has slots without a master").into()),
-            false => Ok(Nodes { connections, owners }),
+        if nodes.owners.contains(&NOBODY) {
+            return Err(io::Error::other("the cluster has slots without a master").into());
         }
+        // One of so many has each slot; a master without slots is none.
+        for tag in (0..TAGS).map(|tag| tag.to_string()) {
+            let owner = nodes.owner(tag.as_bytes());
+            let node = &mut nodes.each[owner];
+            if node.tag.is_empty() {
+                node.tag = tag;
+            }
+        }
+        Ok(nodes)
     }
 
     fn owner(&self, key: &[u8]) -> usize {
@@ -115,11 +143,11 @@ impl Nodes {
 
     /// Sends each node its part of the commands, and puts the answers together.
     async fn ask(&self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
-        let divided: Vec<Division> = pipeline.cmd_iter().map(|command| self.divided(command)).collect::<RedisResult<_>>()?;
+        let divided: Vec<Division> = pipeline.cmd_iter().map(|command| self.divided(command)).collect();
         // The answers to each command, in the order of its parts.
         let mut answers: Vec<Vec<Value>> = divided.iter().map(|division| vec![Value::Nil; division.parts.len()]).collect();
         let mut joins = Vec::with_capacity(divided.len());
-        let mut shares: Vec<(Pipeline, Vec<(usize, usize)>)> = vec![Default::default(); self.connections.len()];
+        let mut shares: Vec<(Pipeline, Vec<(usize, usize)>)> = vec![Default::default(); self.each.len()];
         for (place, division) in divided.into_iter().enumerate() {
             for (part, (node, command)) in division.parts.into_iter().enumerate() {
                 shares[node].0.add_command(command);
@@ -128,9 +156,14 @@ impl Nodes {
             joins.push(division.joins);
         }
         let is_transaction = pipeline.is_transaction();
-        let asked = self.connections.iter().zip(shares).filter(|(_, (_, places))| !places.is_empty());
-        let asked = asked.map(|(connection, (share, places))| async move {
-            let answers = ask(connection.clone(), share, places.len(), is_transaction).await?;
+        let asked = self.each.iter().zip(shares).filter(|(_, (_, places))| !places.is_empty());
+        let asked = asked.map(|(node, (share, places))| async move {
+            let mut answers = ask(node.connection.clone(), share.clone(), places.len(), is_transaction).await?;
+            for (command, answer) in share.cmd_iter().zip(&mut answers) {
+                if let Some(elsewhere) = self.elsewhere(answer) {
+                    *answer = ask_elsewhere(elsewhere, command).await?;
+                }
+            }
             RedisResult::Ok(places.into_iter().zip(answers))
         });
         for ((place, part), answer) in try_join_all(asked).await?.into_iter().flatten() {
@@ -140,8 +173,17 @@ impl Nodes {
         Ok(if is_transaction { vec![Value::Array(answers)] } else { answers })
     }
 
+    /// The node that has to be asked instead, for this once: the key's slot is being moved there.
+    fn elsewhere(&self, answer: &Value) -> Option<MultiplexedConnection> {
+        let Value::ServerError(error) = answer else { return None };
+        // `ASK 3999 host:port`; without a host, it is the one that was asked.
+        let place = error.details().filter(|_| error.code() == "ASK")?.split(' ').nth(1)?;
+        let node = self.each.iter().find(|node| node.address.to_string() == place)?;
+        Some(node.connection.clone())
+    }
+
     /// Divides a command among the nodes.
-    fn divided(&self, command: &Cmd) -> RedisResult<Division> {
+    fn divided(&self, command: &Cmd) -> Division {
         let words: Vec<&[u8]> = command
             .args_iter()
             .filter_map(|argument| match argument {
@@ -151,23 +193,19 @@ impl Nodes {
             .collect();
         let first = words.get(1).copied().unwrap_or_default();
         let each = |name: &str| words[1..].iter().map(|key| (self.owner(key), redis::cmd(name).arg(key).take())).collect();
-        let everywhere = || (0..self.connections.len()).map(|node| (node, command.clone())).collect();
-        Ok(match words.first().copied().unwrap_or_default() {
-            b"PING" => Division { parts: everywhere(), joins: Joins::Alike },
-            b"DBSIZE" => Division { parts: everywhere(), joins: Joins::Sum },
+        match words.first().copied().unwrap_or_default() {
             b"MGET" => Division { parts: each("GET"), joins: Joins::List },
             b"DEL" => Division { parts: each("DEL"), joins: Joins::Sum },
             b"SCAN" => {
                 let cursor = std::str::from_utf8(first).ok().and_then(|cursor| cursor.parse::<u64>().ok()).unwrap_or_default();
-                let (node, cursor) = ((cursor >> CURSOR_BITS) as usize, cursor & ((1 << CURSOR_BITS) - 1));
-                if node >= self.connections.len() {
-                    return Err(io::Error::other("a cursor of a larger cluster").into());
-                }
-                let scan = redis::cmd("SCAN").arg(cursor).arg(&words[2..]).take();
-                Division { parts: vec![(node, scan)], joins: Joins::Found { node } }
+                let (node, cursor) = ((cursor >> CURSOR_BITS) as usize, cursor & CURSOR_MASK);
+                let scan = redis::cmd("SCAN").arg(cursor).arg(words.get(2..).unwrap_or_default()).take();
+                // One of a larger cluster, from before, finds nothing.
+                let parts = if node < self.each.len() { vec![(node, scan)] } else { Vec::new() };
+                Division { parts, joins: Joins::Found { node } }
             }
             _ => Division { parts: vec![(self.owner(first), command.clone())], joins: Joins::Alike },
-        })
+        }
     }
 
     /// The answer to a command, of the answers to its parts.
@@ -196,10 +234,11 @@ impl Nodes {
     /// What was found in a node, and where to go on.
     fn found(&self, node: usize, found: &[Value]) -> Value {
         let [cursor, names] = found else { return Value::Nil };
-        let further = match redis::from_redis_value_ref(cursor).unwrap_or_default() {
-            0 if node + 1 < self.connections.len() => (node as u64 + 1) << CURSOR_BITS,
-            0 => 0,
-            further => (node as u64) << CURSOR_BITS | further,
+        let further = match redis::from_redis_value_ref(cursor) {
+            Ok(0) if node + 1 < self.each.len() => (node as u64 + 1) << CURSOR_BITS,
+            Ok(0) => 0,
+            Ok(further @ ..=CURSOR_MASK) => (node as u64) << CURSOR_BITS | further,
+            _ => return Value::Nil,
         };
         Value::Array(vec![Value::BulkString(further.to_string().into_bytes()), names.clone()])
     }
@@ -223,6 +262,14 @@ async fn ask(
     }
 }
 
+/// The answer of a node to which a slot is being moved.
+async fn ask_elsewhere(mut node: MultiplexedConnection, command: &Cmd) -> RedisResult<Value> {
+    let mut asking = Pipeline::with_capacity(2);
+    asking.cmd("ASKING");
+    asking.add_command(command.clone());
+    Ok(node.req_packed_commands(&asking, 0, 2).await?.pop().unwrap_or(Value::Nil))
+}
+
 /// The slot of a key: of what stands in its first braces, if something does.
 fn slot(key: &[u8]) -> usize {
     let hashed = key.iter().position(|octet| *octet == b'{').and_then(|open| {
@@ -243,6 +290,10 @@ const NOBODY: u16 = u16::MAX;
 
 /// The cursors of single servers have fewer bits than that; behind them stands which server it is.
 const CURSOR_BITS: u32 = 54;
+const CURSOR_MASK: u64 = (1 << CURSOR_BITS) - 1;
+
+/// Among so many tags there is one for each slot, as good as certainly.
+const TAGS: usize = 16 * SLOTS;
 
 #[cfg(test)]
 mod tests {

@@ -308,7 +308,7 @@ impl Redis {
                 shared.stats.redis.errors_refused.inc();
                 lock(&shared.state).last_error = Some(describe(&error));
                 let refusal = code(&error).unwrap_or_default();
-                if refusal == MOVED {
+                if has_moved(&error) {
                     self.open(&link, "keys of the cluster have moved");
                 }
                 Err(Refused { link: Some(link), why: Unavailable::Failed, refusal: Some(refusal) })
@@ -357,6 +357,12 @@ fn code(error: &RedisError) -> Option<String> {
     let refused = error.clone().into_server_errors();
     let refused = refused.as_ref().and_then(|refused| refused.first()).map(|(_, error)| error.code().to_owned());
     refused.or_else(|| error.code().map(str::to_owned))
+}
+
+/// Whether a node has said that it does not have a key any more.
+fn has_moved(error: &RedisError) -> bool {
+    let all = error.clone().into_server_errors();
+    error.code() == Some(MOVED) || all.is_some_and(|all| all.iter().any(|(_, error)| error.code() == MOVED))
 }
 
 /// An error as it is logged: without the server's address, which may hold credentials.

@@ -140,6 +140,11 @@ impl Names {
         format!("{}replica:{id}", self.apart)
     }
 
+    /// What never lies on the node that keys with this tag lie on.
+    pub(in crate::store) fn nothing(&self, tag: &str) -> String {
+        format!("{}nothing:{{{tag}}}", self.apart)
+    }
+
     /// The list of the latest purges.
     pub(in crate::store) fn purges(&self) -> String {
         format!("{}purges", self.apart)

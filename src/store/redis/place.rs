@@ -2,14 +2,16 @@
 //!
 //! Sentinels are asked when a connection is made, and with each sign of life again: a master that was cut off from the others may go on
 //! answering for long after they have made another one, and nobody who asks it would hear of what is purged there. What they say has a
-//! number, the epoch of the configuration; the newest of their answers counts, since one of them may have been cut off as well. A node of a
-//! cluster that is cut off from most of the others stops by itself; so any node is asked who has which keys.
+//! number, the epoch of the configuration; the newest of their answers counts, since one of them may have been cut off as well. So it is with
+//! the nodes of a cluster, which are asked who has which keys.
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::uri::Authority;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, RedisError, RedisResult, Value};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, FromRedisValue, Pipeline, RedisError, RedisResult, Value,
+};
 use std::collections::HashMap;
 use std::time::Duration;
 use std::{fmt, io};
@@ -31,7 +33,7 @@ pub(super) enum Place {
 pub(super) enum Found {
     One(ConnectionAddr),
     /// The masters, in the order of their addresses, each with the first and last of its slots.
-    Cluster(Vec<(ConnectionAddr, Vec<(u16, u16)>)>),
+    Cluster(Masters),
 }
 
 /// Who knows where a master is.
@@ -51,14 +53,18 @@ pub(super) struct Search {
     links: Vec<Option<MultiplexedConnection>>,
     /// For how long one of them is waited for.
     limit: Duration,
+    /// What was found last.
+    before: Option<Found>,
 }
 
-/// What a sentinel says.
-struct Answer {
-    epoch: u64,
-    host: String,
-    port: u16,
-}
+/// Masters, each with the first and last of its slots.
+type Masters = Vec<(ConnectionAddr, Vec<(u16, u16)>)>;
+
+/// What somebody says, and how much that counts.
+type Said = RedisResult<(Rank, Found)>;
+
+/// Whether who said it is in touch with the others, and the epoch of the configuration that he knows.
+type Rank = (bool, u64);
 
 impl Place {
     /// Reads a URL; or says what is wrong with it, without its credentials.
@@ -87,7 +93,7 @@ impl Place {
             Place::Named(sentinels) => sentinels.each.len(),
             Place::Cluster(nodes) => nodes.len(),
         };
-        Search { place: self, links: vec![None; asked], limit }
+        Search { place: self, links: vec![None; asked], limit, before: None }
     }
 }
 
@@ -117,7 +123,7 @@ impl Sentinels {
     /// Reads `user:password@host:port,host:port/name/database?sentinel_user=…&sentinel_pass=…`.
     fn read(scheme: &str, rest: &str) -> Result<Sentinels, String> {
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (login, hosts, path) = divided(rest);
+        let (login, hosts, path) = divided(rest)?;
         let (name, database) = path.split_once('/').unwrap_or((path, ""));
         if name.is_empty() || !name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet)) {
             return Err("the name of the master does not stand behind the sentinels".to_owned());
@@ -129,6 +135,9 @@ impl Sentinels {
                 Some(("sentinel_pass", said)) => password = said,
                 _ => return Err("behind the `?` may stand `sentinel_user` and `sentinel_pass`".to_owned()),
             }
+        }
+        if password.is_empty() && !user.is_empty() {
+            return Err("`sentinel_user` stands without `sentinel_pass`".to_owned());
         }
         let sentinel_login = if password.is_empty() { String::new() } else { format!("{user}:{password}@") };
         Ok(Sentinels {
@@ -142,7 +151,7 @@ impl Sentinels {
 impl Search {
     /// Whether Redis may be somewhere else tomorrow.
     pub(super) fn goes_on(&self) -> bool {
-        matches!(self.place, Place::Named(_))
+        !matches!(self.place, Place::Fixed(_))
     }
 
     /// How to speak to a server that was found.
@@ -154,89 +163,100 @@ impl Search {
         }
     }
 
-    /// Finds it.
+    /// Finds it: as the newest answer says, of those that come in time.
     pub(super) async fn found(&mut self) -> RedisResult<Found> {
-        let Search { place, links, limit } = self;
-        match place {
-            Place::Fixed(info) => Ok(Found::One(info.addr().clone())),
-            Place::Named(sentinels) => sentinels.master_now(links, *limit).await.map(Found::One),
-            Place::Cluster(nodes) => masters(nodes, links, *limit).await.map(Found::Cluster),
-        }
+        let Search { place, links, limit, before } = self;
+        let found = match place {
+            Place::Fixed(info) => return Ok(Found::One(info.addr().clone())),
+            Place::Named(Sentinels { each, name, master }) => {
+                let asked = each.iter().zip(links).map(|(sentinel, link)| master_by(sentinel, link, name, master, *limit));
+                newest(asked.collect(), *limit, before.as_ref()).await.map_err(|why| format!("no sentinel names a master: {why}"))
+            }
+            Place::Cluster(nodes) => {
+                let asked = nodes.iter().zip(links).map(|(node, link)| masters_by(node, link, *limit));
+                newest(asked.collect(), *limit, before.as_ref())
+                    .await
+                    .map_err(|why| format!("no node says who belongs to the cluster: {why}"))
+            }
+        };
+        let found = found.map_err(io::Error::other)?;
+        *before = Some(found.clone());
+        Ok(found)
     }
 }
 
-impl Sentinels {
-    /// Where the master is: as the newest of the answers says, of those that come in time.
-    async fn master_now(&self, links: &mut [Option<MultiplexedConnection>], limit: Duration) -> RedisResult<ConnectionAddr> {
-        let (number, mut deadline) = (links.len(), Instant::now() + limit);
-        let asked = self.each.iter().zip(links).map(|(sentinel, link)| ask_for_master(sentinel, link, &self.name, limit));
-        let mut asked: FuturesUnordered<_> = asked.collect();
-        let (mut answers, mut newest, mut refused) = (0, None::<Answer>, None);
-        while let Ok(Some(answer)) = timeout_at(deadline, asked.next()).await {
-            match answer {
-                Ok(answer) => {
-                    answers += 1;
-                    if newest.as_ref().is_none_or(|newest| newest.epoch < answer.epoch) {
-                        newest = Some(answer);
-                    }
-                }
-                Err(error) => refused = Some(error),
-            }
-            // More than half of them have made the newest configuration there is: nobody waits long for the others.
-            if answers > number / 2 {
-                deadline = deadline.min(Instant::now() + FURTHER);
-            }
+/// The answer that counts most, of those that come in time; of several that count alike, what was found before. Or what went wrong last.
+async fn newest(
+    mut asked: FuturesUnordered<impl Future<Output = Said>>,
+    limit: Duration,
+    before: Option<&Found>,
+) -> Result<Found, String> {
+    let (number, mut deadline) = (asked.len(), Instant::now() + limit);
+    let (mut answers, mut refused): (Vec<(Rank, Found)>, _) = (Vec::new(), None);
+    while let Ok(Some(answer)) = timeout_at(deadline, asked.next()).await {
+        match answer {
+            Ok(answer) => answers.push(answer),
+            Err(error) => refused = Some(error),
         }
-        match newest {
-            Some(Answer { host, port, .. }) => Ok(at(&self.master, host, port)),
-            None => Err(io::Error::other(format!("no sentinel names a master: {}", why(refused))).into()),
+        // What is newer than all that more than half of them know is seldom, and seen the next time: nobody waits long for the others.
+        if answers.len() > number / 2 {
+            deadline = deadline.min(Instant::now() + FURTHER);
         }
     }
+    let why = || refused.map_or_else(|| "none of them answers".to_owned(), |error| super::describe(&error));
+    let most = answers.iter().map(|(rank, _)| *rank).max().ok_or_else(why)?;
+    let mut alike = answers.into_iter().filter(|(rank, _)| *rank == most).map(|(_, found)| found);
+    let first = alike.next().ok_or("there is none")?;
+    Ok(match before {
+        Some(before) if alike.any(|found| found == *before) => before.clone(),
+        _ => first,
+    })
 }
 
-/// Asks a sentinel where the master is.
-async fn ask_for_master(
+/// Where a sentinel says that the master is.
+async fn master_by(
     sentinel: &ConnectionInfo,
     link: &mut Option<MultiplexedConnection>,
     name: &str,
+    master: &ConnectionInfo,
     limit: Duration,
-) -> RedisResult<Answer> {
-    let asked = redis::cmd("SENTINEL").arg("MASTER").arg(name).take();
-    let said: HashMap<String, String> = ask(sentinel, link, &asked, limit).await?;
+) -> Said {
+    let mut asked = Pipeline::with_capacity(1);
+    asked.cmd("SENTINEL").arg("MASTER").arg(name);
+    let (said,): (HashMap<String, String>,) = ask(sentinel, link, &asked, limit).await?;
     let number = |name: &str| said.get(name).and_then(|number| number.parse::<u64>().ok());
     let port = number("port").and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
     match (said.get("ip").filter(|host| !host.is_empty()), port) {
-        (Some(host), Some(port)) => Ok(Answer { epoch: number("config-epoch").unwrap_or_default(), host: host.clone(), port }),
+        (Some(host), Some(port)) => {
+            let epoch = number("config-epoch").unwrap_or_default();
+            Ok(((true, epoch), Found::One(at(master, host.clone(), port))))
+        }
         _ => Err(io::Error::other("a master without an address").into()),
     }
 }
 
-/// The masters of a cluster, as one of these nodes says: another one first each time.
-async fn masters(
-    nodes: &[ConnectionInfo],
-    links: &mut [Option<MultiplexedConnection>],
-    limit: Duration,
-) -> RedisResult<Vec<(ConnectionAddr, Vec<(u16, u16)>)>> {
-    let (first, mut refused) = (fastrand::usize(..nodes.len()), None);
-    for turn in (0..nodes.len()).map(|turn| (first + turn) % nodes.len()) {
-        let node = &nodes[turn];
-        match ask::<Vec<Vec<Value>>>(node, &mut links[turn], redis::cmd("CLUSTER").arg("SLOTS"), limit).await {
-            Ok(ranges) => {
-                let mut masters: Vec<(ConnectionAddr, Vec<(u16, u16)>)> = Vec::new();
-                for (master, slots) in ranges.iter().filter_map(|range| range_of(node, range)) {
-                    match masters.iter_mut().find(|(address, _)| *address == master) {
-                        Some((_, all)) => all.push(slots),
-                        None => masters.push((master, vec![slots])),
-                    }
-                }
-                masters.iter_mut().for_each(|(_, slots)| slots.sort_unstable());
-                masters.sort_by_key(|(address, _)| address.to_string());
-                return Ok(masters);
-            }
-            Err(error) => refused = Some(error),
+/// Who are the masters of a cluster, as a node says.
+async fn masters_by(node: &ConnectionInfo, link: &mut Option<MultiplexedConnection>, limit: Duration) -> Said {
+    let mut asked = Pipeline::with_capacity(2);
+    asked.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOTS");
+    let (info, ranges): (String, Vec<Vec<Value>>) = ask(node, link, &asked, limit).await?;
+    let value = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
+    let epoch = value("cluster_current_epoch:").and_then(|epoch| epoch.trim_end().parse().ok()).unwrap_or_default();
+    let is_well = value("cluster_state:").is_some_and(|state| state.trim_end() == "ok");
+    let (mut masters, mut slots) = (Masters::new(), 0);
+    for (master, (first, last)) in ranges.iter().filter_map(|range| range_of(node, range)) {
+        slots += usize::from(last.saturating_sub(first)) + 1;
+        match masters.iter_mut().find(|(address, _)| *address == master) {
+            Some((_, all)) => all.push((first, last)),
+            None => masters.push((master, vec![(first, last)])),
         }
     }
-    Err(io::Error::other(format!("no node says who belongs to the cluster: {}", why(refused))).into())
+    if slots != SLOTS || masters.len() > MASTERS_MAX {
+        return Err(io::Error::other("the cluster has slots without a master").into());
+    }
+    masters.iter_mut().for_each(|(_, slots)| slots.sort_unstable());
+    masters.sort_by_cached_key(|(address, _)| address.to_string());
+    Ok(((is_well, epoch), Found::Cluster(masters)))
 }
 
 /// What a node says of a range of slots: who is the master there, and the first and the last of them.
@@ -257,7 +277,7 @@ fn range_of(node: &ConnectionInfo, range: &[Value]) -> Option<(ConnectionAddr, (
 async fn ask<T: FromRedisValue>(
     whom: &ConnectionInfo,
     link: &mut Option<MultiplexedConnection>,
-    what: &Cmd,
+    what: &Pipeline,
     limit: Duration,
 ) -> RedisResult<T> {
     let mut asking = match link.take() {
@@ -283,23 +303,20 @@ fn at(info: &ConnectionInfo, host: String, port: u16) -> ConnectionAddr {
     }
 }
 
-/// What went wrong last.
-fn why(refused: Option<RedisError>) -> String {
-    refused.map_or_else(|| "none of them answers".to_owned(), |error| super::describe(&error))
-}
-
 /// `user:password@host,host/path`, divided at its signs.
-fn divided(rest: &str) -> (String, &str, &str) {
+fn divided(rest: &str) -> Result<(String, &str, &str), String> {
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    match authority.rsplit_once('@') {
-        Some((login, hosts)) => (format!("{login}@"), hosts, path),
-        None => (String::new(), authority, path),
+    match authority.split_once('@') {
+        // Whoever means it as a part of the password writes `%40`.
+        Some((_, hosts)) if hosts.contains('@') => Err("user and password stand once, before the first host".to_owned()),
+        Some((login, hosts)) => Ok((format!("{login}@"), hosts, path)),
+        None => Ok((String::new(), authority, path)),
     }
 }
 
 /// The nodes of a cluster: `user:password@host:port,host:port`.
 fn nodes(scheme: &str, rest: &str) -> Result<Vec<ConnectionInfo>, String> {
-    let (login, hosts, path) = divided(rest);
+    let (login, hosts, path) = divided(rest)?;
     match path {
         "" | "0" => all(scheme, &login, hosts, NODE_PORT).ok_or_else(|| "one of the nodes is no host with a port".to_owned()),
         _ => Err("a cluster has no databases, so nothing stands behind the nodes".to_owned()),
@@ -329,6 +346,10 @@ fn opened(url: &str) -> Result<ConnectionInfo, String> {
 /// Where sentinels and nodes are, if nothing else is said.
 const SENTINEL_PORT: u16 = 26379;
 const NODE_PORT: u16 = 6379;
+
+/// So many slots a cluster has, and so many masters at most.
+const SLOTS: usize = 16_384;
+const MASTERS_MAX: usize = 1000;
 
 /// What stands for the master before it is known.
 const MASTER: &str = "master";
@@ -411,6 +432,8 @@ mod tests {
             ("redis+sentinel://one/m?pass=secret", "behind the `?` may stand `sentinel_user` and `sentinel_pass`"),
             ("redis+sentinels://one/m", "URL"),
             ("redis+cluster://u:secret@one,:1", "one of the nodes is no host with a port"),
+            ("redis+cluster://u:secret@one,u:secret@two", "user and password stand once, before the first host"),
+            ("redis+sentinel://one/m?sentinel_user=secret", "`sentinel_user` stands without `sentinel_pass`"),
             ("redis+cluster://u:secret@one/1", "a cluster has no databases, so nothing stands behind the nodes"),
             ("redis+cluster", "one of the nodes is no host with a port"),
             ("", "URL"),

@@ -1,9 +1,9 @@
 //! The one place that connects to Redis, finds out whether it is well, and says so once a change.
 
-use super::handshake::{DEMOTED, Heard, Ready, connect, end_former_presence, replay};
+use super::handshake::{DEMOTED, Heard, Ready, call_roll, connect, end_former_presence, replay};
 use super::link::Link;
 use super::news::{self, Hearing, Listener, News};
-use super::place::{Found, Search};
+use super::place::{Found, Place, Search};
 use super::{Redis, TOO_SLOW, Writing, code, describe, lock, random_id};
 use crate::store::WhenDown;
 use futures_util::StreamExt;
@@ -12,7 +12,7 @@ use redis::{Pipeline, RedisResult};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
@@ -22,16 +22,21 @@ use tracing::{info, warn};
 pub(in crate::store) async fn supervise(redis: Redis, listener: Listener) {
     let mut pause = PAUSE_MIN;
     let mut said = Said::Nothing;
+    let search = match Place::read(&redis.options().url) {
+        Ok(place) => Arc::new(Mutex::new(place.search(redis.options().connect_timeout))),
+        Err(why) => return redis.note(false, Some(&why)),
+    };
     loop {
         let mut waited_since = Instant::now();
-        let ended = match connect(&redis, &listener).await {
+        let connected = connect(&redis, &mut *search.lock().await, &listener).await;
+        let ended = match connected {
             Ok(ready) => {
                 let connected = Instant::now();
                 if said != Said::Connected {
                     info!(address = %ready.found, hearing = ready.heard.hearing.as_str(), "redis_connected");
                     said = Said::Connected;
                 }
-                let ended = serve(&redis, ready, &listener).await;
+                let ended = serve(&redis, ready, &search, &listener).await;
                 listener(News::Anything);
                 // A connection that breaks again and again is given longer and longer pauses, like one that can't be made.
                 if connected.elapsed() >= STEADY_AFTER {
@@ -72,15 +77,15 @@ enum Said {
 struct Used {
     link: Arc<Link>,
     hearing: Hearing,
-    /// It leads to where sentinels say that the master is.
+    /// It leads to where others say that the master is.
     is_elected: bool,
 }
 
 /// Lets requests use the connection until it breaks or answers too slowly; says what happened.
-async fn serve(redis: &Redis, ready: Ready, listener: &Listener) -> String {
+async fn serve(redis: &Redis, ready: Ready, search: &Arc<Mutex<Search>>, listener: &Listener) -> String {
     let shared = &redis.shared;
-    let Ready { link, heard: Heard { closed, hearing, channel }, found, search } = ready;
-    let used = Used { link: Arc::new(link), hearing, is_elected: search.goes_on() };
+    let Ready { link, heard: Heard { closed, hearing, channel }, found, is_elected } = ready;
+    let used = Used { link: Arc::new(link), hearing, is_elected };
     let link = &used.link;
     lock(&shared.reads).succeeded();
     *lock(&shared.writes) = Writing::default();
@@ -88,7 +93,7 @@ async fn serve(redis: &Redis, ready: Ready, listener: &Listener) -> String {
     listener(News::Anything);
     let listening = channel.map(|channel| tokio::spawn(listen(redis.clone(), link.clone(), channel, listener.clone())));
     let _listening = listening.map(|listening| AbortOnDrop(listening.abort_handle()));
-    let watching = used.is_elected.then(|| tokio::spawn(watch_election(redis.clone(), link.clone(), found, search)));
+    let watching = is_elected.then(|| tokio::spawn(watch_election(redis.clone(), link.clone(), found, search.clone())));
     let _watching = watching.map(|watching| AbortOnDrop(watching.abort_handle()));
     // Others must know of this replica before it relies on what it hears.
     sign_of_life(redis, &used, 0).await;
@@ -120,7 +125,7 @@ impl Drop for AbortOnDrop {
 /// Gives signs of life, and watches for those of Redis, until the connection is given up.
 async fn beat(redis: &Redis, used: &Used, closed: &Notify, listener: &Listener) -> String {
     let shared = &redis.shared;
-    let (mut beats, mut read_anew, mut is_well) = (0u64, Instant::now(), true);
+    let (mut beats, mut read_anew, mut is_well, mut was_well) = (0u64, Instant::now(), true, Instant::now());
     loop {
         if used.hearing == Hearing::Channel && read_anew.elapsed() >= CHANNEL_TRUSTED {
             listener(News::Anything);
@@ -138,6 +143,12 @@ async fn beat(redis: &Redis, used: &Used, closed: &Notify, listener: &Listener) 
         }
         beats += 1;
         is_well = sign_of_life(redis, used, beats).await;
+        if is_well {
+            was_well = Instant::now();
+        } else if used.link.is_divided() && was_well.elapsed() >= redis.options().heartbeat + SILENT_MAX {
+            // One of several nodes says nothing, and the others answer requests.
+            redis.open(&used.link, TOO_SLOW);
+        }
     }
 }
 
@@ -147,6 +158,8 @@ async fn sign_of_life(redis: &Redis, used: &Used, beats: u64) -> bool {
     let (Used { link, hearing, is_elected }, sent) = (used, Instant::now());
     let mut connection = Link::clone(link);
     let signed = async {
+        // What the other nodes of a cluster have to tell comes before their answers, too.
+        call_roll(redis, &mut connection).await?;
         sign(redis, &mut connection, beats).await?;
         if *hearing == Hearing::Channel {
             // It is heard again over the channel, after all that was said there before.
@@ -190,10 +203,6 @@ async fn sign(redis: &Redis, link: &mut Link, beats: u64) -> RedisResult<()> {
     if beats.is_multiple_of(RENEW_EVERY) {
         pipeline.cmd("PEXPIRE").arg(names.replicas()).arg(REPLICAS_KEPT.as_millis() as u64);
     }
-    if link.is_divided() {
-        // What the others tell comes before their answers, too.
-        pipeline.cmd("PING").ignore();
-    }
     let answers: Vec<RedisResult<u64>> = pipeline.ignore_errors().query_async(link).await?;
     if answers.iter().take(2).all(|answer| matches!(answer, Ok(1))) {
         return Ok(());
@@ -213,10 +222,11 @@ async fn sign(redis: &Redis, link: &mut Link, beats: u64) -> RedisResult<()> {
 
 /// Asks who is elected, in the rhythm of the signs of life, and gives the connection up when it is somebody else. That nobody answers changes
 /// nothing.
-async fn watch_election(redis: Redis, link: Arc<Link>, before: Found, mut search: Search) {
+async fn watch_election(redis: Redis, link: Arc<Link>, before: Found, search: Arc<Mutex<Search>>) {
     loop {
         tokio::time::sleep(redis.options().heartbeat).await;
-        if let Ok(found) = search.found().await
+        let found = search.lock().await.found().await;
+        if let Ok(found) = found
             && found != before
         {
             redis.open(&link, &format!("Redis is at {found} now"));
@@ -290,6 +300,9 @@ const STEADY_AFTER: Duration = Duration::from_secs(5);
 
 /// The pause after a sign of life that was not answered: the breaker opens after half a second of that.
 const BEAT_AGAIN: Duration = Duration::from_millis(100);
+
+/// So long a node of a cluster may leave signs of life unanswered.
+const SILENT_MAX: Duration = Duration::from_millis(500);
 
 /// For so many heartbeats after the last that was answered, memory is relied on.
 const HEARD_BEATS: u32 = 3;
