@@ -12,7 +12,6 @@ use std::time::Duration;
 pub(crate) fn steady(bench: &Bench, results: &mut Results) -> Result<(), Broken> {
     let servers = bench.start(&[Peer::Sidecache(Setup::MEMORY), Peer::Bare(USUAL), Peer::Nginx, Peer::Haproxy, Peer::Varnish])?;
     let path = format!("/json/{USUAL}/");
-    let ids = |peer: Peer| if matches!(peer, Peer::Bare(_)) { 1 } else { HOT };
     for server in &servers {
         bench.runtime.block_on(prove_hits(server, &path, USUAL, HOT))?;
     }
@@ -24,7 +23,7 @@ pub(crate) fn steady(bench: &Bench, results: &mut Results) -> Result<(), Broken>
             let place = (round + turn) % servers.len();
             let server = &servers[place];
             let before = bench.runtime.block_on(bench.origin.settled())?;
-            let load = steady::load(server.address, &path, USUAL, ids(server.peer), bench.seconds);
+            let load = steady::load(server.address, &path, USUAL, HOT, bench.seconds);
             let shown = bench.runtime.block_on(load)?;
             late = late.max(shown.late);
             if bench.runtime.block_on(bench.origin.asked())? != before {

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 /// Somebody who answers requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// Hyper with nothing around it, which answers one body of so many octets.
+    /// Hyper with nothing around it, which answers bodies of so many octets.
     Bare(usize),
     Sidecache(Setup),
     Nginx,

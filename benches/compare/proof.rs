@@ -2,13 +2,12 @@
 
 use crate::Broken;
 use crate::client::{Answer, Client};
-use crate::peers::{Peer, Server};
+use crate::peers::Server;
 use crate::served;
 use std::time::{Duration, Instant};
 
 /// Checks that a server, once it was asked, answers all of these from its cache, and with the right bodies; and fills it by that.
 pub(crate) async fn prove_hits(server: &Server, path: &str, octets: usize, ids: u64) -> Result<(), Broken> {
-    let ids = if matches!(server.peer, Peer::Bare(_)) { 1 } else { ids };
     let mut client = Client::connect(server.address).await?;
     for id in 0..ids {
         prove_body(&mut client, server, path, octets, id).await?;

@@ -1,6 +1,7 @@
-//! What this program itself serves, in processes of their own: the origin, and bare hyper, which answers always the same.
+//! What this program itself serves, in processes of their own: the origin, and bare hyper, which has all of its answers at hand.
 
 use crate::Broken;
+use crate::rounds::HOT;
 use bytes::Bytes;
 use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
@@ -20,7 +21,7 @@ pub(crate) fn serve(what: &str, octets: usize) -> Result<(), Broken> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     match what {
         "origin" => runtime.block_on(listen(Origin::default())),
-        "bare" => runtime.block_on(listen(Bare(body(octets, 0).into()))),
+        "bare" => runtime.block_on(listen(Bare((0..HOT).map(|id| body(octets, id).into()).collect()))),
         _ => Err(format!("there is no {what:?} to serve")),
     }
 }
@@ -35,8 +36,8 @@ struct Origin {
     asked: AtomicU64,
 }
 
-/// Answers with one body, whatever is asked.
-struct Bare(Bytes);
+/// Answers with one of so many bodies, each of which lies somewhere else, as those of a cache do.
+struct Bare(Vec<Bytes>);
 
 impl Answer for Origin {
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
@@ -63,8 +64,9 @@ impl Answer for Origin {
 }
 
 impl Answer for Bare {
-    fn answer(&self, _: &Request<Incoming>) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(self.0.clone()));
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let id = request.uri().path().rsplit('/').next().and_then(|segment| segment.parse::<usize>().ok()).unwrap_or_default();
+        let mut response = Response::new(Full::new(self.0[id % self.0.len()].clone()));
         let fields = response.headers_mut();
         fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         fields.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=3600"));
