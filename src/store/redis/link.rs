@@ -126,12 +126,16 @@ impl Nodes {
         if nodes.owners.contains(&NOBODY) {
             return Err(io::Error::other("the cluster has slots without a master").into());
         }
-        // One of so many has each slot; a master without slots is none.
+        let mut untagged = nodes.each.len();
         for tag in (0..TAGS).map(|tag| tag.to_string()) {
             let owner = nodes.owner(tag.as_bytes());
             let node = &mut nodes.each[owner];
             if node.tag.is_empty() {
                 node.tag = tag;
+                untagged -= 1;
+            }
+            if untagged == 0 {
+                break;
             }
         }
         Ok(nodes)
@@ -157,8 +161,11 @@ impl Nodes {
         }
         let is_transaction = pipeline.is_transaction();
         let asked = self.each.iter().zip(shares).filter(|(_, (_, places))| !places.is_empty());
-        let asked = asked.map(|(node, (share, places))| async move {
-            let mut answers = ask(node.connection.clone(), share.clone(), places.len(), is_transaction).await?;
+        let asked = asked.map(|(node, (mut share, places))| async move {
+            if is_transaction {
+                share.atomic();
+            }
+            let mut answers = ask(node.connection.clone(), &share, places.len()).await?;
             for (command, answer) in share.cmd_iter().zip(&mut answers) {
                 if let Some(elsewhere) = self.elsewhere(answer) {
                     *answer = ask_elsewhere(elsewhere, command).await?;
@@ -245,17 +252,12 @@ impl Nodes {
 }
 
 /// The answers of one node.
-async fn ask(
-    mut connection: MultiplexedConnection,
-    mut share: Pipeline,
-    number: usize,
-    is_transaction: bool,
-) -> RedisResult<Vec<Value>> {
-    if !is_transaction {
-        return connection.req_packed_commands(&share, 0, number).await;
+async fn ask(mut connection: MultiplexedConnection, share: &Pipeline, number: usize) -> RedisResult<Vec<Value>> {
+    if !share.is_transaction() {
+        return connection.req_packed_commands(share, 0, number).await;
     }
     // Behind what says that each of them waits comes the answer to all.
-    match connection.req_packed_commands(share.atomic(), number + 1, 1).await?.pop() {
+    match connection.req_packed_commands(share, number + 1, 1).await?.pop() {
         Some(Value::Array(answers)) => Ok(answers),
         Some(Value::ServerError(error)) => Err(error.into()),
         _ => Err(io::Error::other("a transaction without an answer").into()),
@@ -292,7 +294,7 @@ const NOBODY: u16 = u16::MAX;
 const CURSOR_BITS: u32 = 54;
 const CURSOR_MASK: u64 = (1 << CURSOR_BITS) - 1;
 
-/// Among so many tags there is one for each slot, as good as certainly.
+/// Among so many tags there is one for each slot, as good as certainly. For some nodes it takes some of them.
 const TAGS: usize = 16 * SLOTS;
 
 #[cfg(test)]

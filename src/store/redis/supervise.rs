@@ -24,7 +24,10 @@ pub(in crate::store) async fn supervise(redis: Redis, listener: Listener) {
     let mut said = Said::Nothing;
     let search = match Place::read(&redis.options().url) {
         Ok(place) => Arc::new(Mutex::new(place.search(redis.options().connect_timeout))),
-        Err(why) => return redis.note(false, Some(&why)),
+        Err(why) => {
+            warn!(error = why, "redis_not_used");
+            return redis.note(false, Some(&why));
+        }
     };
     loop {
         let mut waited_since = Instant::now();
