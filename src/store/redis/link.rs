@@ -228,9 +228,10 @@ impl Nodes {
         match joins {
             Joins::Alike => answers.into_iter().next().unwrap_or(Value::Nil),
             Joins::List => Value::Array(answers),
-            Joins::Sum => {
-                Value::Int(answers.iter().map(|answer| if let Value::Int(number) = answer { *number } else { 0 }).sum())
-            }
+            Joins::Sum => Value::Int(answers.iter().fold(0, |sum, answer| match answer {
+                Value::Int(number) => sum.saturating_add(*number),
+                _ => sum,
+            })),
             Joins::Found { node } => match answers.as_slice() {
                 [Value::Array(found)] => self.found(*node, found),
                 _ => Value::Nil,
