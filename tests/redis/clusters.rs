@@ -2,6 +2,7 @@
 
 use crate::world::{Gate, Phase, RedisCluster, Relay, Reply, World, eventually, millis, redis_options, secs};
 use serde_json::json;
+use sidecache::rules::Scope;
 use sidecache::store::RedisOptions;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -284,4 +285,65 @@ async fn a_node_that_says_nothing_is_noticed_and_costs_no_request_more_than_the_
     assert!(begun.elapsed() < secs(5), "it took {:?}", begun.elapsed());
     cluster.nodes[2].thaw();
     world.redis_is("connected").await;
+}
+
+#[tokio::test]
+async fn a_node_that_says_nothing_is_noticed_though_all_that_is_asked_for_lies_on_others() {
+    let cluster = RedisCluster::start(3).await;
+    let mut relays = Vec::new();
+    for node in &cluster.nodes {
+        relays.push(Relay::to(node.address()).await);
+    }
+    let (url, serving) = cluster.behind(&relays).await;
+    let world = World::with_redis_at(&url, |config| {
+        config.store.memory.bytes_max = 0;
+        let redis = config.store.redis.as_mut().unwrap();
+        (redis.heartbeat, redis.budget) = (millis(200), millis(50));
+    })
+    .await
+    .connected()
+    .await;
+    let lies_on = async |ending: String| {
+        for (index, node) in cluster.nodes.iter().enumerate() {
+            if node.all_keys().await.iter().any(|key| key.ends_with(&ending)) {
+                return index;
+            }
+        }
+        panic!("no key ends with {ending}");
+    };
+    let generation_of = async |scope: Scope| lies_on(format!(":g:{}", scope.name())).await;
+    let mut nodes_of = Vec::new();
+    for number in 0..20 {
+        let before = cluster.keys().await.0;
+        world.origin.reply(&path(number), Reply::new("one").cache("max-age=60"));
+        world.get(&path(number)).with("host", "h").await.says("stored");
+        eventually("it is in Redis", async || cluster.keys().await.0.len() == number + 1).await;
+        let key = cluster.keys().await.0.difference(&before).next().unwrap().clone();
+        nodes_of.push([lies_on(key).await, generation_of(Scope::Target(path(number))).await]);
+    }
+    let shared = [generation_of(Scope::All).await, generation_of(Scope::Route("r".to_owned())).await];
+    let silent = (0..3).find(|node| !shared.contains(node)).unwrap();
+    let elsewhere: Vec<usize> = (0..20).filter(|number| !nodes_of[*number].contains(&silent)).collect();
+    assert!(elsewhere.len() > 2, "{nodes_of:?} {silent}");
+    // The others are in touch with it, so that the cluster goes on.
+    relays[silent].enter(Phase::BlackHole);
+    let (begun, is_over) = (Instant::now(), AtomicBool::new(false));
+    let ask = async |number: &usize| {
+        let mut hits = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            let got = world.get(&path(*number)).with("host", "h").await;
+            hits += usize::from(got.status(200).is("one").field("cache-status").contains("detail=redis"));
+        }
+        hits
+    };
+    let noticed = async {
+        eventually("it is noticed", async || world.stats().await["redis"]["status"] == "degraded").await;
+        is_over.store(true, Ordering::Relaxed);
+    };
+    let ((), hits) = tokio::join!(noticed, futures_util::future::join_all(elsewhere.iter().map(ask)));
+    assert!(begun.elapsed() < secs(5), "it took {:?}", begun.elapsed());
+    assert!(hits.iter().all(|hits| *hits > 0), "until then, the others answer: {hits:?}");
+    relays[silent].enter(Phase::Relay);
+    world.redis_is("connected").await;
+    serving.abort();
 }

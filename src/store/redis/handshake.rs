@@ -2,7 +2,7 @@
 
 use super::link::{Link, Nodes};
 use super::news::{self, Hearing, Listener};
-use super::place::{Found, Search};
+use super::search::{Found, Search};
 use super::supervise::FAREWELL;
 use super::{Redis, TOO_SLOW, code, describe, lock, random_id};
 use crate::rules::{Scope, watch};
@@ -97,10 +97,9 @@ async fn handshake(
     let mut reading = Pipeline::new();
     let name = redis.names().generation(Scope::All.name());
     reading.cmd("GETRANGE").arg(&name).arg(0).arg(0).ignore().cmd("PTTL").arg(&name).ignore().cmd("MGET").arg(&name).ignore();
-    let mut answering = link.clone();
     let asked = async {
         reading.query_async::<()>(&mut link).await?;
-        call_roll(redis, &mut answering).await
+        call_roll(redis, &mut link).await
     };
     match tokio::time::timeout(options.budget, asked).await {
         Ok(answered) => answered?,

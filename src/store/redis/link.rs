@@ -166,11 +166,13 @@ impl Nodes {
                 share.atomic();
             }
             let mut answers = ask(node.connection.clone(), &share, places.len()).await?;
-            for (command, answer) in share.cmd_iter().zip(&mut answers) {
-                if let Some(elsewhere) = self.elsewhere(answer) {
-                    *answer = ask_elsewhere(elsewhere, command).await?;
-                }
-            }
+            let moving = share.cmd_iter().zip(&mut answers);
+            let moving = moving.filter_map(|(command, answer)| Some((self.elsewhere(answer)?, command, answer)));
+            let asked_elsewhere = moving.map(async |(node, command, answer)| {
+                *answer = ask_elsewhere(node, command).await?;
+                RedisResult::Ok(())
+            });
+            try_join_all(asked_elsewhere).await?;
             RedisResult::Ok(places.into_iter().zip(answers))
         });
         for ((place, part), answer) in try_join_all(asked).await?.into_iter().flatten() {

@@ -13,6 +13,7 @@ mod news;
 mod place;
 mod purges;
 mod reads;
+mod search;
 mod supervise;
 
 pub(super) use names::{Named, Names};

@@ -3,7 +3,8 @@
 use super::handshake::{DEMOTED, Heard, Ready, call_roll, connect, end_former_presence, replay};
 use super::link::Link;
 use super::news::{self, Hearing, Listener, News};
-use super::place::{Found, Place, Search};
+use super::place::Place;
+use super::search::{Found, Search};
 use super::{Redis, TOO_SLOW, Writing, code, describe, lock, random_id};
 use crate::store::WhenDown;
 use futures_util::StreamExt;
@@ -23,7 +24,7 @@ pub(in crate::store) async fn supervise(redis: Redis, listener: Listener) {
     let mut pause = PAUSE_MIN;
     let mut said = Said::Nothing;
     let search = match Place::read(&redis.options().url) {
-        Ok(place) => Arc::new(Mutex::new(place.search(redis.options().connect_timeout))),
+        Ok(place) => Arc::new(Mutex::new(Search::new(place, redis.options().connect_timeout))),
         Err(why) => {
             warn!(error = why, "redis_not_used");
             return redis.note(false, Some(&why));
