@@ -9,6 +9,9 @@
 //! `cargo test --bench instructions` does the same with the build that the tests use, for which nothing has to be built: `tests/run` does so
 //! for each change. Its figures are some ten times larger, and no measure of speed; but what makes a request do more makes them grow as well.
 
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::Request;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -17,6 +20,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
 
 /// What is asked for, again and again.
 struct Work {
@@ -27,14 +31,16 @@ struct Work {
     status: &'static str,
     /// Redis keeps what is stored, and memory nothing.
     in_redis: bool,
+    over_http2: bool,
 }
 
-const WORKS: [Work; 4] = [
-    Work { name: "hit", target: |_| "/customers/42".to_owned(), status: "hit", in_redis: false },
-    Work { name: "hit-in-redis", target: |_| "/customers/42".to_owned(), status: "hit", in_redis: true },
-    Work { name: "miss", target: |number| format!("/customers/{number}"), status: "fwd=uri-miss", in_redis: false },
-    Work { name: "forwarded", target: |number| format!("/elsewhere/{number}"), status: "fwd=bypass", in_redis: false },
-];
+const WORKS: [Work; 5] = [HIT, HIT_IN_REDIS, HIT_OVER_HTTP2, MISS, FORWARDED];
+
+const HIT: Work = Work { name: "hit", target: |_| "/customers/42".to_owned(), status: "hit", in_redis: false, over_http2: false };
+const HIT_IN_REDIS: Work = Work { name: "hit-in-redis", in_redis: true, ..HIT };
+const HIT_OVER_HTTP2: Work = Work { name: "hit-over-http2", over_http2: true, ..HIT };
+const MISS: Work = Work { name: "miss", target: |number| format!("/customers/{number}"), status: "fwd=uri-miss", ..HIT };
+const FORWARDED: Work = Work { name: "forwarded", target: |number| format!("/elsewhere/{number}"), status: "fwd=bypass", ..HIT };
 
 /// A figure may be so much above the recorded one.
 const TOLERANCE: f64 = 0.03;
@@ -73,7 +79,7 @@ fn main() -> ExitCode {
                 format!("recorded {before}, {:+.1} %", growth * 100.0)
             }
         };
-        println!("{:<12} {instructions:>8} instructions a request, {BUILD} ({compared})", work.name);
+        println!("{:<14} {instructions:>8} instructions a request, {BUILD} ({compared})", work.name);
     }
     if records {
         figures.insert(BUILD.to_owned(), counted);
@@ -128,7 +134,10 @@ fn run(work: &Work, requests: u32) -> u64 {
             .spawn()
             .expect("valgrind starts"),
     );
-    let mut client = Client(BufReader::new(connect(address)));
+    let mut client = match work.over_http2 {
+        false => Client::Http1(BufReader::new(connect(address))),
+        true => Client::over_http2(connect(address)),
+    };
     if work.in_redis {
         // It is forwarded until Redis is there, and until what was stored is in it.
         let begun = Instant::now();
@@ -185,28 +194,73 @@ impl Drop for Ended {
     }
 }
 
-struct Client(BufReader<TcpStream>);
+/// Who asks, over one connection.
+enum Client {
+    Http1(BufReader<TcpStream>),
+    Http2(Runtime, SendRequest<Bytes>),
+}
 
 impl Client {
+    fn over_http2(stream: TcpStream) -> Client {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("there is a runtime");
+        let sender = runtime.block_on(async {
+            stream.set_nonblocking(true).expect("it is a socket");
+            let stream = tokio::net::TcpStream::from_std(stream).expect("it is a socket");
+            // Windows so wide that frames which open them are seldom.
+            let (wide, stream_wide) = (1 << 30, 1 << 20);
+            let opening = h2::client::Builder::new()
+                .initial_connection_window_size(wide)
+                .initial_window_size(stream_wide)
+                .handshake::<_, Bytes>(stream);
+            let (sender, connection) = opening.await.expect("the sidecar speaks HTTP/2");
+            tokio::spawn(connection);
+            sender
+        });
+        Client::Http2(runtime, sender)
+    }
+
     /// Asks for a target, reads all of the response, and gives its `Cache-Status`.
     fn get(&mut self, target: &str) -> String {
-        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n");
-        self.0.get_mut().write_all(request.as_bytes()).expect("the sidecar reads");
-        let (mut status, mut length, mut line) = (String::new(), 0, String::new());
-        while self.0.read_line(&mut line).expect("the sidecar answers") > 2 {
-            if let Some((name, value)) = line.trim_end().split_once(": ") {
-                match name {
-                    "cache-status" => status = value.to_owned(),
-                    "content-length" => length = value.parse().expect("it is a number"),
-                    _ => {}
-                }
-            }
-            line.clear();
-        }
+        let (status, length) = match self {
+            Client::Http1(stream) => get_over_http1(stream, target),
+            Client::Http2(runtime, sender) => runtime.block_on(get_over_http2(sender, target)),
+        };
         assert_eq!(length, BODY_BYTES, "{status}");
-        self.0.read_exact(&mut vec![0; length]).expect("the body is whole");
         status
     }
+}
+
+/// The `Cache-Status` of a response, and how long it is.
+fn get_over_http1(stream: &mut BufReader<TcpStream>, target: &str) -> (String, usize) {
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n");
+    stream.get_mut().write_all(request.as_bytes()).expect("the sidecar reads");
+    let (mut status, mut length, mut line) = (String::new(), 0, String::new());
+    while stream.read_line(&mut line).expect("the sidecar answers") > 2 {
+        if let Some((name, value)) = line.trim_end().split_once(": ") {
+            match name {
+                "cache-status" => status = value.to_owned(),
+                "content-length" => length = value.parse().expect("it is a number"),
+                _ => {}
+            }
+        }
+        line.clear();
+    }
+    stream.read_exact(&mut vec![0; length]).expect("the body is whole");
+    (status, length)
+}
+
+async fn get_over_http2(sender: &mut SendRequest<Bytes>, target: &str) -> (String, usize) {
+    let request = Request::get(format!("http://localhost{target}")).header("user-agent", "bench").header("accept", "*/*");
+    let (response, _) = sender.send_request(request.body(()).expect("it is one"), true).expect("the connection is open");
+    let (head, mut body) = response.await.expect("the sidecar answers").into_parts();
+    let status = head.headers.get("cache-status").and_then(|status| status.to_str().ok()).unwrap_or_default();
+    let mut length = 0;
+    while let Some(piece) = body.data().await {
+        let piece = piece.expect("the body is whole");
+        length += piece.len();
+        body.flow_control().release_capacity(piece.len()).expect("it was taken");
+    }
+    (status.to_owned(), length)
 }
 
 /// Connects to a process that takes its time to start.

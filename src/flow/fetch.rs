@@ -327,9 +327,8 @@ impl Proxy {
             may_wait: asked.max_age.is_none() && asked.min_fresh.is_none(),
             answer,
         };
-        let proxy = self.clone();
         // In a place of its own: the runtime would move it about, and it is large.
-        self.tasks.spawn(Box::pin(async move { proxy.run(fetch).await }));
+        self.tasks.spawn(Box::pin(self.clone().run(fetch)));
     }
 }
 

@@ -71,8 +71,7 @@ impl Proxy {
             may_wait: false,
             answer,
         };
-        let proxy = self.clone();
-        self.tasks.spawn(async move { proxy.run(fetch).await });
+        self.tasks.spawn(Box::pin(self.clone().run(fetch)));
         let (response, outcome) = self.answer(&arrival, &errand, Forward::Method, answered).await;
         (response, outcome.past(NotStored::Posted.as_str()))
     }

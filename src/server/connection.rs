@@ -13,7 +13,7 @@ use super::{Options, Terms};
 use crate::flow::{self, Answer, Body, Client, Outbox, Turn};
 use crate::stats::Stats;
 use crate::tasks::Tasks;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, TryFutureExt};
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -21,7 +21,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
-use pin_project_lite::pin_project;
 use socket2::SockRef;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -211,10 +210,7 @@ impl<A: Answer> Connection<'_, A> {
     async fn until_ended(&self, frames: Frames<Lent>) -> hyper::Result<()> {
         let (moves, streams) = (frames.moves(), Streams::new(self.options.body_idle_timeout));
         let service = self.service(Arc::default(), Arc::default(), Arc::default(), Some(streams.live()));
-        let service = service_fn(move |request| {
-            let answered = service.call(request);
-            async move { answered.await.map(|response| response.map(Handed::new)) }
-        });
+        let service = service_fn(move |request| service.call(request).map_ok(|response| response.map(Handed::new)));
         let connection = http2::builder(&self.options, streams.clone()).serve_connection(TokioIo::new(frames), service);
         let mut connection = pin!(connection);
         tokio::select! {
@@ -261,7 +257,8 @@ impl<A: Answer> Connection<'_, A> {
                 // RFC 9110 §15.2: HTTP/1.0 knows no interim responses. hyper writes HTTP/2 in frames that only it can make.
                 let turn = (request.version() == Version::HTTP_11).then(|| outbox.begin());
                 let client = Client { address, is_secure, interim: turn.as_ref().map(Turn::interim), octets, waited, beside };
-                let answered = pin!(Contained { answering: answer.answer(request, client) });
+                // In a place of its own: hyper would move it about, and a connection keep that much memory also while it is idle.
+                let answered = pin!(Contained(Box::pin(answer.answer(request, client))));
                 let mut response = match turn {
                     Some(turn) => turn.answer(answered).await,
                     None => answered.await,
@@ -305,20 +302,14 @@ impl<S> Answering for S where
 {
 }
 
-pin_project! {
-    /// Has a panic cost the request in which it happens, and nothing else of its connection. The log says where it was.
-    struct Contained<F> {
-        #[pin]
-        answering: F,
-    }
-}
+/// Has a panic cost the request in which it happens, and nothing else of its connection. The log says where it was.
+struct Contained<F>(Pin<Box<F>>);
 
 impl<F: Future<Output = Response<Body>>> Future for Contained<F> {
     type Output = Response<Body>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
-        let answering = self.project().answering;
-        match catch_unwind(AssertUnwindSafe(|| answering.poll(cx))) {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
             Ok(polled) => polled,
             // It is not polled again, only dropped; what requests share is whole after each step, or behind a lock that is left so.
             Err(_) => Poll::Ready(flow::internal()),
