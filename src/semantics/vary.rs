@@ -1,7 +1,7 @@
 //! The request fields that select a response (RFC 9111 §4.1).
 
 use super::fields::{self, Kind};
-use super::language::{self, Dearest};
+use super::language;
 use super::weighted::{self, Order};
 use http::header::{ACCEPT_LANGUAGE, HeaderMap, HeaderName, HeaderValue, VARY};
 use sha2::{Digest, Sha256};
@@ -22,10 +22,10 @@ pub enum Vary {
 ///
 /// A field that was missing must be missing; an empty one is something else.
 ///
-/// Of `Accept-Language`, one language may be wanted instead of a list: that of the response, if the request that fetched it wanted
-/// none more. It then answers all requests that want none more (§4.1, RFC 9110 §12.5.4), however the rest of their lists reads:
-/// whatever the origin has for them could not please them better. Such a language is written with a comma before it, as no
-/// normalised list begins.
+/// Of `Accept-Language`, one language may be wanted instead of a list: that of the response, if the request that fetched it named that one
+/// and no other, so that the origin was shown nothing else. It then answers all requests that want none more (§4.1, RFC 9110 §12.5.4),
+/// however the rest of their lists reads: whatever the origin has for them could not please them better. Such a language is written with a
+/// comma before it, as no normalised list begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Selection(Option<Arc<Vec<Part>>>);
 
@@ -73,23 +73,23 @@ impl Selection {
         let mut parts = parts_of(names, request);
         if let Some((_, wanted)) = parts.iter_mut().find(|(name, _)| *name == ACCEPT_LANGUAGE)
             && let Some(language) = language::of_response(response)
-            && Dearest::of(request).contains(language)
+            && language::dearest(request).is_some()
+            && wanted.as_deref().is_some_and(|wanted| wanted.eq_ignore_ascii_case(language))
         {
             *wanted = Some(chosen(language));
         }
         Selection::from_parts(parts)
     }
 
-    /// All selections that a response to be used for a request can have: the request's own values, then each language that it wants
-    /// most.
+    /// All selections that a response to be used for a request can have: the request's own values, then the language that it wants most.
     pub fn candidates(names: &[HeaderName], request: &HeaderMap) -> Vec<Selection> {
         let mut candidates = vec![Selection::of(names, request)];
-        if let Some(at) = names.iter().position(|name| *name == ACCEPT_LANGUAGE) {
-            for language in Dearest::of(request).iter() {
-                let mut parts = candidates[0].parts().to_vec();
-                parts[at].1 = Some(chosen(language));
-                candidates.push(Selection::from_parts(parts));
-            }
+        if let Some(at) = names.iter().position(|name| *name == ACCEPT_LANGUAGE)
+            && let Some(language) = language::dearest(request)
+        {
+            let mut parts = candidates[0].parts().to_vec();
+            parts[at].1 = Some(chosen(language));
+            candidates.push(Selection::from_parts(parts));
         }
         candidates
     }
@@ -121,7 +121,9 @@ impl Selection {
                 // What equals a normalised value is normalised itself, so most requests need no second look.
                 (Some(only), None) if only.as_bytes() == wanted => true,
                 _ => match wanted {
-                    [b',', language @ ..] if *name == ACCEPT_LANGUAGE => Dearest::of(request).contains(language),
+                    [b',', language @ ..] if *name == ACCEPT_LANGUAGE => {
+                        language::dearest(request).is_some_and(|dearest| dearest.eq_ignore_ascii_case(language))
+                    }
                     wanted => {
                         let mut left = wanted.iter();
                         normalise(name, request, &mut |octet| left.next() == Some(&octet)) && left.next().is_none()
@@ -168,7 +170,7 @@ fn parts_of(names: &[HeaderName], request: &HeaderMap) -> Vec<Part> {
 enum Form {
     /// A list: its lines can be combined, and whitespace around commas says nothing (RFC 9110 §5.3, §5.6.1).
     List,
-    /// A list of names with weights, in an order that says nothing that could be relied on (RFC 9110 §12.5.2 to §12.5.4).
+    /// A list of names with weights, in an order that says little (RFC 9110 §12.5.2 to §12.5.4).
     Weighted(Order),
     /// One value, in which a comma is a character like any other.
     Single,
@@ -178,7 +180,8 @@ enum Form {
 
 fn form(name: &HeaderName) -> Form {
     match name.as_str() {
-        "accept-charset" | "accept-language" => Form::Weighted(Order::Names),
+        "accept-charset" => Form::Weighted(Order::Names),
+        "accept-language" => Form::Weighted(Order::Preference),
         "accept-encoding" => Form::Weighted(Order::Codings),
         "cookie" => Form::Cookie,
         "authorization" | "from" | "host" | "origin" | "proxy-authorization" | "referer" | "user-agent" => Form::Single,
@@ -339,8 +342,9 @@ mod tests {
         check("accept-encoding", &[""], &["identity"], false);
         check("accept-charset", &["utf-8, ascii;q=0.1"], &["ascii ; q=0.100,UTF-8"], true); // §12.5.2
         check("accept-language", &["de, en;q=0.5"], &["en;q=0.5, de"], true); // §12.5.4
-        // §12.5.4: of equals, none can rely on being preferred.
-        check("accept-language", &["en, de"], &["de, en"], true);
+        // §12.5.4: of equals, some recipients prefer the first.
+        check("accept-language", &["en, de"], &["de, en"], false);
+        check("accept-language", &["en, de"], &["en", "de;q=1.0"], true);
         check("user-agent", &["a,b"], &["a, b"], false);
         check("cookie", &["a=1; b=2"], &["a=1", "b=2"], true); // RFC 9113 §8.2.3
         check("cookie", &["a=1,b=2"], &["a=1, b=2"], false);
@@ -355,7 +359,7 @@ mod tests {
     #[test]
     fn a_chosen_language_answers_whoever_wants_none_more() {
         // RFC 9111 §4.1, RFC 9110 §12.5.4
-        let selection = fetched(&["DE"], "en, De");
+        let selection = fetched(&["DE"], "De");
         assert_eq!(selection.iter().next(), Some((&ACCEPT_LANGUAGE, Some(&b",de"[..]))));
         assert_eq!(selection.fields().next(), Some((&ACCEPT_LANGUAGE, Some(&b"de"[..]))));
         let check = |lines: &[&str], expected: bool| {
@@ -365,10 +369,11 @@ mod tests {
         check(&[" DE ; Q=0.1"], true);
         check(&[",de"], true);
         check(&["de, en"], true);
-        check(&["en, de"], true);
-        check(&["en", "de"], true);
+        check(&["de", "en"], true);
         check(&["fr;q=0.5, de;q=1.0"], true);
         check(&["de, *"], true);
+        check(&["en, de"], false);
+        check(&["en", "de"], false);
         check(&[], false);
         check(&[""], false);
         check(&["*"], false);
@@ -383,13 +388,16 @@ mod tests {
     }
 
     #[test]
-    fn a_language_is_chosen_only_if_the_response_has_that_one_and_its_request_wanted_none_more() {
+    fn a_language_is_chosen_only_if_the_response_has_that_one_and_its_request_named_no_other() {
         let check = |languages: &[&str], list: &str, is_chosen: bool| {
             let plain = Selection::of(&[ACCEPT_LANGUAGE], &fields("accept-language", &[list]));
             assert_eq!(fetched(languages, list) != plain, is_chosen, "{languages:?} {list:?}");
         };
         check(&["de"], "de", true);
-        check(&["de"], "fr;q=0.5, de", true);
+        check(&["de"], " DE ; q=1.0 ,", true);
+        check(&["de"], "fr;q=0.5, de", false);
+        check(&["de"], "de, <script>;q=0.1", false);
+        check(&["de"], "de;q=0.5", false);
         check(&[], "de", false);
         check(&["de, en"], "de", false);
         check(&["de", "en"], "de", false);
@@ -424,7 +432,7 @@ mod tests {
 
         let candidates = Selection::candidates(&names, &request("en;q=0.5, de, FR", ",de"));
         let languages: Vec<_> = candidates.iter().map(|candidate| candidate.iter().nth(1).unwrap().1.unwrap()).collect();
-        assert_eq!(languages, [&b"de, en;q=0.5, fr"[..], b",de", b",fr"]);
+        assert_eq!(languages, [&b"de, fr, en;q=0.5"[..], b",de"]);
         assert_eq!(candidates[1], selection);
         assert_eq!(Selection::candidates(&names[..1], &request("de", "x")), [Selection::of(&names[..1], &request("de", "x"))]);
     }
@@ -523,6 +531,7 @@ mod tests {
             let is_candidate = Selection::candidates(&names, &list(&second)).contains(&selection);
             prop_assert_eq!(selection.matches(&list(&second)), is_candidate);
             if selection != plain {
+                prop_assert!(first.iter().all(|(name, _)| name.eq_ignore_ascii_case(language)));
                 for members in [&first, &second].into_iter().filter(|members| selection.matches(&list(members))) {
                     let highest = members.iter().map(|(_, tenths)| *tenths).max().unwrap_or_default();
                     let of_language = members.iter().filter(|(name, _)| name.eq_ignore_ascii_case(language));

@@ -3,10 +3,14 @@
 use std::cmp::Ordering;
 
 /// The order that the members of a normalised list are in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Order {
     /// By name; those of equal name by weight.
+    #[default]
     Names,
+    /// By weight, the highest first, and as they were written where that is the same: of equals, some recipients take the first
+    /// (RFC 9110 §12.5.4).
+    Preference,
     /// By name as well, but content codings that everybody sends before others, in the order in which most send them: what
     /// arrives is then normalised already. A recipient that picks by order among equals picks one that all accept.
     Codings,
@@ -20,6 +24,7 @@ pub(super) struct Member<'a> {
     /// In thousandths; `None` where the member is malformed.
     pub(super) weight: Option<u16>,
     rank: usize,
+    order: Order,
 }
 
 /// The members of a list, in the order in which they were written. No quoted strings are in these lists, so each comma separates.
@@ -30,7 +35,7 @@ pub(super) fn members<'a>(order: Order, lines: impl Iterator<Item = &'a [u8]>) -
 
 /// Gives the octets of the normalised list to `take`, until that returns `false`; then returns `false` too.
 ///
-/// Normalised are: the members' order, each once; case; whitespace; the weights' digits, of which 1 is left out; and the two
+/// Normalised are: the members' order, as far as it says nothing, each once; case; whitespace; the weights' digits, of which 1 is left out; and the two
 /// other names of codings (§8.4.1). A malformed member is only put into lower case and its place.
 ///
 /// A list of up to [`INLINE`] members costs no allocation: this is done at each hit by a request whose list is not normalised.
@@ -52,10 +57,10 @@ pub(super) fn normalise<'a>(order: Order, lines: impl Iterator<Item = &'a [u8]>,
             &mut spilled[..]
         }
     };
-    members.sort_unstable_by(Member::compare);
+    members.sort_by(Member::compare);
     let mut last: Option<&Member<'_>> = None;
     for member in &*members {
-        if last.is_some_and(|last| last.compare(member).is_eq()) {
+        if last.is_some_and(|last| last.is_same(member)) {
             continue;
         }
         if !(last.is_none() || b", ".iter().all(|octet| take(*octet))) || !member.write(take) {
@@ -73,22 +78,29 @@ impl<'a> Member<'a> {
             None => (text, Some(WHOLE)),
         };
         if weight.is_none() || name.is_empty() || name.iter().any(|octet| matches!(octet, b' ' | b'\t' | b'=' | b'"')) {
-            return Member { name: text, weight: None, rank: CODINGS.len() };
+            return Member { name: text, weight: None, rank: CODINGS.len(), order };
         }
         if order != Order::Codings {
-            return Member { name, weight, rank: CODINGS.len() };
+            return Member { name, weight, rank: CODINGS.len(), order };
         }
         // Recipients are to take the two as what they stand for (§8.4.1.1, §8.4.1.3).
         let is_alias = name.eq_ignore_ascii_case(b"x-gzip") || name.eq_ignore_ascii_case(b"x-compress");
         let name = if is_alias { &name[2..] } else { name };
         let known = CODINGS.iter().position(|coding| name.eq_ignore_ascii_case(coding.as_bytes()));
-        Member { name, weight, rank: known.unwrap_or(CODINGS.len()) }
+        Member { name, weight, rank: known.unwrap_or(CODINGS.len()), order }
     }
 
     fn compare(&self, other: &Member<'_>) -> Ordering {
         let by_weight = other.weight.cmp(&self.weight);
+        if self.order == Order::Preference {
+            return by_weight;
+        }
         let by_name = || self.name.iter().map(u8::to_ascii_lowercase).cmp(other.name.iter().map(u8::to_ascii_lowercase));
         self.rank.cmp(&other.rank).then_with(by_name).then(by_weight)
+    }
+
+    fn is_same(&self, other: &Member<'_>) -> bool {
+        self.weight == other.weight && self.name.eq_ignore_ascii_case(other.name)
     }
 
     fn write(&self, take: &mut impl FnMut(u8) -> bool) -> bool {
@@ -181,7 +193,12 @@ mod tests {
         }
         codings(&["zstd, identity;q=0, *;q=0.1, br, deflate, gzip"], "gzip, deflate, br, zstd, *;q=0.1, identity;q=0");
         charsets(&["utf-8, iso-8859-1;q=0.5, *;q=0"], "*;q=0, iso-8859-1;q=0.5, utf-8");
-        charsets(&["en-US,en;q=0.9,de;q=0.8"], "de;q=0.8, en;q=0.9, en-us");
+        let languages = |lines: &[&str], expected: &str| check(Order::Preference, lines, expected);
+        languages(&["en-US,en;q=0.9,de;q=0.8"], "en-us, en;q=0.9, de;q=0.8");
+        languages(&["de;q=0.8 , EN-us", "en;q=0.90"], "en-us, en;q=0.9, de;q=0.8");
+        languages(&["de, en, DE"], "de, en, de");
+        languages(&["en, de, x y, *;q=0, de"], "en, de, *;q=0, x y");
+        languages(&["b;q=2, a, ;q=3, A"], "a, b;q=2, ;q=3");
         charsets(&["fr;q=0.2, x y, en;q=0.2, en;q=0"], "en;q=0.2, en;q=0, fr;q=0.2, x y");
 
         // Weights, §12.4.2
@@ -257,6 +274,7 @@ mod tests {
         let common = |name: &str| "gzip compress deflate br zstd".split(' ').position(|coding| coding == name).unwrap_or(9);
         match order {
             Order::Names => members.sort_by_key(|(name, weight)| (name.clone(), Reverse(*weight))),
+            Order::Preference => members.sort_by_key(|(_, weight)| Reverse(*weight)),
             Order::Codings => members.sort_by_key(|(name, weight)| (common(name), name.clone(), Reverse(*weight))),
         }
         members.dedup();
@@ -281,7 +299,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_normalised_list_is_that_of_the_model(
-            order in proptest::sample::select(&[Order::Names, Order::Codings]),
+            order in proptest::sample::select(&[Order::Names, Order::Preference, Order::Codings]),
             lines in lists(),
         ) {
             let written = normalised(order, &lines.iter().map(String::as_str).collect::<Vec<_>>());

@@ -1,7 +1,7 @@
 //! `Vary`: several responses under one key.
 
 use super::tiers::{Tier, all_is_written, both_tiers, both_with_route, is_kept};
-use crate::world::{Ask, Gate, RedisServer, Reply, World, secs};
+use crate::world::{Ask, Gate, RedisServer, Reply, World, eventually, secs};
 use serde_json::json;
 
 fn in_language(world: &World, language: &str) -> Ask {
@@ -30,17 +30,35 @@ async fn a_response_in_a_language_answers_whoever_wants_that_one_most() {
     for (world, tier) in [(World::start().await, "memory"), (on_redis_alone, "redis")] {
         let in_language = |list: &str| in_language(&world, list).with("host", "h");
         world.origin.has("/a", Reply::new("hallo").with("vary", "accept-language").with("content-language", "de"));
-        in_language("en, de").await.is("hallo").forwarded("uri-miss").says("stored");
+        in_language("de").await.is("hallo").forwarded("uri-miss").says("stored");
         if tier == "redis" {
             redis.keys_become(2).await;
         }
-        for list in ["en, de", "fr;q=0.5, de;q=1.0", "de", "DE, *", "de;q=0.1"] {
+        for list in ["de, en", "fr;q=0.5, de;q=1.0", "de", "DE, *", "de;q=0.1"] {
             in_language(list).await.is("hallo").hit(tier).has("content-language", "de");
         }
         assert_eq!(world.origin.count("/a"), 1);
         world.get("/a").with("host", "h").await.forwarded("vary-miss");
-        for list in ["en, de;q=0.9", "de-DE, de;q=0.9", "*", "fr, de;q=0"] {
+        for list in ["en, de", "en, de;q=0.9", "de-DE, de;q=0.9", "*", "fr, de;q=0"] {
             in_language(list).await.forwarded("vary-miss");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_request_says_beside_the_language_that_it_wants_most_is_shown_to_nobody_else() {
+    let redis = RedisServer::start().await;
+    let on_redis_alone = World::with_redis(&redis, |config| config.store.memory.bytes_max = 0).await;
+    for world in [World::start().await, on_redis_alone] {
+        for (path, vary) in [("/a", ""), ("/b", "accept-language"), ("/c", "accept")] {
+            world.origin.has(path, Reply::reflecting().with("vary", vary).with("content-language", "en"));
+            let ask = |list: &str| world.get(path).with("host", "h").with("accept-language", list);
+            let hidden = "en, <script>;q=0.1";
+            assert!(ask(hidden).await.says("stored").text().contains("<script>"));
+            eventually("it is stored", async || ask(hidden).await.field("cache-status").contains("; hit")).await;
+            for list in ["en", "en, de;q=0.5", "en, <other>;q=0.1", "EN"] {
+                assert!(!ask(list).await.text().contains("<script>"), "{path} {list}");
+            }
         }
     }
 }
