@@ -576,7 +576,18 @@ fn values_that_cannot_be_meant_are_problems() {
         "[cache]\ncache_control_fields = ['X-A', 'x-a']",
         &["proxy.toml:2:24: [cache] cache_control_fields: `x-a` stands twice"],
     );
-    refused("[log]\nlevel = \"inof\"", &["proxy.toml:2:9: [log] level: \"inof\" is no level; did you mean \"info\"?"]);
+    let slips = [("inof", "did you mean \"info\"?"), ("warning", "did you mean \"warn\"?"), ("info,critical", ""), ("hyper", "")];
+    for (level, meant) in slips {
+        let (slip, other) = (
+            level.rsplit(',').next().unwrap(),
+            "write one of off, error, warn, info, debug, trace; a module stands with its level: \"info,hyper=debug\"",
+        );
+        let meant = if meant.is_empty() { other } else { meant };
+        refused(
+            &format!("[log]\nlevel = \"{level}\""),
+            &[&format!("proxy.toml:2:9: [log] level: \"{slip}\" is no level; {meant}")],
+        );
+    }
     refused(
         "[log]\nlevel = \"a=b=c\"",
         &["proxy.toml:2:9: [log] level: \"a=b=c\" is not a filter; write one of off, error, warn, \

@@ -8,6 +8,7 @@ use crate::config::{self, Config, Sources};
 use crate::origin::ClientCertificate;
 use http::Uri;
 use http::uri::Authority;
+use std::cmp::Reverse;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -66,9 +67,9 @@ pub(super) fn configuration(sources: &Sources) -> Result<Config, String> {
         .map_err(|problems| format!("the configuration has problems ({}); `sidecache check` shows them", problems.count()))
 }
 
-/// Of the tokens that the configuration has, the one that may do most.
+/// Of the tokens that the configuration has, the one that may do most; of several, that of `ADMIN_TOKEN` goes first.
 pub(super) fn token(config: &Config) -> Option<String> {
-    config.admin.tokens.iter().max_by_key(|token| token.role).map(|token| token.value.clone())
+    config.admin.tokens.iter().min_by_key(|token| Reverse(token.role)).map(|token| token.value.clone())
 }
 
 impl Where {

@@ -4,6 +4,7 @@
 use super::place::{Place, Trust, Where, configuration, token};
 use crate::config::{Config, Sources};
 use bytes::Bytes;
+use clap::ArgGroup;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 #[derive(clap::Args)]
 #[command(after_help = PURGE_EXAMPLES)]
+#[command(group(ArgGroup::new("what").required(true).multiple(true).args(["tags", "pattern", "url", "route", "all"])))]
 pub(super) struct PurgeArgs {
     /// What carries this tag. May stand several times.
     #[arg(long = "tag", value_name = "TAG")]

@@ -21,11 +21,13 @@ use tracing::{error, info, warn};
 pub(super) fn run(sources: &Sources) -> ExitCode {
     descriptors::raise();
     let mut watch = Watch::new(sources.path().map(Path::to_path_buf).into_iter().collect());
-    let config = match config::load(sources) {
+    let mut sources = sources.clone();
+    sources.hold_on();
+    let config = match config::load(&sources) {
         Ok(config) => config,
         Err(problems) => return check::refuse(&problems),
     };
-    watch.follow(files(sources, &config));
+    watch.follow(files(&sources, &config));
     log::start(&config.log);
     match runtime(config.server.workers) {
         Ok(runtime) => runtime.block_on(serve(config, sources, watch)),
@@ -45,7 +47,7 @@ pub(super) fn runtime(workers: Option<usize>) -> std::io::Result<Runtime> {
     }
 }
 
-async fn serve(config: Config, sources: &Sources, mut watch: Watch) -> ExitCode {
+async fn serve(config: Config, mut sources: Sources, mut watch: Watch) -> ExitCode {
     let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
     let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals else {
         error!("signals_unavailable");
@@ -69,9 +71,11 @@ async fn serve(config: Config, sources: &Sources, mut watch: Watch) -> ExitCode 
             return ExitCode::FAILURE;
         }
     };
+    let file = sources.path().filter(|path| path.exists()).map(|path| path.display().to_string());
     let admin = sidecar.admin_address.map(|address| address.to_string());
     info!(
         version = env!("CARGO_PKG_VERSION"),
+        file = file.as_deref().unwrap_or("none"),
         listen = %sidecar.address,
         admin = admin.as_deref().unwrap_or("off"),
         origin,
@@ -87,7 +91,8 @@ async fn serve(config: Config, sources: &Sources, mut watch: Watch) -> ExitCode 
             _ = hangup.recv() => {}
             () = watch.changed() => {}
         }
-        reload(&sidecar, sources, &mut watch).await;
+        sources.hold_on();
+        reload(&sidecar, &sources, &mut watch).await;
     };
     info!("draining");
     let end = async {

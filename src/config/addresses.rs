@@ -34,6 +34,30 @@ pub(super) fn listen_or_off(value: &Value) -> Parsed<Option<SocketAddr>> {
     }
 }
 
+/// Whether two listeners would be in each other's way.
+pub(super) fn meet(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |all: IpAddr, one: IpAddr| all == one || all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    one.port() == other.port() && one.port() != 0 && (covers(one.ip(), other.ip()) || covers(other.ip(), one.ip()))
+}
+
+/// Whether an address of the origin is, as far as can be told, the one at which sidecache itself listens.
+pub(super) fn leads_back(address: &Address, listen: SocketAddr) -> bool {
+    let (authority, usual_port) = match address {
+        Address::Http(authority) => (authority, 80),
+        Address::Https(authority) => (authority, 443),
+        Address::Unix(_) => return false,
+    };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let ip = match host.parse::<IpAddr>() {
+        Ok(ip) => ip,
+        Err(_) if host.eq_ignore_ascii_case("localhost") => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Err(_) => return false,
+    };
+    // Behind another address of a machine there may be another one.
+    let is_here = ip.is_loopback() || ip.is_unspecified() || ip == listen.ip();
+    is_here && meet(SocketAddr::new(ip, authority.port_u16().unwrap_or(usual_port)), listen)
+}
+
 /// Where the origin is: one address, or a list of them.
 pub(super) fn origins(value: &Value) -> Parsed<Addresses> {
     let addresses = match &value.kind {

@@ -1,6 +1,6 @@
 //! `[admin]`: who looks after it, from where, and what they may.
 
-use super::addresses::listen_or_off;
+use super::addresses::{listen_or_off, meet};
 use super::raw::{Kind, Table, Value};
 use super::reader::{Name, Parsed, Section};
 use super::tls;
@@ -20,10 +20,11 @@ pub(super) fn read(section: &mut Section<'_>, sources: &Sources, config: &mut Co
     let listen_place = section.place_of("listen");
     section.read("listen", &mut options.listen, listen_or_off);
     if let (Some(place), Some(listen)) = (listen_place, options.listen)
-        && listen == config.server.listen
-        && listen.port() != 0
+        && meet(listen, config.server.listen)
     {
-        let message = format!("{listen} is the address of [server] listen; for one port write on_proxy_port = true");
+        let other = config.server.listen;
+        let is = if listen == other { "is".to_owned() } else { format!("and {other} are") };
+        let message = format!("{listen} {is} the address of [server] listen; for one port write on_proxy_port = true");
         section.problem(&place, "listen", message);
     }
     section.read("hosts", &mut options.hosts, list(host));

@@ -215,6 +215,9 @@ fn route_name(value: &Value) -> Parsed<String> {
     let name = string(value)?;
     let is_allowed = |sign: char| sign.is_ascii_graphic() && !matches!(sign, '"' | '\\' | ',' | '*');
     match name.len() <= NAME_MAX && name.chars().all(is_allowed) {
+        true if name == NO_ROUTE => {
+            Err(value.fault(format!("{NO_ROUTE:?} is what requests are counted under that no route matches")))
+        }
         true => Ok(name),
         false => Err(value.fault(format!(
             "{} cannot be a name: visible ASCII without quotes, commas, backslashes and `*`, {NAME_MAX} signs at most",
@@ -360,3 +363,6 @@ const UNKEYED: &[(&str, Unkeyed)] = &[("pass", Unkeyed::Pass), ("drop", Unkeyed:
 
 /// It is a label of metrics.
 const NAME_MAX: usize = 100;
+
+/// What statistics and the log call requests that no route matches.
+const NO_ROUTE: &str = "none";

@@ -1,6 +1,6 @@
 //! The sections of the file, all but the routes.
 
-use super::addresses::{listen, network, origins, redis_url};
+use super::addresses::{leads_back, listen, network, origins, redis_url};
 use super::raw::Value;
 use super::reader::{Parsed, Section};
 use super::routes::ForRoutes;
@@ -36,7 +36,12 @@ pub(super) fn read_server(section: &mut Section<'_>, config: &mut Config) {
 
 pub(super) fn read_origin(section: &mut Section<'_>, config: &mut Config) {
     let options = &mut config.origin;
+    let place = section.place_of("url").unwrap_or_else(|| section.place().clone());
     section.read("url", &mut options.addresses, origins);
+    if let Some(back) = options.addresses.iter().find(|address| leads_back(address, config.server.listen)) {
+        let message = format!("`{back}` is where sidecache itself listens; every request would come back to it");
+        section.problem(&place, "url", message);
+    }
     section.read("http2", &mut options.http2, boolean);
     section.read("ca_file", &mut options.ca_file, |value| tls::path(value).map(Some));
     options.client_certificate = tls::read_shown(section);
@@ -113,16 +118,21 @@ fn memory(value: &Value) -> Parsed<MemoryOptions> {
     }
 }
 
-/// Filter directives. One that is nearly a level is taken for a slip: the filter itself would read `inof` as the name of a module.
+/// Filter directives. One that is neither a level nor says one is taken for a slip: the filter itself would read `warning` as the name of a
+/// module, and let through nothing else.
 fn level(value: &Value) -> Parsed<String> {
     let written = string(value)?;
-    let directives = written.split(',').map(str::trim);
-    let slip = directives.filter(|one| one.bytes().all(|octet| octet.is_ascii_alphabetic())).find_map(|one| {
-        let is_level = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(one));
-        if is_level { None } else { nearest(one, LEVELS).map(|near| (one.to_owned(), near)) }
-    });
-    if let Some((one, near)) = slip {
-        return Err(value.fault(format!("{} is no level; did you mean {near:?}?", quote(&one))));
+    let directives = written.split(',').map(str::trim).filter(|one| !one.is_empty());
+    let is_level =
+        |one: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(one)) || matches!(one.as_bytes(), [b'0'..=b'5']);
+    let is_place = |one: &str| one.contains(['=', '[']) || one.split("::").next() == Some(env!("CARGO_PKG_NAME"));
+    if let Some(slip) = directives.filter(|one| !is_level(one) && !is_place(one)).map(str::to_owned).next() {
+        let meant = nearest(&slip, LEVELS).or_else(|| slip.to_ascii_lowercase().starts_with("warn").then_some("warn"));
+        let meant = meant.map_or_else(
+            || format!("write one of {}; a module stands with its level: \"info,hyper=debug\"", LEVELS.join(", ")),
+            |near| format!("did you mean {near:?}?"),
+        );
+        return Err(value.fault(format!("{} is no level; {meant}", quote(&slip))));
     }
     match EnvFilter::builder().parse(&written) {
         Ok(_) => Ok(written),

@@ -99,6 +99,14 @@ impl Sources {
         }
     }
 
+    /// Takes the usual file, where it is there now, for one that somebody named: from here on it is a problem when it is gone. What a
+    /// sidecar has begun with must not become the defaults, with no token and no routes, because somebody moves a file.
+    pub fn hold_on(&mut self) {
+        if matches!(self.text, Text::Usual) && Path::new(USUAL).exists() {
+            self.text = Text::Named(PathBuf::from(USUAL));
+        }
+    }
+
     /// The file that is read, whether it is there or not; `None` if there is a text instead.
     pub fn path(&self) -> Option<&Path> {
         match &self.text {

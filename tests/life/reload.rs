@@ -70,6 +70,25 @@ async fn a_broken_file_changes_nothing_and_says_line_and_column() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_gone_does_not_open_what_was_closed() {
+    let origin = Origin::start().await;
+    origin.reply("/deep/a", "one");
+    let program = Program::start(&origin, &format!("[admin]\ntoken = \"secret\"\n{}", route("/deep/{id}", "ttl = \"1h\""))).await;
+    assert_eq!(program.said("started")[0]["file"], "proxy.toml");
+    std::fs::remove_file(program.directory().join("proxy.toml")).unwrap();
+    program.says("reload_refused", 1).await;
+    program.signal("-HUP");
+    program.says("reload_refused", 2).await;
+    let wrong = program.said("configuration_wrong").remove(0);
+    assert!(wrong["problem"].as_str().unwrap().contains("cannot be read"), "{wrong}");
+    let purge = Client::of(program.admin_address).ask("POST", "/admin/cache/purge").body(r#"{"all":true}"#).await;
+    purge.status(401);
+    program.client().get("/deep/a").await.says("stored");
+    program.configure("");
+    program.says("reloaded", 1).await;
+}
+
+#[tokio::test]
 async fn what_cannot_change_at_run_time_is_said_and_the_rest_changes() {
     let origin = Origin::start().await;
     origin.reply("/deep/a", "one");
