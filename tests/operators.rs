@@ -6,7 +6,7 @@ use serde_json::Value;
 use sidecache::admin::{Role, Token};
 use sidecache::config::Config;
 use std::collections::BTreeSet;
-use world::{RawClient, RedisServer, Reply, World, millis, secs, soon};
+use world::{RawClient, RedisServer, Reply, World, eventually, millis, secs, soon};
 
 /// A miss, three hits, a validation, one request past the cache on the route and one without a route.
 async fn script(world: &World) {
@@ -132,8 +132,15 @@ async fn every_metric_is_in_the_readme() {
 #[tokio::test]
 async fn what_the_sidecar_refuses_is_counted() {
     let world = World::start().await;
-    world.raw().await.ask("GET /a HTTP/1.1\r\n\r\n").await;
-    assert_eq!(world.metric("sidecache_bad_requests_total").await, 1.0);
+    let two = "Host: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n";
+    let both = "Host: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let long = format!("Host: h\r\nX-Long: {}\r\n\r\n", "x".repeat(200_000));
+    for (number, rest) in ["\r\n", two, both, "Host: h\n\n", &long].into_iter().enumerate() {
+        let head = world.raw().await.ask(format!("GET /a HTTP/1.1\r\n{rest}")).await;
+        assert!(head.starts_with("HTTP/1.1 4"), "{head}");
+        let counted = async || world.metric("sidecache_bad_requests_total").await == (number + 1) as f64;
+        eventually("it is counted, once", counted).await;
+    }
 }
 
 #[tokio::test]

@@ -174,7 +174,8 @@ impl Entry {
 
     fn admit<'a>(&self, proxy: &'a Proxy) -> Result<Admitted<'a>, Answer> {
         let forwarding = Forwarding { scheme: self.scheme, host: None };
-        match proxy.rules().admit(&self.request, &forwarding, Content::None, proxy.now(), |_| None) {
+        let query_rule = |path: &str| proxy.store().query_rule(path);
+        match proxy.rules().admit(&self.request, &forwarding, Content::None, proxy.now(), query_rule) {
             Admission::Keyed(admitted) => Ok(admitted),
             Admission::WantsContent { .. } => {
                 Err(wrong("the content of a request is part of its key; only GET can be named here"))

@@ -277,7 +277,7 @@ impl Proxy {
                 (response, Outcome::forwarded(Ending::Collapsed, why, "").collapsed(stored.head.ttl(now)))
             }
             Ok(Answer::Direct(response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                (respond::unasked_switch(), Outcome::forwarded(Ending::Error, why, "origin-switched-unasked"))
+                respond::unasked_switch(why, &errand.admitted.route.name)
             }
             Ok(Answer::Direct(response, not_stored)) => {
                 let response = response.map(Body::relay);

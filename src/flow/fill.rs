@@ -223,7 +223,7 @@ impl Proxy {
                 Landing::Unshared
             });
         }
-        let kept = self.store.would_keep(&held);
+        let kept = self.store.would_keep(&held, framing.body_bytes.unwrap_or_default());
         let _ = answer.send(Answer::Stored(head.clone(), reader, parts.headers, kept));
         self.fill(filling, body, framing.body_bytes, (lease, replica_lease, key.clone()), |whole| {
             let mut head = StoredHead::clone(&head);

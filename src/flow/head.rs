@@ -29,7 +29,7 @@ impl Proxy {
         let asked = Asked::of(&arrival, &errand, Shown { told, withheld: Vec::new() });
         let own_target = arrival.parts.uri.path_and_query().cloned();
         let (requested, passed) = (self.clock.now(), self.clock.passed());
-        let (response, outcome) = self.pass(arrival, why, plan::HEAD).await;
+        let (response, outcome) = self.pass(arrival, &errand.admitted.route.name, why, plan::HEAD).await;
         let trouble = match outcome.is_error() {
             true => Some(Trouble::Unreachable),
             false => plan::is_failure(response.status()).then_some(Trouble::Error),

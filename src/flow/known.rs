@@ -181,7 +181,7 @@ impl Proxy {
         write!(head, "{AGE}: {age}\r\n{CACHE_STATUS}: ").ok()?;
         head.extend_from_slice(outcome.value().as_bytes());
         head.extend_from_slice(b"\r\n\r\n");
-        self.note(&outcome, Some(request.route), started);
+        self.note(&outcome, self.counters.of(Some(request.route)), started);
         self.stats.hits_known.inc();
         Some(())
     }

@@ -207,7 +207,7 @@ impl Proxy {
             }
             admission = self.admit(&arrival, now);
         }
-        let route = admission.route();
+        let counters = self.counters.of(admission.route());
 
         let shown_key = match &admission {
             Admission::Keyed(admitted) if self.options.shows_key => Some(admitted.key.to_string()),
@@ -216,10 +216,12 @@ impl Proxy {
         let (mut response, mut outcome) = match admission {
             Admission::Past { why, .. } => match self.twin_of_post(&arrival) {
                 Some(twin) => Box::pin(self.post(arrival, twin)).await,
-                None => Box::pin(self.pass(arrival, forward_of(&why), why.as_str())).await,
+                None => Box::pin(self.pass(arrival, &counters.name, forward_of(&why), why.as_str())).await,
             },
             // It is too much to read before it is sent on.
-            Admission::WantsContent { .. } => Box::pin(self.pass(arrival, Forward::Bypass, Bypass::RequestBody.as_str())).await,
+            Admission::WantsContent { .. } => {
+                Box::pin(self.pass(arrival, &counters.name, Forward::Bypass, Bypass::RequestBody.as_str())).await
+            }
             Admission::Keyed(admitted) => self.look_up(arrival, admitted, now).await,
         };
         if let Some(key) = shown_key {
@@ -227,7 +229,7 @@ impl Proxy {
         }
         self.strip_tags(&mut response);
         outcome.annotate(&mut response);
-        let counters = self.note(&outcome, route, started);
+        self.note(&outcome, counters, started);
         if is_http2 {
             response = response.map(|body| body.watched(self.options.client_idle_timeout));
         }
@@ -246,11 +248,9 @@ impl Proxy {
     }
 
     /// Counts and logs what happened.
-    fn note(&self, outcome: &Outcome, route: Option<usize>, started: Instant) -> &RouteStats {
-        let counters = self.counters.of(route);
+    fn note(&self, outcome: &Outcome, counters: &RouteStats, started: Instant) {
         outcome.count(counters, started.elapsed());
         outcome.log(&counters.name);
-        counters
     }
 
     /// Answers a request that may use the cache.
@@ -267,6 +267,7 @@ impl Proxy {
         if let Plan::Serve(_, stored) = &plan {
             self.get_to_know(&arrival, &admitted, stored);
         }
+        let route = &admitted.route.name;
         let errand = |stored| Errand { admitted, asked: &asked, stored, others: Vec::new(), wants_part: false, budget };
         let (response, outcome) = match plan {
             Plan::Serve(tier, stored) => respond::hit(&arrival, tier, &stored, stored.head.ttl(now), now),
@@ -282,7 +283,7 @@ impl Proxy {
             Plan::Select(others) => Box::pin(self.fetch(&arrival, Errand { others, ..errand(None) }, Forward::VaryMiss)).await,
             Plan::FetchPart(why) => Box::pin(self.fetch(&arrival, Errand { wants_part: true, ..errand(None) }, why)).await,
             Plan::Head(stored, why) => Box::pin(self.ask_head(arrival, errand(Some(stored.clone())), &stored, why)).await,
-            Plan::Pass(why, detail) => Box::pin(self.pass(arrival, why, detail)).await,
+            Plan::Pass(why, detail) => Box::pin(self.pass(arrival, route, why, detail)).await,
             Plan::Refuse => respond::only_if_cached(),
         };
         (response, outcome.after_look_up(redis_was_asked))
@@ -357,8 +358,8 @@ impl Proxy {
                 let query_rule = |path: &str| self.store.query_rule(path);
                 self.rules.admit(&arrival.parts, &arrival.forwarding(), arrival.body.content(), now, query_rule)
             }
-            (true, Some(_)) => Admission::Past { route: None, why: Bypass::Upgrade },
-            (false, _) => Admission::Past { route: None, why: Bypass::Disabled },
+            (true, Some(_)) => Admission::Past { route: self.rules.index_of(arrival.parts.uri.path()), why: Bypass::Upgrade },
+            (false, _) => Admission::Past { route: self.rules.index_of(arrival.parts.uri.path()), why: Bypass::Disabled },
         }
     }
 }

@@ -33,12 +33,18 @@ impl Proxy {
     }
 
     /// Relays a request and its response, and stores nothing.
-    pub(super) async fn pass(self: &Arc<Proxy>, mut arrival: Arrival, why: Forward, detail: Detail) -> (Response<Body>, Outcome) {
+    pub(super) async fn pass(
+        self: &Arc<Proxy>,
+        mut arrival: Arrival,
+        route: &str,
+        why: Forward,
+        detail: Detail,
+    ) -> (Response<Body>, Outcome) {
         let request = self.request_past(&mut arrival);
         let mut response = match self.origin.send(request).await {
             Ok(response) => response,
             Err(error) => {
-                log_failure(&error, "past the cache");
+                log_failure(&error, route);
                 let outcome = Outcome::forwarded(Ending::Error, why, respond::reason_of(&error));
                 return (respond::origin_failed(&error), outcome);
             }
@@ -48,7 +54,7 @@ impl Proxy {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some((protocol, client)) = arrival.upgrade.take().and_then(|upgrade| upgrade.agreed(response.headers())) else {
                 // Nobody asked for another protocol, or for this one, or it was not understood; so nothing that follows can be either.
-                return (respond::unasked_switch(), Outcome::forwarded(Ending::Error, why, "origin-switched-unasked"));
+                return respond::unasked_switch(why, route);
             };
             let origin = hyper::upgrade::on(&mut response);
             // The body is empty, and holds the place among the requests under way.

@@ -18,6 +18,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use std::ops::Range;
 use std::time::SystemTime;
+use tracing::warn;
 
 /// A hit: a response made of a stored one, and what is to be said about it: for how many seconds it stays fresh.
 pub(super) fn hit(
@@ -231,9 +232,17 @@ pub(super) fn reason_of(error: &OriginError) -> &'static str {
 }
 
 /// The answer when the origin left HTTP without having been asked to.
-pub(super) fn unasked_switch() -> Response<Body> {
-    own(StatusCode::BAD_GATEWAY, "origin-invalid-response")
+pub(super) fn unasked_switch(why: Forward, route: &str) -> (Response<Body>, Outcome) {
+    warn!(
+        route,
+        error = "the origin has switched to another protocol, which it was not asked to",
+        reason = SWITCHED,
+        "origin_request_failed"
+    );
+    (own(StatusCode::BAD_GATEWAY, SWITCHED), Outcome::forwarded(Ending::Error, why, SWITCHED))
 }
+
+const SWITCHED: &str = "origin-switched-unasked";
 
 /// §5.2.1.7: nothing is stored that could answer, and the client wants nothing else.
 pub(super) fn only_if_cached() -> (Response<Body>, Outcome) {

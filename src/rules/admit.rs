@@ -266,8 +266,13 @@ impl RuleSet {
         self.routes.iter().any(|route| route.keys(name))
     }
 
+    /// The place among the routes of the one that a path matches.
+    pub fn index_of(&self, path: &str) -> Option<usize> {
+        self.router.at(path).ok().map(|found| *found.value)
+    }
+
     fn route_of(&self, path: &str) -> Option<&Arc<Route>> {
-        self.router.at(path).ok().map(|found| &self.routes[*found.value])
+        self.index_of(path).map(|index| &self.routes[index])
     }
 
     /// The routes, in the order of the file.

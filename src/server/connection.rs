@@ -90,6 +90,10 @@ pub(super) async fn serve<A: Answer>(
         Err(_) => return,
     };
     if let Err(error) = ended {
+        // hyper has answered it, and nobody else has seen it.
+        if error.is_parse() {
+            stats.bad_requests.inc();
+        }
         debug!(%error, client = %peer, "client_connection_broken");
     }
 }
@@ -237,20 +241,23 @@ impl<A: Answer> Connection<'_, A> {
     ) -> impl Answering + use<A> {
         let (answer, address, fields_max) = (self.answer.clone(), self.peer.ip().to_canonical(), self.options.header_fields_max);
         let (requests, is_last, is_secure) = (self.requests.clone(), self.is_last.clone(), self.is_secure);
+        let bad_requests = self.stats.bad_requests.clone();
         service_fn(move |request: Request<Incoming>| {
             requests.fetch_add(1, Ordering::Relaxed);
             let (answer, outbox, switch, is_last) = (answer.clone(), outbox.clone(), switch.clone(), is_last.clone());
             let (beside, (octets, waited)) = (beside.clone(), latest.take());
+            // hyper counts the fields of HTTP/1.1 alone.
+            let refused = match request.headers().len() > fields_max {
+                true => Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+                false => http2::is_malformed(&request).then_some(StatusCode::BAD_REQUEST),
+            };
+            if refused.is_some() {
+                bad_requests.inc();
+            }
             async move {
-                // hyper counts the fields of HTTP/1.1 alone.
-                if request.headers().len() > fields_max {
+                if let Some(status) = refused {
                     let mut refused = Response::new(Body::empty());
-                    *refused.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-                    return Ok(refused);
-                }
-                if http2::is_malformed(&request) {
-                    let mut refused = Response::new(Body::empty());
-                    *refused.status_mut() = StatusCode::BAD_REQUEST;
+                    *refused.status_mut() = status;
                     return Ok(refused);
                 }
                 let asks_for_upgrade = request.headers().contains_key(UPGRADE) && request.body().is_end_stream();

@@ -218,7 +218,11 @@ impl Stats {
                 "Connections of HTTP/2 that were ended for what the client did on them, and closed a second later.",
             ),
             hits_known: counter(&registry, "sidecache_hits_known_total", "Hits for requests that were known by their octets."),
-            bad_requests: counter(&registry, "sidecache_bad_requests_total", "Requests answered 400 by sidecache itself."),
+            bad_requests: counter(
+                &registry,
+                "sidecache_bad_requests_total",
+                "Requests that sidecache refused by itself: 400, 405, 417 or 431.",
+            ),
             admin_refused: counter(
                 &registry,
                 "sidecache_admin_refused_total",

@@ -19,14 +19,18 @@ pub enum Put {
 }
 
 impl Store {
-    /// Whether a response that depends on these generations would be kept, or why not.
-    pub fn would_keep(&self, held: &Held) -> Result<(), NotKept> {
-        let has_place = self.memory().is_some() || self.redis.as_ref().is_some_and(Redis::is_up);
+    /// Whether a response that depends on these generations, and has a body of so many octets or more, would be kept, or why not.
+    pub fn would_keep(&self, held: &Held, body_bytes: u64) -> Result<(), NotKept> {
+        let (memory, redis) = (self.memory(), self.redis.as_ref().filter(|redis| redis.is_up()));
+        let has_place = memory.is_some() || redis.is_some();
+        let has_room = memory.is_some_and(|memory| body_bytes <= memory.entry_bytes_max())
+            || redis.is_some_and(|redis| body_bytes <= redis.options().value_bytes_max as u64);
         match (&self.redis, self.generations.standing(held, self.generations.epoch())) {
             (_, Standing::Broken) => Err(NotKept::Purged),
             (Some(redis), _) if redis.is_up() && held.values().is_none() => Err(NotKept::NoGeneration),
             // What is kept while Redis is away is read against it when it is back.
-            _ if has_place => Ok(()),
+            _ if has_room => Ok(()),
+            _ if has_place => Err(NotKept::TooLarge),
             _ => Err(NotKept::Nowhere),
         }
     }
@@ -35,7 +39,7 @@ impl Store {
     ///
     /// A lease is given back when Redis has the response, or when it is known that it won't.
     pub fn insert(self: &Arc<Store>, response: StoredResponse, lease: Option<ReplicaLease>) -> Arc<StoredResponse> {
-        let kept = self.would_keep(&response.held);
+        let kept = self.would_keep(&response.held, response.body.len() as u64);
         let held = response.held.clone().stored();
         let response = Arc::new(self.alone(StoredResponse { held, ..response }));
         self.note_varies(&response.key, &response.head.selection);
@@ -57,7 +61,7 @@ impl Store {
 
     /// Keeps a response that somebody sets, and waits until Redis has it.
     pub async fn put(&self, response: StoredResponse) -> Put {
-        if let Err(why) = self.would_keep(&response.held) {
+        if let Err(why) = self.would_keep(&response.held, response.body.len() as u64) {
             return Put::NotStored(why);
         }
         let response = Arc::new(self.alone(response));
@@ -70,7 +74,7 @@ impl Store {
             Some(redis) if redis.is_up() => match (self.write_redis(&response).await, memory) {
                 (Written::Taken, _) => Put::Stored,
                 (Written::TooLarge, Some(_)) => Put::HereAlone,
-                (Written::TooLarge, None) => Put::NotStored(NotKept::Nowhere),
+                (Written::TooLarge, None) => Put::NotStored(NotKept::TooLarge),
                 (Written::Not, _) => Put::Unconfirmed,
             },
             _ => Put::Stored,

@@ -325,6 +325,11 @@ impl Memory {
         self.bytes_max.load(Ordering::Relaxed)
     }
 
+    /// A response with a larger body is not taken.
+    pub(super) fn entry_bytes_max(&self) -> u64 {
+        self.bytes_max() / SHARDS as u64
+    }
+
     /// Grows or shrinks; what has no room any more is dropped.
     pub(super) fn resize(&self, bytes_max: u64) {
         let _inserting = self.lock();

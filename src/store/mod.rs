@@ -115,7 +115,7 @@ pub struct Store {
     waiting: Waiting,
     /// Questions of other replicas.
     asked: Asked,
-    journal: Journal,
+    journal: Arc<Journal>,
     jobs: Jobs,
     /// When the responses in Redis were counted last, and how many there were.
     counted: Mutex<Option<(Instant, u64)>>,
@@ -199,7 +199,7 @@ impl Store {
             query_rules: Cache::new(VARIES_MAX),
             waiting: Waiting::default(),
             asked: Asked::new(options.redis.as_ref().map_or(Duration::ZERO, |redis| redis.heartbeat)),
-            journal: Journal::default(),
+            journal: Arc::default(),
             jobs: Jobs::default(),
             counted: Mutex::default(),
             keep_stale_ms: AtomicU64::new(options.keep_stale.as_millis() as u64),

@@ -46,6 +46,27 @@ impl Store {
     /// With a question, all replicas are asked whether they have heard of it. Must not be given up half-way: then Redis would know of
     /// the purge, and this process would not.
     pub async fn purge(self: &Arc<Store>, scopes: &[Scope], soft: bool, question: Option<&Question>) -> Reach {
+        let reach = self.make_unusable(scopes, soft, question).await;
+        if !soft && scopes.contains(&Scope::All) {
+            // Nothing that is stored can be used any more. What other purges leave behind goes as it is found.
+            let (store, (swept, is_swept)) = (self.clone(), oneshot::channel());
+            self.tasks.spawn(async move {
+                store.sweep_memory().await;
+                let _ = swept.send(());
+            });
+            // Where there is little, it is gone when the answer comes.
+            let _ = tokio::time::timeout(SWEPT_WAITED, is_swept).await;
+            if let (Some(redis), Reach::Everywhere) = (self.redis.clone(), reach) {
+                self.tasks.spawn(async move {
+                    delete_from_redis(&redis, &[Scope::All.name()]).await;
+                });
+            }
+        }
+        reach
+    }
+
+    /// The same, and leaves the octets where they are.
+    pub(super) async fn make_unusable(&self, scopes: &[Scope], soft: bool, question: Option<&Question>) -> Reach {
         // The watches first: here, one after the other is replaced, and who sees that of a tag must see that of its watch.
         let watches = scopes.iter().filter_map(Scope::watch);
         let mut names: Vec<ScopeName> = watches.chain(scopes.iter().map(Scope::name)).collect();
@@ -76,21 +97,6 @@ impl Store {
         }
         // After Redis: what was read from there before does not count any more, and what is read from now on is new.
         names.iter().for_each(|name| self.generations.replace(*name, soft));
-        if !soft && scopes.contains(&Scope::All) {
-            // Nothing that is stored can be used any more. What other purges leave behind goes as it is found.
-            let (store, (swept, is_swept)) = (self.clone(), oneshot::channel());
-            self.tasks.spawn(async move {
-                store.sweep_memory().await;
-                let _ = swept.send(());
-            });
-            // Where there is little, it is gone when the answer comes.
-            let _ = tokio::time::timeout(SWEPT_WAITED, is_swept).await;
-            if let (Some(redis), Reach::Everywhere) = (self.redis.clone(), reach) {
-                self.tasks.spawn(async move {
-                    delete_from_redis(&redis, &[Scope::All.name()]).await;
-                });
-            }
-        }
         reach
     }
 
@@ -169,6 +175,7 @@ impl Store {
     pub(super) fn hear(self: &Arc<Store>, news: News<'_>) {
         if news == News::Connected {
             self.asked.look_now();
+            self.share_purges();
             return self.connected_in.store(self.generations.epoch(), Ordering::Release);
         }
         let (Some(redis), News::Changed(name)) = (&self.redis, news) else {

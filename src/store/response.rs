@@ -28,6 +28,8 @@ pub struct StoredResponse {
 pub enum NotKept {
     /// There is no tier to keep it in at present.
     Nowhere,
+    /// It is larger than what any tier takes.
+    TooLarge,
     /// A purge has come since its fetch began.
     Purged,
     /// Redis could not say or take the generations on which it depends: a purge by another replica would not find it.
@@ -39,6 +41,7 @@ impl NotKept {
     pub fn as_str(self) -> &'static str {
         match self {
             NotKept::Nowhere => "no-tier",
+            NotKept::TooLarge => "too-large",
             NotKept::Purged => "purged",
             NotKept::NoGeneration => "no-generation",
         }

@@ -44,7 +44,7 @@ impl Store {
     /// waited for, for at most `limit`. Must not be given up half-way.
     pub async fn erase(self: &Arc<Store>, scopes: &[Scope], limit: Duration) -> Erased {
         let question = self.redis.as_ref().map(|_| Question::sweep());
-        let reach = self.purge(scopes, false, question.as_ref()).await;
+        let reach = self.make_unusable(scopes, false, question.as_ref()).await;
         let memory = self.sweep_memory().await;
         let names: Vec<ScopeName> = scopes.iter().map(Scope::name).collect();
         let (redis, answers) = match (&self.redis, &question, reach) {

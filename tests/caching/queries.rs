@@ -102,3 +102,17 @@ async fn without_the_routes_word_every_query_is_its_own() {
         world.get(target).await.forwarded("uri-miss");
     }
 }
+
+#[tokio::test]
+async fn what_is_stored_under_such_a_rule_is_found_by_operators_too() {
+    let world = World::with(heeding).await;
+    world.origin.has("/a", saying("one"));
+    for utm in ["x", "y"] {
+        world.get(&format!("/a?b=1&utm={utm}")).with("host", "h").await.is("one").says("stored");
+    }
+    world.get("/a?b=1&utm=z").with("host", "h").await.hit("memory");
+    for utm in ["y", "z"] {
+        let entry = format!("/admin/cache/entries?url=http%3A%2F%2Fh%2Fa%3Fb%3D1%26utm%3D{utm}");
+        world.ask_admin("GET", &entry).await.status(200);
+    }
+}

@@ -47,6 +47,21 @@ async fn what_is_erased_is_gone_from_memory_and_redis_on_all_replicas() {
 }
 
 #[tokio::test]
+async fn of_everything_that_is_erased_it_is_told_how_much_it_was() {
+    let redis = RedisServer::start().await;
+    let worlds = replicas(&redis, 2).await;
+    for target in ["/customer/1", "/customer/2", "/customer/3"] {
+        all_have(&worlds, target, "personal data").await;
+    }
+    redis.keys_become(3).await;
+    let (status, record) = erase(&worlds[1], json!({ "all": true })).await;
+    assert_eq!((status, &record["complete"]), (200, &json!(true)), "{record}");
+    assert_eq!((&record["memory"]["responses"], &record["redis"]["responses"]), (&json!(3), &json!(3)), "{record}");
+    assert_eq!(record["replicas"]["responses"], 3, "{record}");
+    assert_eq!(redis.keys().await.len(), 0);
+}
+
+#[tokio::test]
 async fn what_is_erased_leaves_no_list_of_variants_behind() {
     let redis = RedisServer::start().await;
     let worlds = replicas(&redis, 2).await;
@@ -89,6 +104,16 @@ async fn what_is_erased_while_redis_is_away_is_not_complete() {
     let (status, record) = erase(&world, json!({ "tags": ["customer:1"] })).await;
     assert_eq!((status, &record["complete"], &record["reach"]), (202, &json!(false), &json!("here-first")), "{record}");
     assert!(record["why"].as_str().unwrap().contains("Redis cannot be asked"), "{record}");
+    // The list has it while Redis is away, and when it is back, though the list that Redis had is gone.
+    let is_listed = async || world.admin("/admin/cache/purges").await.text().matches("\"erased\"").count() == 1;
+    assert!(is_listed().await);
+    redis.restart().await;
+    world.redis_is("connected").await;
+    eventually("Redis has it too", async || {
+        !redis.everything().await.is_empty() && redis.run::<Vec<String>>("KEYS *purges*").await.len() == 1
+    })
+    .await;
+    assert!(is_listed().await);
 }
 
 #[tokio::test]
