@@ -90,7 +90,7 @@ pub enum StartError {
         source: TlsError,
     },
     /// The origin cannot be prepared for: its certificate authorities, say.
-    #[error("cannot prepare connections to the origin: {0}")]
+    #[error("[origin]: cannot prepare connections to the origin: {0}")]
     Origin(io::Error),
     /// The keys of tokens cannot be read.
     #[error("cannot read the keys of [identity] jwks_file: {0}")]
@@ -230,12 +230,21 @@ fn fit(config: &mut Config) {
 }
 
 /// Reads the certificates and keys of both listeners, that of requests first.
-pub fn acceptors(config: &Config) -> Result<(Option<Acceptor>, Option<Acceptor>), StartError> {
-    let load = |files: &Option<TlsFiles>, section| {
-        let loaded = files.as_ref().map(Acceptor::load).transpose();
-        loaded.map_err(|source| StartError::Tls { section, source })
-    };
-    Ok((load(&config.server.tls, "[server.tls]")?, load(&config.admin_tls, "[admin.tls]")?))
+fn acceptors(config: &Config) -> Result<(Option<Acceptor>, Option<Acceptor>), StartError> {
+    Ok((acceptor(&config.server.tls, "[server.tls]")?, acceptor(&config.admin_tls, "[admin.tls]")?))
+}
+
+fn acceptor(files: &Option<TlsFiles>, section: &'static str) -> Result<Option<Acceptor>, StartError> {
+    let loaded = files.as_ref().map(Acceptor::load).transpose();
+    loaded.map_err(|source| StartError::Tls { section, source })
+}
+
+/// All that is wrong with the files that a configuration names: certificates, keys, authorities.
+pub fn unusable_files(config: &Config) -> Vec<StartError> {
+    let origin = Origin::new(config.origin.clone(), Arc::new(Stats::new())).map_err(StartError::Origin);
+    let keys = verifier(config, &Clock::system()).map_err(StartError::Keys);
+    let listeners = [acceptor(&config.server.tls, "[server.tls]"), acceptor(&config.admin_tls, "[admin.tls]")];
+    origin.err().into_iter().chain(listeners.into_iter().filter_map(Result::err)).chain(keys.err()).collect()
 }
 
 fn listen(

@@ -594,6 +594,23 @@ fn values_that_cannot_be_meant_are_problems() {
         info, debug, trace, or directives such as \"info,sidecache::store=debug\""],
     );
     refused(
+        "[admin]\nlisten = \"127.0.0.1:8080\"",
+        &["proxy.toml:2:10: [admin] listen: 127.0.0.1:8080 and 0.0.0.0:8080 are the address of [server] \
+        listen; for one port write on_proxy_port = true"],
+    );
+    for url in ["http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080"] {
+        refused(
+            &format!("[server]\nlisten = \"[::]:8080\"\n[origin]\nurl = \"{url}\""),
+            &[&format!(
+                "proxy.toml:4:7: [origin] url: `{url}` is where sidecache itself listens; every request would come back to it"
+            )],
+        );
+    }
+    refused(
+        "[[route]]\nname = \"none\"\nmatch = \"/a\"",
+        &["proxy.toml:2:8: route[0].name: \"none\" is what requests are counted under that no route matches"],
+    );
+    refused(
         "[admin]\nlisten = \"0.0.0.0:8080\"",
         &["proxy.toml:2:10: [admin] listen: 0.0.0.0:8080 is the address of [server] \
         listen; for one port write on_proxy_port = true"],

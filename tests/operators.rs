@@ -251,11 +251,28 @@ async fn web_pages_may_not_even_read() {
         for (name, value) in [("origin", "http://evil.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")] {
             shown(ask(&world)).with(name, value).await.status(403);
         }
-        shown(ask(&world)).with("origin", "https://ops.example").with("sec-fetch-site", "cross-site").await.status(200);
+        let got = shown(ask(&world)).with("origin", "https://ops.example").with("sec-fetch-site", "cross-site").await;
+        got.status(200).has("access-control-allow-origin", "https://ops.example").has("vary", "origin");
         shown(ask(&world)).with("sec-fetch-site", "none").await.status(200);
+        let foreign = shown(ask(&world)).with("sec-fetch-site", "none").await;
+        assert!(foreign.field("access-control-allow-origin").is_empty(), "{foreign:?}");
+    }
+    for ask in [World::ask_admin, World::ask] {
+        let preflight = |origin: &str| {
+            let ask = ask(&world, "OPTIONS", "/admin/cache/purge").with("origin", origin);
+            ask.with("access-control-request-method", "POST").with("access-control-request-headers", "authorization")
+        };
+        let got = preflight("https://ops.example").await;
+        got.status(204).has("access-control-allow-origin", "https://ops.example").has("access-control-allow-methods", "POST");
+        got.has("access-control-allow-headers", "authorization, content-type");
+        preflight("http://evil.example").await.status(403);
+        ask(&world, "OPTIONS", "/admin/cache/purge").with("origin", "https://ops.example").await.status(405);
+        let two = ask(&world, "POST", "/admin/cache/purge").body(r#"{"all": true}"#);
+        two.with("authorization", "Bearer secret").with("authorization", "Bearer wrong").await.status(401);
     }
     shown(world.ask("PURGE", "/a")).with("origin", "http://evil.example").await.status(403);
-    world.ask_admin("GET", "/healthz").with("origin", "http://evil.example").await.status(200);
+    let healthy = world.ask_admin("GET", "/healthz").with("origin", "http://evil.example").await;
+    assert!(healthy.status(200).field("access-control-allow-origin").is_empty(), "{healthy:?}");
 }
 
 #[tokio::test]

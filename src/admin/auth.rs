@@ -91,8 +91,10 @@ impl Keyring {
 
     /// The token that a request shows, as `Authorization: Bearer …` (RFC 6750 §2.1).
     pub(super) fn shown(&self, fields: &HeaderMap) -> Option<&Key> {
-        let shown = fields.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let (scheme, shown) = shown.and_then(|value| value.split_once(' '))?;
+        let mut lines = fields.get_all(AUTHORIZATION).iter();
+        // Of two, others might believe the other one.
+        let line = lines.next().filter(|_| lines.next().is_none())?;
+        let (scheme, shown) = line.to_str().ok()?.split_once(' ')?;
         let hash: [u8; 32] = Sha256::digest(shown.trim()).into();
         // Hashes are compared, all of them, each to its end: how long that takes tells nothing about any token.
         let differs = |key: &Key| key.hash.iter().zip(hash).fold(0, |all, (one, other)| all | (one ^ other));

@@ -23,6 +23,7 @@ mod audit;
 mod auth;
 mod entries;
 mod guard;
+mod pages;
 mod purge;
 mod reply;
 mod report;
@@ -40,6 +41,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use pages::Page;
 use purge::Purge;
 use reply::{bad_request, internal, json, not_allowed, refuse, text, with_type};
 use serde_json::{Value, json};
@@ -100,6 +102,17 @@ impl Admin {
         // What is left of them is what can be compared.
         let options = Options { tokens: Vec::new(), ..options.clone() };
         Arc::new(Admin { proxy, tasks, keyring, refusals: Refusals::default(), options })
+    }
+
+    /// Answers a request, which a page may have caused that may do so.
+    async fn respond_to_page(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
+        let page = Page::of(request.headers(), &self.options.origins);
+        let allowed = methods(request.uri().path()).unwrap_or_default();
+        let response = match page.preflight(request.method(), request.headers(), allowed) {
+            Some(preflight) => preflight,
+            None => self.respond(request, client).await,
+        };
+        page.may_read(response)
     }
 
     async fn respond(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
@@ -261,7 +274,7 @@ impl Answer for Admin {
         };
         match refused {
             Some((status, why)) => self.refuse(request.method(), target.path(), client.address, (status, why.into())),
-            None => self.respond(request, client).await,
+            None => self.respond_to_page(request, client).await,
         }
     }
 }
@@ -283,12 +296,14 @@ impl Front {
         let refused = match request.uri().path() {
             HEALTHZ | READYZ => None,
             _ if guard::is_of_a_foreign_page(fields, &admin.options.origins) => Some((StatusCode::FORBIDDEN, FOREIGN_PAGE)),
+            // A browser asks before a page does, and shows nothing.
+            _ if request.method() == Method::OPTIONS => None,
             _ if admin.keyring.shown(fields).is_none() => Some((StatusCode::UNAUTHORIZED, "a token is needed here\n")),
             _ => None,
         };
         match refused {
             Some((status, why)) => admin.refuse(request.method(), request.uri().path(), client.address, (status, why.into())),
-            None => admin.respond(request, client).await,
+            None => admin.respond_to_page(request, client).await,
         }
     }
 }

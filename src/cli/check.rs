@@ -1,19 +1,16 @@
 //! `check`: reads the configuration as `serve` would, and shows what it means or all that is wrong with it.
 
 use super::remote;
-use crate::StartError;
-use crate::acceptors;
 use crate::config::{self, Config, Problems, Sources, octets, span};
-use crate::origin::{Address, Origin};
+use crate::origin::Address;
 use crate::rules::{Caching, Route, Share, TagTemplate, Unkeyed};
 use crate::semantics::fields::is_forwarded_identity;
 use crate::server::TlsFiles;
-use crate::stats::Stats;
 use crate::store::{self, WhenDown};
+use crate::unusable_files;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Checks the configuration.
@@ -26,11 +23,8 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
             }
             // Who reads the first lines only and closes the pipe has what they wanted.
             let _ = std::io::stdout().write_all(text.as_bytes());
-            // Certificates, keys and authorities are read as `serve` reads them.
-            let origin = Origin::new(config.origin.clone(), Arc::new(Stats::new())).map_err(StartError::Origin);
-            let wrong =
-                [origin.err().map(|error| format!("[origin]: {error}")), acceptors(&config).err().map(|error| error.to_string())];
-            let wrong: Vec<String> = wrong.into_iter().flatten().collect();
+            // They are read as `serve` reads them.
+            let wrong = unusable_files(&config);
             for error in &wrong {
                 let _ = writeln!(std::io::stderr(), "\n{error}");
             }

@@ -92,7 +92,11 @@ pub(super) fn check_path(path: &str) -> Result<(), &'static str> {
                     b'.' => return Err("an encoded dot"),
                     b'%' => return Err("an encoded percent sign"),
                     b';' | b'?' | b'#' => return Err("an encoded delimiter"),
-                    0..=0x20 | 0x7f => return Err("an encoded control octet or blank"),
+                    // Some readers cut it off there.
+                    b' ' if is_at_an_end(&octets[..at], &octets[at + 3..]) => {
+                        return Err("an encoded blank at an end of a segment");
+                    }
+                    0..0x20 | 0x7f => return Err("an encoded control octet"),
                     b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => {
                         return Err("an unreserved octet that is percent-encoded");
                     }
@@ -113,6 +117,11 @@ pub(super) fn check_path(path: &str) -> Result<(), &'static str> {
         at += 1;
     }
     Ok(())
+}
+
+/// Whether what stands between these is the first or last of a segment, or behind another blank.
+fn is_at_an_end(before: &[u8], behind: &[u8]) -> bool {
+    before.ends_with(b"/") || before.ends_with(b"%20") || matches!(behind, [] | [b'/', ..])
 }
 
 fn decode(digits: &[u8]) -> Option<u8> {
@@ -152,8 +161,11 @@ mod tests {
         check("/%2e%2e/b", Err("an encoded dot"));
         check("/a%252Fb", Err("an encoded percent sign"));
         check("/a%3Bb", Err("an encoded delimiter"));
-        check("/a%00", Err("an encoded control octet or blank"));
-        check("/a%20b", Err("an encoded control octet or blank"));
+        check("/a%00", Err("an encoded control octet"));
+        check("/John%20F.%20Doe/x", Ok(()));
+        for edge in ["/%20a", "/a%20", "/a%20/b", "/a/%20b", "/a%20%20b", "/%20"] {
+            check(edge, Err("an encoded blank at an end of a segment"));
+        }
         check("/%61", Err("an unreserved octet that is percent-encoded"));
         check("/%7Euser", Err("an unreserved octet that is percent-encoded"));
         check("/caf%c3%a9", Err("a percent-encoding in lower case"));

@@ -212,4 +212,11 @@ fn check_reads_certificates_as_serve_does() {
         complaint.contains("[admin.tls] certificate_file") && complaint.contains("there is no certificate in it"),
         "{complaint}"
     );
+    // All that is wrong is told at once.
+    let keys = "[identity]\njwks_file = \"none.json\"\n[origin]\nurl = \"https://localhost:1\"\nca_file = \"none.pem\"";
+    let (code, _, complaint) = check(&format!("{}\n{}\n{keys}\n{route}", toml("admin", &used), toml("server", &used)));
+    assert_eq!(code, Some(1));
+    for wrong in ["[admin.tls]", "[server.tls]", "[origin]", "none.pem", "[identity] jwks_file"] {
+        assert!(complaint.contains(wrong), "{wrong}: {complaint}");
+    }
 }

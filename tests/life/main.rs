@@ -390,7 +390,7 @@ async fn the_command_line_purges_looks_sets_and_shows() {
     assert_eq!(asked(&["entry", "exists", url], "wrong").await.0, Some(2), "nobody knows");
     assert_eq!(asked(&["entry", "get", "--body", url], "wrong").await.0, Some(2), "nobody knows");
     let (code, _, error) = asked(&["purge"], "t0ken").await;
-    assert!(code == Some(1) && error.contains("nothing to purge"), "{error}");
+    assert!(code == Some(2) && error.contains("--tag"), "{error}");
     assert!(asked(&["purges"], "t0ken").await.1.contains("url /a"));
     assert!(asked(&["stats"], "t0ken").await.1.contains("hit_rate"));
     let (code, _, error) = asked(&["entry", "delete", "/a"], "t0ken").await;
