@@ -243,7 +243,9 @@ fn values_in_redis_are_sealed_with_the_keys_of_the_file_or_the_environment_or_a_
 fn a_route_says_what_is_cached() {
     let one = |toml: &str| load(&format!("[[route]]\nmatch = \"/a/<id>\"\n{toml}")).unwrap().routes.remove(0);
     let plain = route("/a/{id}", "/a/{id}", secs(300));
-    assert_eq!(one(""), plain);
+    assert_eq!(one("ttl = \"5m\""), plain);
+    assert_eq!(one(""), Route { ttl_is_default: true, ..plain });
+    assert!(!one("cache = \"standard\"").ttl_is_default);
     assert_eq!(one("name = \"a\"").name, "a");
     assert_eq!(one("cache = \"on\"\nttl = 5").caching, Caching::Rule { ttl: secs(5), overrides: false });
     assert_eq!(one("ttl = 5\noverride = true").caching, Caching::Rule { ttl: secs(5), overrides: true });

@@ -13,6 +13,8 @@ use std::time::Duration;
 /// For how long a route's responses are of use.
 pub(super) struct Lifetimes {
     pub(super) caching: Caching,
+    /// No TTL was written, so it is that of all routes.
+    pub(super) ttl_is_default: bool,
     pub(super) ttl_by_status: Vec<(StatusCode, Duration)>,
     pub(super) ttl_jitter_percent: u8,
     pub(super) stale_while_revalidate: Duration,
@@ -67,6 +69,7 @@ pub(super) fn read(section: &mut Section<'_>, default_ttl: Duration) -> Lifetime
     };
     Lifetimes {
         caching,
+        ttl_is_default: mode == Mode::On && ttl.is_none(),
         ttl_by_status: ttl_by_status.map(|(ttls, _)| ttls).unwrap_or_default(),
         ttl_jitter_percent: jitter.map(|(percent, _)| percent).unwrap_or_default(),
         stale_while_revalidate: while_revalidating.map(|(duration, _)| duration).unwrap_or_default(),

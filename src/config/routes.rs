@@ -136,6 +136,7 @@ fn read_route(section: &mut Section<'_>, index: usize, default_ttl: Duration) ->
     let mut route = Route::new(route_name, pattern, default_ttl);
     route.methods = methods.map_or(route.methods, |(methods, _)| methods);
     route.caching = lifetimes.caching;
+    route.ttl_is_default = lifetimes.ttl_is_default;
     route.tags = tags.map(|(tags, _)| tags).unwrap_or_default();
     route.invalidates = invalidates.map(|(invalidates, _)| invalidates).unwrap_or_default();
     route.ttl_by_status = lifetimes.ttl_by_status;

@@ -318,21 +318,11 @@ impl RuleSet {
         }
         let (mut authorization, mut cookie) = (false, false);
         for name in request.headers.keys() {
-            match fields::kind(name) {
-                Kind::Unkeyed if has_content && CONTENT_FIELDS.contains(name) => {}
-                Kind::Unkeyed if route.unkeyed == Unkeyed::Pass && !route.keys(name) => {
-                    return past(Bypass::UnkeyedField(name.clone()));
-                }
-                // A condition on what a `POST` does is the origin's to judge (RFC 9110 §13.2.2).
-                Kind::Conditional if request.method == Method::POST => return past(Bypass::Precondition),
-                Kind::Conditional if *name == IF_MATCH || *name == IF_UNMODIFIED_SINCE => return past(Bypass::Precondition),
-                Kind::Credential if !route.stands_for(name) => match *name {
-                    AUTHORIZATION | PROXY_AUTHORIZATION => authorization = true,
-                    COOKIE => cookie = true,
-                    // A gateway's word for who asks: what origins say of sharing, they say of the two above.
-                    _ => return past(Bypass::UnkeyedField(name.clone())),
-                },
-                _ => {}
+            match route.weigh(name, &request.method) {
+                Weight::Nothing => {}
+                Weight::Authorization => authorization = true,
+                Weight::Cookie => cookie = true,
+                Weight::Past(why) => return past(why),
             }
         }
 
@@ -383,6 +373,39 @@ impl RuleSet {
         };
         let scopes = OnceLock::new();
         Admission::Keyed(Admitted { index, route, key, target, authorization, cookie, ends, query_rule, scopes })
+    }
+}
+
+/// What a field means for the admission of its request.
+pub(super) enum Weight {
+    Nothing,
+    /// Credentials, and nothing in the key or the route stands for them.
+    Authorization,
+    Cookie,
+    /// The request goes past the cache.
+    Past(Bypass),
+}
+
+impl Route {
+    /// Says what a field means. Inlined, since each hit pays for it, a field at a time.
+    #[inline(always)]
+    pub(super) fn weigh(&self, name: &HeaderName, method: &Method) -> Weight {
+        match fields::kind(name) {
+            Kind::Unkeyed if Route::has_content(method) && CONTENT_FIELDS.contains(name) => Weight::Nothing,
+            Kind::Unkeyed if self.unkeyed == Unkeyed::Pass && !self.keys(name) => {
+                Weight::Past(Bypass::UnkeyedField(name.clone()))
+            }
+            // A condition on what a `POST` does is the origin's to judge (RFC 9110 §13.2.2).
+            Kind::Conditional if *method == Method::POST => Weight::Past(Bypass::Precondition),
+            Kind::Conditional if *name == IF_MATCH || *name == IF_UNMODIFIED_SINCE => Weight::Past(Bypass::Precondition),
+            Kind::Credential if !self.stands_for(name) => match *name {
+                AUTHORIZATION | PROXY_AUTHORIZATION => Weight::Authorization,
+                COOKIE => Weight::Cookie,
+                // A gateway's word for who asks: what origins say of sharing, they say of the two above.
+                _ => Weight::Past(Bypass::UnkeyedField(name.clone())),
+            },
+            _ => Weight::Nothing,
+        }
     }
 }
 

@@ -34,6 +34,17 @@ pub struct KeyedRequest {
     pub target: String,
 }
 
+/// The parts of a key, as far as anybody may see them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyParts {
+    /// The parts that can be read.
+    pub request: KeyedRequest,
+    /// A hash of what tells callers apart is among them.
+    pub has_identity: bool,
+    /// The method, if it is there together with a hash of the content.
+    pub content_of: Option<String>,
+}
+
 /// The secret that keeps credentials from being read out of keys.
 #[derive(Clone)]
 pub struct Secret([u8; 32]);
@@ -106,6 +117,11 @@ impl CacheKey {
 
     /// Reads the request back; `None` if credentials or content are part of the key, of which it holds a hash alone.
     pub fn request(&self) -> Option<KeyedRequest> {
+        self.readable().filter(|parts| !parts.has_identity && parts.content_of.is_none()).map(|parts| parts.request)
+    }
+
+    /// Reads the parts back that are no hashes; `None` if the encoding is none of ours.
+    pub fn readable(&self) -> Option<KeyParts> {
         let mut input = self.parts.strip_prefix(&[FORMAT])?.get(size_of::<RuleMark>()..)?;
         let scheme = String::from_utf8(pull(&mut input)?.to_vec()).ok()?;
         let forwarded_host = pull(&mut input)?;
@@ -125,7 +141,17 @@ impl CacheKey {
                 fields.append(name.clone(), HeaderValue::from_bytes(pull(&mut input)?).ok()?);
             }
         }
-        matches!(input, b"r" | b"e").then_some(KeyedRequest { scheme, forwarded_host, fields, target })
+        let (share, mut input) = input.split_first()?;
+        let has_identity = match share {
+            b'r' | b'e' => false,
+            b'c' => pull(&mut input).map(|_| true)?,
+            _ => return None,
+        };
+        let content_of = match input.is_empty() {
+            true => None,
+            false => Some(String::from_utf8(pull(&mut input)?.to_vec()).ok()?),
+        };
+        Some(KeyParts { request: KeyedRequest { scheme, forwarded_host, fields, target }, has_identity, content_of })
     }
 
     /// The hash of one of the key's variants: of the key together with the selecting fields.

@@ -13,12 +13,14 @@
 //! | `token` | tokens whose claims say who asks |
 //! | `shown` | what a request that fills the cache shows the origin |
 //! | `admit` | the decision whether a request may use the cache at all |
+//! | `reasons` | which fields of a request make a rule decide as it does |
 
 mod admit;
 pub mod authority;
 mod identity;
 mod key;
 mod pattern;
+mod reasons;
 mod route;
 mod scope;
 mod shown;
@@ -27,8 +29,9 @@ mod target;
 mod token;
 
 pub use admit::{Admission, Admitted, Bypass, Content, Forwarding, RuleSet};
-pub use key::{CacheKey, KeyedRequest, Secret};
+pub use key::{CacheKey, KeyParts, KeyedRequest, Secret};
 pub use pattern::{Pattern, PatternError};
+pub use reasons::Filled;
 pub use route::{Caching, Collapse, Route, RouteConflict, Share, Unkeyed};
 pub use scope::{Scope, ScopeName, Scopes, watch};
 pub use shown::{Told, Unnamed};

@@ -22,6 +22,8 @@ pub struct Route {
     pub methods: Vec<Method>,
     /// How long responses stay fresh, and who says so.
     pub caching: Caching,
+    /// The TTL is that of all routes that name none.
+    pub ttl_is_default: bool,
     /// For how long statuses are fresh that the operator named; beside the TTL, which is for successes.
     pub ttl_by_status: Vec<(StatusCode, Duration)>,
     /// The largest part of a TTL that is taken away at random, in percent.
@@ -127,6 +129,7 @@ impl Route {
             pattern,
             methods: vec![Method::GET, Method::HEAD],
             caching: Caching::Rule { ttl, overrides: false },
+            ttl_is_default: false,
             ttl_by_status: Vec::new(),
             ttl_jitter_percent: 0,
             stale_while_revalidate: Duration::ZERO,
