@@ -99,7 +99,7 @@ impl Store {
         budget: &mut Budget,
     ) -> Option<(Arc<StoredResponse>, Bytes)> {
         let redis = self.heard_of()?;
-        let reading = Reading { redis, since: self.trusted_since(redis) };
+        let reading = Reading::new(redis, self.trusted_since(redis));
         budget.spend(async |deadline| self.read_on_trail(&reading, trail, request, deadline).await).await
     }
 

@@ -68,6 +68,19 @@ pub enum Standing {
     Broken,
 }
 
+impl Standing {
+    /// How it stands, in a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Standing::Holds => "holds",
+            Standing::Softened => "soft-purged",
+            Standing::Unverified => "unverified",
+            Standing::Doubted => "doubted",
+            Standing::Broken => "purged",
+        }
+    }
+}
+
 impl Generations {
     /// The generations that hold now. Where they are shared, those that are not verified make it stand accordingly.
     pub(super) fn hold(&self, cells: impl IntoIterator<Item = Arc<Cell>>) -> Held {

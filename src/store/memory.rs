@@ -96,6 +96,10 @@ impl Variants {
         std::iter::once(&self.newest).chain(self.others.iter().flat_map(|others| &others.kept))
     }
 
+    fn selected(&self, request: &HeaderMap) -> Option<&Kept> {
+        self.iter().find(|kept| kept.stored.head.selection.matches(request))
+    }
+
     fn new(newest: Kept, others: Vec<Kept>, turn: u32) -> Arc<Variants> {
         let others = (!others.is_empty()).then(|| Box::new(Others { kept: others.into(), turn: AtomicU32::new(turn) }));
         Arc::new(Variants { newest, others })
@@ -173,7 +177,7 @@ impl Memory {
         let Some(variants) = self.cache.get(&half(key.hash())).filter(|variants| variants.is_of(key)) else {
             return Found::Nothing;
         };
-        match variants.iter().find(|kept| kept.stored.head.selection.matches(request)) {
+        match variants.selected(request) {
             Some(kept) if self.was_put_back(kept, now) => {
                 self.forget(&kept.stored);
                 Found::Nothing
@@ -186,6 +190,18 @@ impl Memory {
                 }
                 Found::Response(kept.stored.clone(), kept.checked.load(Ordering::Acquire))
             }
+            None => Found::OtherVariant(variants.newest.stored.head.selection.clone()),
+        }
+    }
+
+    /// The same, and leaves no trace: neither does it count as used, nor is anything forgotten.
+    pub(super) fn peek(&self, key: &CacheKey, request: &HeaderMap, now: SystemTime) -> Found {
+        let Some(variants) = self.cache.peek(&half(key.hash())).filter(|variants| variants.is_of(key)) else {
+            return Found::Nothing;
+        };
+        match variants.selected(request) {
+            Some(kept) if self.was_put_back(kept, now) => Found::Nothing,
+            Some(kept) => Found::Response(kept.stored.clone(), kept.checked.load(Ordering::Acquire)),
             None => Found::OtherVariant(variants.newest.stored.head.selection.clone()),
         }
     }

@@ -8,6 +8,7 @@
 //! | `held` | the generations that a stored response depends on |
 //! | `holding` | what a fetch holds on to before it begins |
 //! | `memory` | the tier in this process |
+//! | `look` | looking at what there is for a request, without a trace |
 //! | `ledger` | the octets that are held for clients beside it |
 //! | `shared` | the tier that all replicas share: what lies in Redis, and how it is read and written |
 //! | `reading` | what Redis has for a request, and whether it may be used |
@@ -37,6 +38,7 @@ mod keep;
 mod learned;
 mod lease;
 mod ledger;
+mod look;
 mod memory;
 mod options;
 mod purge;
@@ -58,6 +60,7 @@ pub use jobs::Job;
 pub use keep::Put;
 pub use lease::{Competed, ReplicaLease, Waited};
 pub use ledger::{Holding, Ledger};
+pub use look::{Look, Stands};
 pub use options::{EncryptionKey, MemoryOptions, Options, RedisOptions, WhenDown};
 pub use purge::Reach;
 #[doc(hidden)]
@@ -240,17 +243,27 @@ impl Store {
         now: SystemTime,
     ) -> Lookup {
         let remembered = self.remembered(key, request, now);
-        let Some(redis) = &self.redis else {
-            return match remembered {
-                Remembered::OtherVariant => Lookup::OtherVariant(self.candidates_in_memory(key)),
-                remembered => remembered.lookup(),
-            };
+        match self.redis_to_ask(&remembered, now) {
+            Some(redis) => Box::pin(self.lookup_redis(redis, key, request, scopes(), remembered, budget)).await,
+            None => self.without_redis(key, remembered),
+        }
+    }
+
+    /// Redis, if it is to be asked beside what memory has: not where that is fresh and holds, and not while Redis is away.
+    fn redis_to_ask(&self, remembered: &Remembered, now: SystemTime) -> Option<&Redis> {
+        let redis = self.redis.as_ref()?;
+        let is_enough = match remembered {
+            Remembered::Stored(stored, Standing::Holds | Standing::Softened) => stored.head.is_fresh(now),
+            _ => false,
         };
+        (!is_enough && redis.is_up()).then_some(redis)
+    }
+
+    /// What a request finds that does not ask Redis.
+    fn without_redis(&self, key: &CacheKey, remembered: Remembered) -> Lookup {
         match remembered {
-            Remembered::Stored(ref stored, Standing::Holds | Standing::Softened) if stored.head.is_fresh(now) => {
-                remembered.lookup()
-            }
-            _ if redis.is_up() => Box::pin(self.lookup_redis(redis, key, request, scopes(), remembered, budget)).await,
+            Remembered::OtherVariant if self.redis.is_none() => Lookup::OtherVariant(self.candidates_in_memory(key)),
+            remembered if self.redis.is_none() => remembered.lookup(),
             // While Redis is away, memory goes on with what it had, if it may; but not with what was heard to have changed.
             Remembered::Stored(stored, Standing::Unverified) => match self.generations.is_softened(&stored.held) {
                 true => Lookup::Softened(Tier::Memory, stored),
@@ -296,17 +309,7 @@ impl Store {
         };
         match memory.lookup(key, request, now) {
             Found::Response(stored, checked) => {
-                let mut standing = self.generations.standing(&stored.held, self.generations.epoch());
-                if let Some(redis) = &self.redis
-                    && (checked != self.generations.epoch() || !redis.is_heard())
-                {
-                    // Nothing is known of a purge, but there may be a newer response, or news that did not reach us.
-                    standing = standing.max(Standing::Unverified);
-                }
-                if checked < self.connected_in.load(Ordering::Acquire) {
-                    // It is from before an outage, and was not read against Redis since that; in the next one it is of no use.
-                    standing = standing.max(Standing::Doubted);
-                }
+                let standing = self.standing_here(&stored, checked);
                 if standing == Standing::Broken {
                     memory.forget(&stored);
                     return Remembered::Nothing;
@@ -319,6 +322,22 @@ impl Store {
             }
             Found::Nothing => Remembered::Nothing,
         }
+    }
+
+    /// How a response in memory stands that was known to be Redis' own in the epoch `checked`.
+    fn standing_here(&self, stored: &StoredResponse, checked: u64) -> Standing {
+        let mut standing = self.generations.standing(&stored.held, self.generations.epoch());
+        if let Some(redis) = &self.redis
+            && (checked != self.generations.epoch() || !redis.is_heard())
+        {
+            // Nothing is known of a purge, but there may be a newer response, or news that did not reach us.
+            standing = standing.max(Standing::Unverified);
+        }
+        if checked < self.connected_in.load(Ordering::Acquire) {
+            // It is from before an outage, and was not read against Redis since that; in the next one it is of no use.
+            standing = standing.max(Standing::Doubted);
+        }
+        standing
     }
 }
 

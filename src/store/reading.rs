@@ -25,6 +25,15 @@ use std::time::{Duration, Instant, SystemTime};
 pub(super) struct Reading<'a> {
     pub(super) redis: &'a Redis,
     pub(super) since: u64,
+    /// Somebody only looks: nothing is made, and nothing noted of the key.
+    pub(super) is_look: bool,
+}
+
+impl<'a> Reading<'a> {
+    /// Reading for a request.
+    pub(super) fn new(redis: &'a Redis, since: u64) -> Reading<'a> {
+        Reading { redis, since, is_look: false }
+    }
 }
 
 /// How often Redis had something for a request lately: the latest requests count most.
@@ -88,13 +97,15 @@ impl Store {
         let own = self.generations.cells(&scopes.names);
         cells.retain(|cell| !own.iter().any(|own| Arc::ptr_eq(own, cell)));
         let mut unknown = self.generations.to_read(own, reading.since);
-        let made = if self.finds.are_rare() { unknown.len() } else { 0 };
+        let made = if self.finds.are_rare() && !reading.is_look { unknown.len() } else { 0 };
         unknown.extend(self.generations.to_read(cells, reading.since));
         let mut values = names.iter().zip(self.ask_and_make(reading, &names, unknown, made, deadline).await?);
         let is_replaced_by =
             |recorded: &Recorded| remembered.is_some_and(|ours| ours.head.times().received < recorded.head.times().received);
         let first = values.next().and_then(|(name, value)| self.decode(redis, key, name, value?));
-        self.finds.note(first.is_some());
+        if !reading.is_look {
+            self.finds.note(first.is_some());
+        }
         let (varies, listed) = match first {
             None => return Ok(Read::Nothing(Ours::AsBefore)),
             // A variant lies under a name of its own; one under the key's own name was put there by somebody else.
@@ -112,7 +123,9 @@ impl Store {
         };
         let (mut asked, mut values): (Vec<String>, Vec<_>) = values.map(|(name, value)| (name.clone(), value)).unzip();
         if known.is_none_or(|known| *known != *varies) {
-            self.varies.insert(key.hash(), varies.clone().into());
+            if !reading.is_look {
+                self.varies.insert(key.hash(), varies.clone().into());
+            }
             asked = self.names(redis, key, Some(&varies), request).split_off(1);
             values = self.ask(reading, &asked, Vec::new(), deadline).await?;
         }
@@ -153,12 +166,24 @@ impl Store {
         scopes: &Scopes,
         deadline: Instant,
     ) -> Result<Option<(Arc<StoredResponse>, Standing)>, Unavailable> {
+        let judged = self.stand(reading, recorded, scopes, deadline).await?;
+        Ok(judged.filter(|(_, standing)| matches!(standing, Standing::Holds | Standing::Softened)))
+    }
+
+    /// Says how a response that was read stands by its generations; `None` if it was stored by other rules.
+    pub(super) async fn stand(
+        &self,
+        reading: &Reading<'_>,
+        recorded: Recorded,
+        scopes: &Scopes,
+        deadline: Instant,
+    ) -> Result<Option<(Arc<StoredResponse>, Standing)>, Unavailable> {
         let Recorded { key, head, body, tags, generations, .. } = recorded;
         // It was stored under other rules, or by somebody who does not know them: a purge might not find it.
         if !scopes.names.iter().all(|name| generations.iter().any(|(named, _)| named == name)) {
             return Ok(None);
         }
-        if generations.len() > scopes.names.len() {
+        if generations.len() > scopes.names.len() && !reading.is_look {
             let own = generations.iter().map(|(name, _)| *name).filter(|name| !scopes.names.contains(name));
             self.tagged.insert(key.hash(), own.collect());
         }
@@ -174,13 +199,9 @@ impl Store {
             self.ask(reading, &[], unknown, deadline).await?;
             held = Held::of_record(&self.generations, &generations);
         }
-        match self.generations.standing(&held, reading.since) {
-            standing @ (Standing::Holds | Standing::Softened) => {
-                let stored = StoredResponse { key, head, body, tags: tags.into(), held };
-                Ok(Some((Arc::new(self.alone(stored)), standing)))
-            }
-            _ => Ok(None),
-        }
+        let standing = self.generations.standing(&held, reading.since);
+        let stored = StoredResponse { key, head, body, tags: tags.into(), held };
+        Ok(Some((Arc::new(self.alone(stored)), standing)))
     }
 
     /// Reads values, and takes in generations by the way.

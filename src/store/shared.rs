@@ -26,6 +26,17 @@ pub(super) enum Written {
     Not,
 }
 
+/// What memory does after Redis was asked.
+pub(super) enum Then {
+    /// It keeps what Redis has.
+    Take(Arc<StoredResponse>),
+    /// What it has is as good as before.
+    Confirm(Arc<StoredResponse>),
+    /// What it has was replaced.
+    Forget(Arc<StoredResponse>),
+    Leave,
+}
+
 /// Generations that Redis is to keep, and for how long.
 struct ToBeKept {
     names: Vec<(String, Keeping)>,
@@ -60,49 +71,59 @@ impl Store {
         remembered: Remembered,
         budget: &mut Budget,
     ) -> Lookup {
-        let (since, hash) = (self.trusted_since(redis), key.hash());
-        let news = self.memory.as_ref().map_or(0, |memory| memory.news(hash));
+        let reading = Reading::new(redis, self.trusted_since(redis));
+        let news = self.memory.as_ref().map_or(0, |memory| memory.news(key.hash()));
+        let (found, then) = self.consult(&reading, key, request, scopes, remembered, budget).await;
+        match (self.memory(), then) {
+            (Some(memory), Then::Take(stored)) => memory.insert_read(stored, news, reading.since),
+            (Some(memory), Then::Confirm(ours)) => memory.confirm(&ours, news, reading.since),
+            (Some(memory), Then::Forget(ours)) => memory.forget(&ours),
+            (None, _) | (_, Then::Leave) => {}
+        }
+        found
+    }
+
+    /// Says what a request finds that asks Redis, beside what is `remembered` here, and what that means for memory.
+    pub(super) async fn consult(
+        &self,
+        reading: &Reading<'_>,
+        key: &CacheKey,
+        request: &HeaderMap,
+        scopes: &Scopes,
+        remembered: Remembered,
+        budget: &mut Budget,
+    ) -> (Lookup, Then) {
         let (remembered, was_sure) = match remembered {
             Remembered::Stored(stored, standing) => (Some(stored), standing <= Standing::Softened),
             _ => (None, false),
         };
-        let reading = Reading { redis, since };
         let read =
-            budget.spend(async |deadline| self.read(&reading, key, request, scopes, remembered.as_deref(), deadline).await).await;
+            budget.spend(async |deadline| self.read(reading, key, request, scopes, remembered.as_deref(), deadline).await).await;
         // What memory has, if its generations hold: all of them were read along.
-        let remembered = remembered.and_then(|stored| match self.generations.standing(&stored.held, since) {
+        let remembered = remembered.and_then(|stored| match self.generations.standing(&stored.held, reading.since) {
             standing @ (Standing::Holds | Standing::Softened) => Some((stored, standing)),
             _ => None,
         });
-        let memory = self.memory();
         match (read, remembered) {
             (Ok(Read::Response(stored, standing)), remembered) => {
                 // What another replica has fetched meanwhile goes before what memory has, and so does what it was replaced with.
                 let is_older = |ours: &StoredResponse| ours.head.times().received >= stored.head.times().received;
                 if let Some((ours, standing)) = remembered.filter(|(ours, _)| was_sure && is_older(ours)) {
-                    return found(Tier::Memory, ours, standing);
+                    return (found(Tier::Memory, ours, standing), Then::Leave);
                 }
-                if let Some(memory) = memory {
-                    memory.insert_read(stored.clone(), news, since);
-                }
-                found(Tier::Redis, stored, standing)
+                (found(Tier::Redis, stored.clone(), standing), Then::Take(stored))
             }
             (Ok(Read::OtherVariant(_, Ours::AsBefore) | Read::Nothing(Ours::AsBefore)), Some((ours, standing))) => {
                 // Redis has let go of it, and no purge has come: it is as good as before.
-                if let Some(memory) = memory {
-                    memory.confirm(&ours, news, since);
-                }
-                found(Tier::Memory, ours, standing)
+                (found(Tier::Memory, ours.clone(), standing), Then::Confirm(ours))
             }
-            (Err(_), Some((ours, standing))) if was_sure => found(Tier::Memory, ours, standing),
-            (Err(_), _) => Lookup::Unavailable,
+            (Err(_), Some((ours, standing))) if was_sure => (found(Tier::Memory, ours, standing), Then::Leave),
+            (Err(_), _) => (Lookup::Unavailable, Then::Leave),
             (Ok(read), replaced) => {
-                if let (Some(memory), Some((ours, _))) = (memory, replaced) {
-                    memory.forget(&ours);
-                }
+                let then = replaced.map_or(Then::Leave, |(ours, _)| Then::Forget(ours));
                 match read {
-                    Read::OtherVariant(candidates, _) => Lookup::OtherVariant(candidates),
-                    _ => Lookup::Nothing,
+                    Read::OtherVariant(candidates, _) => (Lookup::OtherVariant(candidates), then),
+                    _ => (Lookup::Nothing, then),
                 }
             }
         }
@@ -110,7 +131,7 @@ impl Store {
 
     /// Sees to it that these generations are known, and makes those that are missing.
     pub(super) async fn prepare(&self, redis: &Redis, cells: &[Arc<Cell>], budget: &mut Budget) {
-        let reading = Reading { redis, since: self.trusted_since(redis) };
+        let reading = Reading::new(redis, self.trusted_since(redis));
         for _ in 0..ROUNDS_MAX {
             let unknown = self.generations.to_read(cells.iter().cloned(), reading.since);
             if self.read_generations(&reading, unknown, budget).await.is_err() {
@@ -135,7 +156,7 @@ impl Store {
 
     /// Reads those of the generations that are not known currently, and says how they stand then.
     pub(super) async fn verify(&self, redis: &Redis, held: &Held, budget: &mut Budget) -> Standing {
-        let reading = Reading { redis, since: self.trusted_since(redis) };
+        let reading = Reading::new(redis, self.trusted_since(redis));
         for _ in 0..ROUNDS_MAX {
             let unknown = self.generations.to_read(held.cells(), reading.since);
             if unknown.is_empty() || self.read_generations(&reading, unknown, budget).await.is_err() {
@@ -147,7 +168,7 @@ impl Store {
 
     /// Reads all of the generations, whatever is known of them, and says how they stand then.
     pub(super) async fn verify_again(&self, redis: &Redis, held: &Held, budget: &mut Budget) -> Standing {
-        let reading = Reading { redis, since: self.trusted_since(redis) };
+        let reading = Reading::new(redis, self.trusted_since(redis));
         let all = self.generations.to_read_again(held.cells(), reading.since);
         match self.read_generations(&reading, all, budget).await {
             Ok(()) => self.generations.standing(held, reading.since),

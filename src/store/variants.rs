@@ -58,7 +58,7 @@ impl Store {
             return Some(stored);
         }
         let redis = self.redis.as_ref().filter(|redis| redis.is_up())?;
-        let reading = Reading { redis, since: self.trusted_since(redis) };
+        let reading = Reading::new(redis, self.trusted_since(redis));
         budget.spend(async |deadline| self.variant_in_redis(&reading, key, scopes, &is_wanted, deadline).await).await
     }
 
