@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -147,10 +147,34 @@ impl Refused {
 impl Arrival {
     /// Reads a request.
     pub(super) fn read(
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
         client: Client,
         options: &Options,
         rules: &RuleSet,
+    ) -> Result<Arrival, Refused> {
+        Arrival::read_with(request, client, options, rules, |body| match body.is_end_stream() {
+            true => ArrivedBody::None,
+            false => ArrivedBody::Unread(body),
+        })
+    }
+
+    /// Reads a request that no connection brought, as if one had.
+    pub(super) fn imagined(
+        request: Request<Empty<Bytes>>,
+        client: Client,
+        options: &Options,
+        rules: &RuleSet,
+    ) -> Result<Arrival, Refused> {
+        Arrival::read_with(request, client, options, rules, |_| ArrivedBody::None)
+    }
+
+    #[inline]
+    fn read_with<B: http_body::Body>(
+        mut request: Request<B>,
+        client: Client,
+        options: &Options,
+        rules: &RuleSet,
+        take: impl FnOnce(B) -> ArrivedBody,
     ) -> Result<Arrival, Refused> {
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
             return Err(Refused::Method);
@@ -203,8 +227,18 @@ impl Arrival {
         }
         let forwarded_host = said(X_FORWARDED_HOST).filter(|host| parts.headers.get(HOST) != Some(host)).cloned();
         let forwarded_for = if is_forwarded { joined(&parts.headers, X_FORWARDED_FOR, b", ") } else { None };
-        let body = if body.is_end_stream() { ArrivedBody::None } else { ArrivedBody::Unread(body) };
-        Ok(Arrival { parts, kinds, body, takes_trailers, upgrade, client, is_trusted, scheme, forwarded_host, forwarded_for })
+        Ok(Arrival {
+            parts,
+            kinds,
+            body: take(body),
+            takes_trailers,
+            upgrade,
+            client,
+            is_trusted,
+            scheme,
+            forwarded_host,
+            forwarded_for,
+        })
     }
 
     /// A request of our own: the one that a stored response was the answer to, as far as the key and the selecting fields tell.

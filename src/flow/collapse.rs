@@ -134,6 +134,15 @@ impl Collapser {
         Joined::Follower(Following { landing: flight.landing.subscribe(), flight: flight.clone() })
     }
 
+    /// The fetch under way that a request would follow: the generations that it began with, if it has begun, and how many follow already.
+    /// Nobody joins it.
+    pub(super) fn look(&self, flight_key: FlightKey, key: &CacheKey) -> Option<(Option<Held>, usize)> {
+        let flights = self.lock();
+        let flight = flights.get(&flight_key).filter(|flight| flight.key == *key)?;
+        let began = flight.began.get().map(|(held, _)| held.clone());
+        Some((began, flight.followers.load(Ordering::Relaxed)))
+    }
+
     /// Whether the key's last response could not be stored, so that waiting for each other would be in vain.
     pub(super) fn is_unstorable(&self, key: &CacheKey) -> bool {
         self.unstorable.get(&key.hash()).is_some_and(|unstorable| self.clock.passed() < unstorable.until)

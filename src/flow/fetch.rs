@@ -48,9 +48,7 @@ impl Proxy {
         why: Forward,
     ) -> (Response<Body>, Outcome) {
         let (key, asked) = (errand.admitted.key.clone(), errand.asked);
-        // Requests that may see different things never follow one another, and neither do those that want a fresh answer.
-        let goes_alone = errand.admitted.has_open_credentials() || asked.no_cache || asked.no_store || errand.wants_part;
-        let mut attempts = if goes_alone || self.collapser.is_unstorable(&key) { 0 } else { JOINS_MAX };
+        let mut attempts = if self.goes_alone(&errand.admitted, asked, errand.wants_part) { 0 } else { JOINS_MAX };
         let (mark, mut outdated) = (self.store.mark(), None);
         while attempts > 0 {
             attempts -= 1;
@@ -84,6 +82,13 @@ impl Proxy {
             }
         }
         self.lead(arrival, errand, why, None).await
+    }
+
+    /// Whether a request neither follows another's fetch nor is followed: those that may see different things never follow one another, and
+    /// neither do those that want a fresh answer, or one that is not storable.
+    pub(super) fn goes_alone(&self, admitted: &Admitted<'_>, asked: &RequestDirectives, wants_part: bool) -> bool {
+        let wants_its_own = admitted.has_open_credentials() || asked.no_cache || asked.no_store || wants_part;
+        wants_its_own || self.collapser.is_unstorable(&admitted.key)
     }
 
     /// Fetches anew in the background, unless somebody does so already.
@@ -146,7 +151,7 @@ impl Proxy {
     }
 
     /// What a fetch is known by: the key, and the request's values of the fields that its responses are known to vary on.
-    fn flight_key(&self, key: &CacheKey, request: &HeaderMap) -> FlightKey {
+    pub(super) fn flight_key(&self, key: &CacheKey, request: &HeaderMap) -> FlightKey {
         let names = self.store.told(key).selecting();
         let variant = if names.is_empty() { 0 } else { key.variant(&Selection::of(&names, request)) };
         (key.hash(), variant)

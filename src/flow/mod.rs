@@ -23,6 +23,7 @@
 //! | `respond`, `body`, `stall` | the response to the client, who may stall |
 //! | `options` | what one request may do |
 //! | `outcome`, `access` | how it ended: header, counters, log |
+//! | `explain` | what a request would come to, for those who ask why |
 //! | `tunnel` | WebSockets, and other protocols that are spoken instead of HTTP |
 
 mod access;
@@ -30,6 +31,7 @@ mod arrival;
 mod ask;
 mod body;
 mod collapse;
+mod explain;
 mod fetch;
 mod fill;
 mod head;
@@ -54,6 +56,7 @@ mod underway;
 
 pub use arrival::Client;
 pub use body::{Body, ClientBodyError};
+pub use explain::{Explained, FetchUnderWay, Fields, Keyed, Verdict};
 pub use interim::{Interim, Outbox, Turn};
 pub use options::Options;
 pub use respond::internal;
@@ -165,19 +168,21 @@ impl Proxy {
     /// Drops content that has no meaning (RFC 9110 §9.3.1), as that of a `GET`: what is not in the key the origin is not shown. It is read
     /// first, since what has no right end is no request; but who asks before sending it is answered without.
     async fn drop_content(&self, arrival: &mut Arrival) -> Result<(), OriginError> {
-        let fields = &arrival.parts.headers;
-        let has_body = !matches!(arrival.body, ArrivedBody::None);
-        if !(has_body || arrival.kinds.has(Kind::Unkeyed) && fields.contains_key(CONTENT_TYPE))
-            || !self.options.enabled
-            || !self.rules.ignores_content(&arrival.parts)
-        {
+        if !self.has_void_content(arrival) {
             return Ok(());
         }
-        if has_body && !fields.contains_key(EXPECT) {
+        let has_body = !matches!(arrival.body, ArrivedBody::None);
+        if has_body && !arrival.parts.headers.contains_key(EXPECT) {
             Box::pin(arrival.read_body(DRAINED_BYTES_MAX, self.options.client_idle_timeout)).await?;
         }
         arrival.forget_content();
         Ok(())
+    }
+
+    fn has_void_content(&self, arrival: &Arrival) -> bool {
+        let has_body = !matches!(arrival.body, ArrivedBody::None);
+        let names_content = || arrival.kinds.has(Kind::Unkeyed) && arrival.parts.headers.contains_key(CONTENT_TYPE);
+        (has_body || names_content()) && self.options.enabled && self.rules.ignores_content(&arrival.parts)
     }
 
     /// Answers a request.
@@ -256,10 +261,7 @@ impl Proxy {
     /// Answers a request that may use the cache.
     async fn look_up(self: &Arc<Proxy>, arrival: Arrival, admitted: Admitted<'_>, now: SystemTime) -> (Response<Body>, Outcome) {
         let fields = &arrival.parts.headers;
-        let asked = match arrival.kinds.has(Kind::Asking) && !admitted.route.ignores_request_directives {
-            true => directives::request(fields),
-            false => RequestDirectives::default(),
-        };
+        let asked = asked_by(&arrival, &admitted);
         let mut budget = self.store.budget().after(arrival.client.waited);
         let found = self.store.lookup(&admitted.key, fields, || admitted.scopes(&arrival.parts), &mut budget, now).await;
         let redis_was_asked = self.store.has_redis() && !matches!(found, Lookup::Unavailable);
@@ -342,14 +344,17 @@ impl Proxy {
         found: Lookup,
         now: SystemTime,
     ) -> Plan {
-        let wanted = Wanted {
+        plan::plan(&self.wanted(arrival, asked, admitted), found, &Remembered { proxy: self, key: &admitted.key }, now)
+    }
+
+    fn wanted<'a>(&self, arrival: &'a Arrival, asked: &'a RequestDirectives, admitted: &'a Admitted<'a>) -> Wanted<'a> {
+        Wanted {
             method: &arrival.parts.method,
             fields: &arrival.parts.headers,
             asked,
             admitted,
             body_bytes_max: self.options.body_bytes_max,
-        };
-        plan::plan(&wanted, found, &Remembered { proxy: self, key: &admitted.key }, now)
+        }
     }
 
     fn admit(&self, arrival: &Arrival, now: SystemTime) -> Admission<'_> {
@@ -361,6 +366,14 @@ impl Proxy {
             (true, Some(_)) => Admission::Past { route: self.rules.index_of(arrival.parts.uri.path()), why: Bypass::Upgrade },
             (false, _) => Admission::Past { route: self.rules.index_of(arrival.parts.uri.path()), why: Bypass::Disabled },
         }
+    }
+}
+
+/// What a request asks of caches, where its route lets it.
+fn asked_by(arrival: &Arrival, admitted: &Admitted<'_>) -> RequestDirectives {
+    match arrival.kinds.has(Kind::Asking) && !admitted.route.ignores_request_directives {
+        true => directives::request(&arrival.parts.headers),
+        false => RequestDirectives::default(),
     }
 }
 
