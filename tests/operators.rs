@@ -292,6 +292,7 @@ async fn each_role_may_do_what_it_is_for() {
         ("GET", "/admin/cache/stats", none, [200, 200, 200, 200]),
         ("GET", "/admin/cache/purges", none, [401, 200, 200, 200]),
         ("GET", "/admin/cache/jobs", none, [401, 200, 200, 200]),
+        ("GET", "/admin/cache/explain?url=http://h/a", none, [401, 200, 200, 200]),
         ("PUT", entry, "body", [401, 403, 403, 200]),
         ("GET", entry, none, [401, 200, 200, 200]),
         ("HEAD", entry, none, [401, 200, 200, 200]),

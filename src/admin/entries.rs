@@ -1,5 +1,6 @@
 //! `/admin/cache/entries?url=…`: looks at, tests for, sets and deletes the stored response that a request for a URL would select.
 
+use super::asked;
 use super::audit::AUDIT;
 use super::auth::Caller;
 use super::purge::Purge;
@@ -9,10 +10,9 @@ use crate::semantics::vary::Selection;
 use crate::semantics::{Lifetime, Source, StoredHead, Terms, Times, age, date};
 use crate::store::{Lookup, Put, Reach, StoredResponse, Tier};
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, HOST, LAST_MODIFIED};
+use http::header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, LAST_MODIFIED};
 use http::request::Parts;
-use http::uri::Uri;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -51,31 +51,16 @@ impl Entry {
                 "tag" => tags.push(tag(value.into_owned())?),
                 "body" => wants_body = matches!(value.as_ref(), "" | "1" | "true"),
                 "header" => {
-                    let (name, value) = field(&value)?;
+                    let (name, value) =
+                        asked::field(&value).ok_or_else(|| format!("{value:?} is no header field; {}", asked::AS_A_FIELD))?;
                     fields.append(name, value);
                 }
                 _ => return Err(format!("there is no parameter {name:?}; there are url, header, ttl, tag and body")),
             }
         }
-        let url = url.ok_or("name the URL as clients ask for it: ?url=http://host/path")?;
-        let uri: Uri = url.parse().map_err(|error| format!("{url:?} is no URL: {error}"))?;
-        let scheme = match uri.scheme_str() {
-            Some("https") => "https",
-            _ => "http",
-        };
-        if let Some(authority) = uri.authority() {
-            let host =
-                HeaderValue::from_str(authority.as_str()).map_err(|error| format!("{url:?} has no valid host: {error}"))?;
-            fields.insert(HOST, host);
-        }
-        if !fields.contains_key(HOST) {
-            return Err("the host is a part of the key: write ?url=http://host/path, or add &header=Host: host".to_owned());
-        }
-        let target = uri.path_and_query().map_or("/", |target| target.as_str());
-        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
-        let mut request = Request::builder().method(Method::GET).uri(&target).body(()).map_err(|error| error.to_string())?;
-        *request.headers_mut() = fields;
-        Ok(Entry { url, request: request.into_parts().0, scheme, ttl, tags, wants_body })
+        let url = url.ok_or(asked::NO_URL)?;
+        let (request, scheme) = asked::request(&url, Method::GET, fields)?;
+        Ok(Entry { url, request, scheme, ttl, tags, wants_body })
     }
 
     /// Looks for it: 200 if there is one, 404 if not.
@@ -243,19 +228,13 @@ fn tag(tag: String) -> Result<String, String> {
     }
 }
 
-fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let wrong = || format!("{text:?} is no header field; write &header=Name: value");
-    let (name, value) = text.split_once(':').ok_or_else(wrong)?;
-    let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| wrong())?;
-    Ok((name, HeaderValue::from_str(value.trim()).map_err(|_| wrong())?))
-}
-
 const TTL_MIN: Duration = Duration::from_secs(1);
 const TTL_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header::HOST;
 
     #[test]
     fn the_query_names_a_request_as_a_client_would_send_it() {

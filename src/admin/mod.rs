@@ -8,6 +8,7 @@
 //! | `GET`, `HEAD` `/admin/cache/entries?url=…` | looks at, tests for one stored response | read |
 //! | `DELETE /admin/cache/entries?url=…` | deletes it | purge |
 //! | `PUT /admin/cache/entries?url=…` | sets it | all |
+//! | `GET /admin/cache/explain?url=…` | what a request would come to, and why | read |
 //! | `GET /admin/cache/purges` | the latest purges, the newest first; `?n=100` for so many | read |
 //! | `GET /admin/cache/stats` | hits, misses, tiers, routes and the state of Redis, as JSON | |
 //! | `GET /metrics` | all counters, in Prometheus' text format | |
@@ -19,14 +20,17 @@
 //! everywhere, or, where none is set, to come from this machine. A request of the method `PURGE` on the proxy's port, which purges its
 //! own target, needs a token too, unless the configuration says otherwise. Web pages may ask for none of them but the last two (`guard`).
 
+mod asked;
 mod audit;
 mod auth;
 mod entries;
+mod explain;
 mod guard;
 mod pages;
 mod purge;
 mod reply;
 mod report;
+mod sentence;
 
 pub use auth::{LOOPBACK, Role, Token};
 
@@ -36,6 +40,7 @@ use audit::Refusals;
 use auth::{Caller, Keyring, Refusal};
 use bytes::Bytes;
 use entries::Entry;
+use explain::Question;
 use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -140,6 +145,10 @@ impl Admin {
             (HEALTHZ, _) => text(StatusCode::OK, "ok\n"),
             (READYZ, _) if self.tasks.is_ready() => text(StatusCode::OK, "ready\n"),
             (READYZ, _) => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            (EXPLAIN, Some(_)) => match Question::read(parts.uri.query().unwrap_or_default()) {
+                Ok(question) => json(StatusCode::OK, &question.answer(&self.proxy).await),
+                Err(why) => bad_request(why),
+            },
             (PURGES, Some(_)) => self.purges(parts.uri.query().unwrap_or_default()).await,
             (JOBS, Some(_)) => json(StatusCode::OK, &purge::jobs(self.proxy.store())),
             (ENTRIES, Some(caller)) => self.entries(&parts, body, &caller).await,
@@ -333,7 +342,7 @@ impl Answer for Front {
 /// The methods of a path of ours.
 fn methods(path: &str) -> Option<&'static [Method]> {
     match path {
-        STATS | METRICS | HEALTHZ | READYZ | PURGES | JOBS => Some(&[Method::GET]),
+        STATS | METRICS | HEALTHZ | READYZ | PURGES | JOBS | EXPLAIN => Some(&[Method::GET]),
         PURGE | ERASE => Some(&[Method::POST]),
         ENTRIES => Some(&[Method::GET, Method::PUT, Method::DELETE]),
         _ => None,
@@ -344,7 +353,7 @@ fn methods(path: &str) -> Option<&'static [Method]> {
 fn needed(path: &str, method: &Method) -> Option<Role> {
     match (path, method) {
         (STATS | METRICS | HEALTHZ | READYZ, _) => None,
-        (PURGES | JOBS, _) | (ENTRIES, &Method::GET) => Some(Role::Read),
+        (PURGES | JOBS | EXPLAIN, _) | (ENTRIES, &Method::GET) => Some(Role::Read),
         (PURGE | ERASE, _) | (ENTRIES, &Method::DELETE) => Some(Role::Purge),
         _ => Some(Role::All),
     }
@@ -352,6 +361,7 @@ fn needed(path: &str, method: &Method) -> Option<Role> {
 
 const ENTRIES: &str = "/admin/cache/entries";
 const ERASE: &str = "/admin/cache/erase";
+const EXPLAIN: &str = "/admin/cache/explain";
 const JOBS: &str = "/admin/cache/jobs";
 const PURGE: &str = "/admin/cache/purge";
 const PURGES: &str = "/admin/cache/purges";
