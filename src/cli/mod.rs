@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod explain;
 mod health;
 mod log;
 mod place;
@@ -48,6 +49,8 @@ enum Command {
     Jobs(remote::ShowArgs),
     /// Look at, test for, set or delete what is stored for one URL.
     Entry(remote::EntryArgs),
+    /// Explain how a request would be treated, and why it is or is not answered from the cache; nothing is asked of the backend.
+    Explain(explain::Args),
     /// Show the statistics of a running sidecache.
     Stats(remote::ShowArgs),
 }
@@ -129,6 +132,7 @@ pub fn main() -> ExitCode {
         Some(Command::Jobs(args)) => remote::jobs(&args, &sources),
         Some(Command::Purges(args)) => remote::purges(&args, &sources),
         Some(Command::Entry(args)) => remote::entry(args, &sources),
+        Some(Command::Explain(args)) => explain::run(&args, &sources),
         Some(Command::Stats(args)) => remote::stats(&args, &sources),
     }
 }
@@ -163,6 +167,7 @@ Examples:
   sidecache --origin http://127.0.0.1:8000        run before a backend, with proxy.toml
   sidecache check                                 read proxy.toml and say what it means
   sidecache purge --tag customer:42               forget what is stored for a customer, everywhere
+  sidecache explain http://api/customer/42        say why it is or is not answered from the cache
   REDIS_URL=redis://cache:6379/0 sidecache        share what is stored between replicas
 
 More, with the environment variables: sidecache --help";

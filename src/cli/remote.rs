@@ -160,15 +160,15 @@ struct EntryName {
 }
 
 /// A running sidecache.
-struct Remote {
+pub(super) struct Remote {
     place: Place,
     token: Option<String>,
 }
 
 /// What it answered.
-struct Reply {
-    status: StatusCode,
-    body: Bytes,
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
 }
 
 /// Purges. Exit code 0 if all is done as it was asked for, 3 if that is not known of all replicas, 1 if it was refused.
@@ -280,7 +280,7 @@ fn found(replied: Result<Reply, String>) -> ExitCode {
 }
 
 /// Shows a reply, and turns it into an exit code.
-fn show(replied: Result<Reply, String>) -> ExitCode {
+pub(super) fn show(replied: Result<Reply, String>) -> ExitCode {
     let Reply { status, body } = match replied {
         Ok(reply) => reply,
         Err(why) => {
@@ -327,12 +327,12 @@ fn still_to_come(report: &Value) -> String {
 }
 
 impl Remote {
-    fn find(place: &Where, sources: &Sources) -> Result<Remote, String> {
+    pub(super) fn find(place: &Where, sources: &Sources) -> Result<Remote, String> {
         let config = configuration(sources)?;
         Ok(Remote { place: place.find(&config)?, token: token(&config) })
     }
 
-    fn ask(&self, method: Method, path: &str, content_type: &str, body: Bytes) -> Result<Reply, String> {
+    pub(super) fn ask(&self, method: Method, path: &str, content_type: &str, body: Bytes) -> Result<Reply, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| format!("the runtime cannot start: {error}"))?;
         let mut request = Request::builder().method(method).uri(path).header(HOST, self.place.authority.as_str());

@@ -361,6 +361,16 @@ async fn the_command_line_purges_looks_sets_and_shows() {
     assert!(code == Some(0) && shown.contains("\"tier\": \"memory\""), "{shown}");
     assert_eq!(asked(&["entry", "get", "--body", url], "t0ken").await.1, "one");
 
+    let (code, shown, _) = asked(&["explain", url, "-H", "Accept: text/plain", "-H", "Cookie: s3cret"], "t0ken").await;
+    assert!(code == Some(0) && shown.contains("\n  fetch ") && shown.contains("no purge has come"), "{shown}");
+    assert!(!shown.contains("s3cret"), "{shown}");
+    let (code, shown, _) = asked(&["explain", "-X", "POST", "--json", url], "t0ken").await;
+    assert!(code == Some(0) && shown.contains("\"verdict\": \"past\""), "{shown}");
+    let (code, shown, error) = asked(&["explain", "/a"], "t0ken").await;
+    assert!(code == Some(1) && shown.is_empty() && error.contains("the host is a part of the key"), "{error}");
+    let (code, _, error) = asked(&["explain", url], "wrong").await;
+    assert!(code == Some(1) && error.contains("401"), "{error}");
+
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("body");
     std::fs::write(&file, "set").unwrap();
