@@ -53,11 +53,11 @@ async fn the_statistics_add_up() {
     let routes = stats["routes"].as_array().unwrap();
     assert_eq!(routes.iter().map(|route| route["name"].as_str().unwrap()).collect::<Vec<_>>(), ["r", "none"]);
     let of = |route: &Value| {
-        ["hits", "misses", "hits_memory", "hits_redis", "collapsed", "validated", "stale", "passed", "errors"]
+        ["requests", "hits", "misses", "hits_memory", "hits_redis", "collapsed", "validated", "stale", "passed", "errors"]
             .map(|name| route[name].as_u64().unwrap())
     };
-    assert_eq!(of(&routes[0]), [3, 2, 3, 0, 0, 1, 0, 1, 0]);
-    assert_eq!(of(&routes[1]), [0, 0, 0, 0, 0, 0, 0, 1, 0]);
+    assert_eq!(of(&routes[0]), [6, 3, 2, 3, 0, 0, 1, 0, 1, 0]);
+    assert_eq!(of(&routes[1]), [1, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
 }
 
 #[tokio::test]

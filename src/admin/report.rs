@@ -65,6 +65,7 @@ pub(super) fn set_gauges(proxy: &Proxy) {
 fn route(route: &RouteStats) -> Value {
     json!({
         "name": route.name,
+        "requests": route.requests(),
         "hits": route.hits(),
         "misses": route.misses.get(),
         "hit_rate": rounded(percent(route.hits(), route.misses.get())),

@@ -98,6 +98,11 @@ impl RouteStats {
         self.hits_memory.get() + self.hits_redis.get()
     }
 
+    /// All requests, however they ended.
+    pub fn requests(&self) -> u64 {
+        self.durations.iter().map(Histogram::get_sample_count).sum()
+    }
+
     /// Requests that ended so.
     pub fn ended_so(&self, ending: Ending) -> u64 {
         self.durations[ending as usize].get_sample_count()
