@@ -8,6 +8,7 @@ mod log;
 mod place;
 mod remote;
 mod serve;
+mod top;
 mod watch;
 
 use crate::config::Sources;
@@ -53,6 +54,8 @@ enum Command {
     Explain(explain::Args),
     /// Show the statistics of a running sidecache.
     Stats(remote::ShowArgs),
+    /// Watch what a running sidecache does: requests a second, hit rates, routes, tiers, Redis.
+    Top(top::Args),
 }
 
 #[derive(Args)]
@@ -134,6 +137,7 @@ pub fn main() -> ExitCode {
         Some(Command::Entry(args)) => remote::entry(args, &sources),
         Some(Command::Explain(args)) => explain::run(&args, &sources),
         Some(Command::Stats(args)) => remote::stats(&args, &sources),
+        Some(Command::Top(args)) => top::run(&args, &sources),
     }
 }
 

@@ -335,6 +335,16 @@ impl Remote {
     pub(super) fn ask(&self, method: Method, path: &str, content_type: &str, body: Bytes) -> Result<Reply, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| format!("the runtime cannot start: {error}"))?;
+        runtime.block_on(self.asked(method, path, content_type, body))
+    }
+
+    /// Where it is.
+    pub(super) fn url(&self) -> String {
+        self.place.url()
+    }
+
+    /// The same, for who has a runtime.
+    pub(super) async fn asked(&self, method: Method, path: &str, content_type: &str, body: Bytes) -> Result<Reply, String> {
         let mut request = Request::builder().method(method).uri(path).header(HOST, self.place.authority.as_str());
         if !content_type.is_empty() {
             request = request.header(CONTENT_TYPE, content_type);
@@ -358,9 +368,8 @@ impl Remote {
             let (status, body) = (answer.status(), answer.into_body().collect().await.map_err(|error| error.to_string())?);
             Ok(Reply { status, body: body.to_bytes() })
         };
-        let limited = runtime.block_on(async { tokio::time::timeout(LIMIT, asking).await });
         let shown = self.place.url();
-        match limited {
+        match tokio::time::timeout(LIMIT, asking).await {
             Ok(answer) => {
                 answer.map_err(|error: String| format!("{shown}: {error}; is sidecache there? --admin names another place"))
             }

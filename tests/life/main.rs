@@ -406,3 +406,37 @@ async fn the_command_line_purges_looks_sets_and_shows() {
     let (code, _, error) = asked(&["entry", "delete", "/a"], "t0ken").await;
     assert!(code == Some(1) && error.contains("the host is a part of the key"), "{error}");
 }
+
+#[tokio::test]
+async fn the_command_line_shows_what_happens_a_second() {
+    let origin = Origin::start().await;
+    origin.has("/a", Reply::new("one"));
+    let program = Program::start(&origin, "").await;
+    let admin = format!("http://{}", program.admin_address);
+    let asked = async |arguments: &[&str]| {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = command(directory.path());
+        command.arg("top").args(arguments).args(["--admin", &admin]).stdin(Stdio::null());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (watched, ()) = tokio::join!(asked(&["-n", "3", "--interval", "300ms"]), async {
+        for _ in 0..20 {
+            program.client().get("/a").await.is("one");
+            tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        }
+    });
+    let (code, shown, error) = watched;
+    assert_eq!((code, error.as_str()), (Some(0), ""));
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines.iter().filter(|line| line.starts_with("route=all ")).count(), 3, "{shown}");
+    assert_eq!(lines.iter().filter(|line| line.starts_with("route=/{id} ")).count(), 3, "{shown}");
+    assert!(lines.iter().any(|line| line.starts_with("route=/{id} ") && line.contains(" hit_rate=100.00 ")), "{shown}");
+    assert!(!shown.contains('\u{1b}'), "no terminal is drawn on");
+
+    let (code, shown, _) = asked(&["--once", "-i", "0.1"]).await;
+    assert_eq!((code, shown.lines().filter(|line| line.starts_with("route=all ")).count()), (Some(0), 1));
+    assert_eq!(asked(&["--interval", "1ms"]).await.0, Some(2));
+    let nowhere = run(&["top", "--once", "--admin", &format!("http://127.0.0.1:{}", free_port())]);
+    assert_eq!(nowhere.status.code(), Some(1));
+}
