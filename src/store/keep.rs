@@ -1,5 +1,6 @@
 //! Keeping a response: in memory at once, and in Redis; by whoever fetched it, or set it.
 
+use super::memory::SHARDS;
 use super::redis::Redis;
 use super::shared::Written;
 use super::{Held, NotKept, ReplicaLease, Standing, Store, StoredResponse};
@@ -23,7 +24,7 @@ impl Store {
     pub fn would_keep(&self, held: &Held, body_bytes: u64) -> Result<(), NotKept> {
         let (memory, redis) = (self.memory(), self.redis.as_ref().filter(|redis| redis.is_up()));
         let has_place = memory.is_some() || redis.is_some();
-        let has_room = memory.is_some_and(|memory| body_bytes <= memory.entry_bytes_max())
+        let has_room = memory.is_some_and(|memory| body_bytes <= memory.bytes_max() / SHARDS as u64)
             || redis.is_some_and(|redis| body_bytes <= redis.options().value_bytes_max as u64);
         match (&self.redis, self.generations.standing(held, self.generations.epoch())) {
             (_, Standing::Broken) => Err(NotKept::Purged),

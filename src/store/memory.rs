@@ -341,11 +341,6 @@ impl Memory {
         self.bytes_max.load(Ordering::Relaxed)
     }
 
-    /// A response with a larger body is not taken.
-    pub(super) fn entry_bytes_max(&self) -> u64 {
-        self.bytes_max() / SHARDS as u64
-    }
-
     /// Grows or shrinks; what has no room any more is dropped.
     pub(super) fn resize(&self, bytes_max: u64) {
         let _inserting = self.lock();
@@ -407,7 +402,7 @@ impl Lifecycle<u64, Arc<Variants>> for NameEvicted {
 }
 
 /// Few, since a response heavier than a shard is refused: a quarter of the memory is the largest that is kept.
-const SHARDS: usize = 4;
+pub(super) const SHARDS: usize = 4;
 
 /// Its size changes in steps, each of which looks at all shards.
 const ROOM_STEPS: u64 = 32;
