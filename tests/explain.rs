@@ -316,7 +316,12 @@ async fn no_credential_is_ever_shown() {
     assert_eq!(said["stored"]["memory"]["tags"], json!(["key:{header.x-api-key}"]));
     assert_eq!(said["key"]["fields"], json!([["authorization", "present"], ["x-api-key", "present"]]));
     assert_eq!(explain(&world, "GET", "/own/1", fields).await["key"]["identity"], "present");
-    for query in ["url=http://h/&header=authorization+s3cr3t-of-mine", "url=http://user:s3cr3t-of-mine@h/"] {
+    for query in [
+        "url=http://h/&header=authorization+s3cr3t-of-mine",
+        "url=http://user:s3cr3t-of-mine@h/",
+        "url=user:s3cr3t-of-mine@h",
+        "url=http://user:s3cr3t-of-mine/x@h/",
+    ] {
         let got = world.admin(&format!("/admin/cache/explain?{query}")).await;
         assert!(!got.status(400).text().contains(SECRET), "{got:?}");
     }

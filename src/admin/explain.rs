@@ -44,7 +44,7 @@ impl Question {
             }
         }
         let url = url.ok_or(asked::NO_URL)?;
-        if url.split(['/', '?', '#']).nth(2).is_some_and(|authority| authority.contains('@')) {
+        if names_user(&url) {
             return Err(
                 "no client sends the user and password of a URL as a part of it; name the field that they are sent in".into()
             );
@@ -228,6 +228,18 @@ const PRESENT: &str = "present";
 /// In the names of fields that have secrets as their values.
 const SECRET_WORDS: [&str; 10] =
     ["auth", "cookie", "credential", "jwt", "key", "passw", "secret", "session", "signature", "token"];
+
+/// Whether user and password stand in a URL, or something that may have been meant so.
+fn names_user(url: &str) -> bool {
+    let rest = match url.split_once("://") {
+        Some((_, rest)) => rest,
+        None if url.starts_with('/') => return false,
+        None => url,
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let port = authority.rsplit_once(':').filter(|_| !authority.ends_with(']')).map_or("", |(_, port)| port);
+    authority.contains('@') || !port.bytes().all(|octet| octet.is_ascii_digit())
+}
 
 #[cfg(test)]
 mod tests {

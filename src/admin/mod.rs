@@ -109,17 +109,6 @@ impl Admin {
         Arc::new(Admin { proxy, tasks, keyring, refusals: Refusals::default(), options })
     }
 
-    /// Answers a request, which a page may have caused that may do so.
-    async fn respond_to_page(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
-        let page = Page::of(request.headers(), &self.options.origins);
-        let allowed = methods(request.uri().path()).unwrap_or_default();
-        let response = match page.preflight(request.method(), request.headers(), allowed) {
-            Some(preflight) => preflight,
-            None => self.respond(request, client).await,
-        };
-        page.may_read(response)
-    }
-
     async fn respond(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
@@ -281,10 +270,16 @@ impl Answer for Admin {
             _ if guard::is_of_a_foreign_page(fields, &self.options.origins) => Some((StatusCode::FORBIDDEN, FOREIGN_PAGE)),
             _ => None,
         };
-        match refused {
+        let page = Page::of(fields, &self.options.origins);
+        let preflight = || page.preflight(request.method(), fields, methods(target.path()).unwrap_or_default());
+        let response = match refused {
             Some((status, why)) => self.refuse(request.method(), target.path(), client.address, (status, why.into())),
-            None => self.respond_to_page(request, client).await,
-        }
+            None => match preflight() {
+                Some(preflight) => preflight,
+                None => self.respond(request, client).await,
+            },
+        };
+        page.may_read(response)
     }
 }
 
@@ -305,15 +300,20 @@ impl Front {
         let refused = match request.uri().path() {
             HEALTHZ | READYZ => None,
             _ if guard::is_of_a_foreign_page(fields, &admin.options.origins) => Some((StatusCode::FORBIDDEN, FOREIGN_PAGE)),
-            // A browser asks before a page does, and shows nothing.
-            _ if request.method() == Method::OPTIONS => None,
             _ if admin.keyring.shown(fields).is_none() => Some((StatusCode::UNAUTHORIZED, "a token is needed here\n")),
             _ => None,
         };
-        match refused {
-            Some((status, why)) => admin.refuse(request.method(), request.uri().path(), client.address, (status, why.into())),
-            None => admin.respond_to_page(request, client).await,
-        }
+        let page = Page::of(fields, &admin.options.origins);
+        // A browser asks before a page does, and shows nothing.
+        let preflight = page.preflight(request.method(), fields, methods(request.uri().path()).unwrap_or_default());
+        let response = match (preflight, refused) {
+            (Some(preflight), _) => preflight,
+            (None, Some((status, why))) => {
+                admin.refuse(request.method(), request.uri().path(), client.address, (status, why.into()))
+            }
+            (None, None) => admin.respond(request, client).await,
+        };
+        page.may_read(response)
     }
 }
 

@@ -96,8 +96,9 @@ pub fn known_keys() -> Vec<String> {
 fn read(root: Table, report: &mut Report, sources: &Sources) -> Config {
     let mut config = Config::default();
     let mut root = Section::new(Name::Root, root, report);
-    root.within("server", Name::Section("server"), |section| sections::read_server(section, &mut config));
-    root.within("origin", Name::Section("origin"), |section| sections::read_origin(section, &mut config));
+    let mut names_listen = false;
+    root.within("server", Name::Section("server"), |section| names_listen = sections::read_server(section, &mut config));
+    root.within("origin", Name::Section("origin"), |section| sections::read_origin(section, names_listen, &mut config));
     let mut for_routes = ForRoutes::default();
     root.within("cache", Name::Section("cache"), |section| for_routes = sections::read_cache(section, &mut config));
     root.within("memory", Name::Section("memory"), |section| sections::read_memory(section, &mut config));

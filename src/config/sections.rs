@@ -16,8 +16,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
-pub(super) fn read_server(section: &mut Section<'_>, config: &mut Config) {
+/// Reads `[server]`, and says whether it names an address to listen on.
+pub(super) fn read_server(section: &mut Section<'_>, config: &mut Config) -> bool {
     let options = &mut config.server;
+    let names_listen = section.place_of("listen").is_some();
     section.read("listen", &mut options.listen, listen);
     options.tls = tls::read(section, "server.tls");
     section.read("reuse_port", &mut options.reuse_port, boolean);
@@ -32,13 +34,16 @@ pub(super) fn read_server(section: &mut Section<'_>, config: &mut Config) {
     section.read("drain_wait", &mut options.drain_wait, duration(Duration::ZERO..=HOUR));
     section.read("drain_timeout", &mut options.drain_timeout, duration(Duration::ZERO..=HOUR));
     section.read("trusted_proxies", &mut config.cache.trusted_proxies, list(network));
+    names_listen
 }
 
-pub(super) fn read_origin(section: &mut Section<'_>, config: &mut Config) {
+/// Reads `[origin]`. Where nobody has named an address to listen on, whoever starts the process may give it a socket.
+pub(super) fn read_origin(section: &mut Section<'_>, names_listen: bool, config: &mut Config) {
     let options = &mut config.origin;
     let place = section.place_of("url").unwrap_or_else(|| section.place().clone());
     section.read("url", &mut options.addresses, origins);
-    if let Some(back) = options.addresses.iter().find(|address| leads_back(address, config.server.listen)) {
+    let back = options.addresses.iter().find(|address| leads_back(address, config.server.listen));
+    if let Some(back) = back.filter(|_| names_listen) {
         let message = format!("`{back}` is where sidecache itself listens; every request would come back to it");
         section.problem(&place, "url", message);
     }

@@ -93,7 +93,7 @@ impl Underway {
         received: SystemTime,
     ) {
         let Underway { key, scopes, held, query_rule, lease, replica_lease, answer, .. } = self;
-        let is_kept = kept.is_ok() && proxy.store.would_keep(&held, body.len() as u64).is_ok();
+        let is_kept = kept.is_ok() && proxy.store.would_keep(&held, 0).is_ok();
         let response = StoredResponse { key, head, body, tags: scopes.tags.into(), held };
         let response = if is_kept { proxy.store.insert(response, replica_lease) } else { Arc::new(response) };
         if let Some(lease) = lease {

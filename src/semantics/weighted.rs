@@ -35,8 +35,8 @@ pub(super) fn members<'a>(order: Order, lines: impl Iterator<Item = &'a [u8]>) -
 
 /// Gives the octets of the normalised list to `take`, until that returns `false`; then returns `false` too.
 ///
-/// Normalised are: the members' order, as far as it says nothing, each once; case; whitespace; the weights' digits, of which 1 is left out; and the two
-/// other names of codings (§8.4.1). A malformed member is only put into lower case and its place.
+/// Normalised are: the members' order, as far as it says nothing, each once; case; whitespace; the weights' digits, of which 1 is left
+/// out; and the two other names of codings (§8.4.1). A malformed member is only put into lower case and its place.
 ///
 /// A list of up to [`INLINE`] members costs no allocation: this is done at each hit by a request whose list is not normalised.
 pub(super) fn normalise<'a>(order: Order, lines: impl Iterator<Item = &'a [u8]>, take: &mut impl FnMut(u8) -> bool) -> bool {
@@ -46,17 +46,16 @@ pub(super) fn normalise<'a>(order: Order, lines: impl Iterator<Item = &'a [u8]>,
     for member in members(order, lines) {
         match inline.get_mut(count) {
             Some(place) => *place = member,
-            None => spilled.push(member),
+            None => {
+                if spilled.is_empty() {
+                    spilled.extend(inline);
+                }
+                spilled.push(member);
+            }
         }
         count += 1;
     }
-    let members = match spilled.is_empty() {
-        true => &mut inline[..count],
-        false => {
-            spilled.extend(inline);
-            &mut spilled[..]
-        }
-    };
+    let members = if spilled.is_empty() { &mut inline[..count] } else { &mut spilled[..] };
     members.sort_by(Member::compare);
     let mut last: Option<&Member<'_>> = None;
     for member in &*members {
@@ -241,9 +240,13 @@ mod tests {
         let names: Vec<String> = (0..500).map(|at| format!("a{at:03}")).collect();
         let backwards: Vec<&str> = names.iter().rev().map(String::as_str).collect();
         assert_eq!(normalised(Order::Names, &[&backwards.join(",")]), names.join(", "));
-        for count in [INLINE - 1, INLINE, INLINE + 1, 20, 21] {
+        for count in [INLINE - 1, INLINE, INLINE + 1, 20, 21, 40] {
             let list = names[..count].join(", ");
             assert_eq!(normalised(Order::Names, &[&list]), list);
+            // Of equals, the first remains the first.
+            let backwards = backwards[..count].join(", ");
+            assert_eq!(normalised(Order::Preference, &[&backwards]), backwards);
+            assert_eq!(normalised(Order::Preference, &[&format!("{}de", "en,".repeat(count))]), "en, de");
         }
     }
 
@@ -291,7 +294,7 @@ mod tests {
             4 => "(gzip|GZip|x-gzip|x-compress|compress|br|zstd|deflate|en|en-GB|\\*|a)( ?; ?[qQ] ?= ?(0|1|0\\.[0-9]{0,4}|1\\.0{0,4}))?",
             1 => "[a;q=01. \"]{0,6}",
         ];
-        let line = proptest::collection::vec((member, "[ \t]?,[ ]{0,2}"), 0..6);
+        let line = proptest::collection::vec((member, "[ \t]?,[ ]{0,2}"), 0..16);
         let line = line.prop_map(|members| members.into_iter().map(|(member, comma)| member + &comma).collect::<String>());
         proptest::collection::vec(line, 1..4)
     }

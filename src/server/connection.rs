@@ -90,7 +90,7 @@ pub(super) async fn serve<A: Answer>(
         Err(_) => return,
     };
     if let Err(error) = ended {
-        // hyper has answered it, and nobody else has seen it.
+        // hyper has answered it, where it could, and nobody else has seen it.
         if error.is_parse() {
             stats.bad_requests.inc();
         }

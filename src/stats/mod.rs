@@ -221,7 +221,7 @@ impl Stats {
             bad_requests: counter(
                 &registry,
                 "sidecache_bad_requests_total",
-                "Requests that sidecache refused by itself: 400, 405, 417 or 431.",
+                "Requests that sidecache refused by itself: 400, 405, 414, 417, 421 or 431.",
             ),
             admin_refused: counter(
                 &registry,

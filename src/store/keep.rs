@@ -44,7 +44,8 @@ impl Store {
         let held = response.held.clone().stored();
         let response = Arc::new(self.alone(StoredResponse { held, ..response }));
         self.note_varies(&response.key, &response.head.selection);
-        if kept.is_err() {
+        // What is too large for memory takes the place of what was there before all the same.
+        if kept.is_err_and(|why| why != NotKept::TooLarge) {
             return response;
         }
         // A slow body may end after a later fetch of the same was stored; the later one stays.

@@ -95,7 +95,8 @@ async fn look(remote: &Remote) -> Result<Moment, String> {
     let text = || String::from_utf8_lossy(&body).trim_end().to_owned();
     match serde_json::from_slice::<Value>(&body) {
         Ok(stats) if status == StatusCode::OK => Ok(Moment { stats, at: Instant::now() }),
-        _ => Err(format!("{status}: {}", text())),
+        // Whoever answers there may be anybody.
+        _ => Err(format!("{status}: {}", text().replace(|sign: char| sign.is_control() && sign != '\n', " "))),
     }
 }
 
