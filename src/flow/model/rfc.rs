@@ -121,15 +121,12 @@ pub(super) fn selecting(fields: &Fields, request: &Fields) -> Vec<(String, Optio
     names.into_iter().map(|name| (name.clone(), first(request, &name).map(|value| normal(&name, value)))).collect()
 }
 
-/// §4.1 allows to normalise. Choice: whitespace in lists, and order and case where they say nothing (RFC 9110 §12.5.4).
+/// §4.1 allows to normalise. Choice: whitespace in lists, and case where it says nothing; of equals, some prefer the first (RFC 9110 §12.5.4).
 fn normal(name: &str, value: &str) -> String {
     let mut list = split(value);
     match name {
         "cookie" => return value.to_owned(),
-        "accept-language" => {
-            list.iter_mut().for_each(|member| *member = member.to_lowercase());
-            list.sort();
-        }
+        "accept-language" => list.iter_mut().for_each(|member| *member = member.to_lowercase()),
         _ => {}
     }
     list.join(", ")
