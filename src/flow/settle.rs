@@ -127,11 +127,15 @@ pub(super) fn settle(
     {
         return Err(NotStored::Partial);
     }
-    // Stale on arrival, by its `Age`, and of no use when it is.
-    match head.is_fresh(got.times.received) || head.has_validator() || !terms.while_revalidating.is_zero() {
+    match is_of_use(&head, got.times.received) {
         true => Ok(head),
         false => Err(NotStored::NoLifetime),
     }
+}
+
+/// Whether a response that may be stored is worth it: it may be stale on arrival, by its `Age`.
+fn is_of_use(head: &StoredHead, received: SystemTime) -> bool {
+    head.is_fresh(received) || head.has_validator() || !head.terms.while_revalidating.is_zero()
 }
 
 /// Settles what a stored response is after the origin has confirmed it (§4.3.4), and whether it may be stored on.
@@ -188,7 +192,9 @@ fn settle_again(
     match settled {
         Ok((terms, selection)) => {
             storage::strip(&mut fields, policy.targets);
-            (StoredHead::new(status, fields, times, terms, selection), Ok(()))
+            let head = StoredHead::new(status, fields, times, terms, selection);
+            let kept = is_of_use(&head, times.received).then_some(()).ok_or(NotStored::NoLifetime);
+            (head, kept)
         }
         Err(why) => {
             // For the one client whose request was validated; it gets what the origin says now.

@@ -1,5 +1,6 @@
 //! HEAD, and what its responses say about what is stored for GET (RFC 9111 §4.3.5).
 
+use super::tiers::both_tiers;
 use crate::world::{RedisServer, Reply, World, eventually, secs};
 
 #[tokio::test]
@@ -51,4 +52,22 @@ async fn a_head_that_fails_says_nothing_about_what_is_stored() {
     world.clock.advance(secs(61));
     world.ask("HEAD", "/a").await.status(503);
     world.get("/a").await.is("one").forwarded("stale").says("fwd-status=304");
+}
+
+#[tokio::test]
+async fn a_head_after_which_what_is_stored_would_be_of_no_use_leaves_it_as_it_is() {
+    // Older than it is fresh, and without a validator to ask by: nothing that a `GET` would have been stored with.
+    for spent in ["s-maxage=15", "s-maxage=0"] {
+        for tier in both_tiers().await {
+            tier.origin.reply("/a", "one");
+            tier.origin.reply("/a", Reply::new("one").with("age", "30").cache(spent));
+            tier.get("/a").await.is("one");
+            tier.keeps("/a", "one").await;
+            tier.clock.advance(secs(61));
+            tier.ask("HEAD", "/a").await.status(200).forwarded("stale").says("detail=head");
+            tier.network.leave().await;
+            // Nobody forbade it to stand in, as `s-maxage` would have.
+            tier.get("/a").await.status(200).is("one").says("detail=stale-origin-unreachable");
+        }
+    }
 }
