@@ -145,6 +145,8 @@ fn run(work: &Work, requests: u32) -> u64 {
             assert!(begun.elapsed() < Duration::from_secs(60), "Redis has nothing");
             thread::sleep(Duration::from_millis(20));
         }
+        // How many requests that took is chance.
+        sidecar.count_from_now_on();
     }
     for number in 0..requests {
         let status = client.get(&(work.target)(number));
@@ -179,6 +181,14 @@ impl Redis {
 struct Ended(Child);
 
 impl Ended {
+    /// Has callgrind forget what it has counted.
+    fn count_from_now_on(&self) {
+        let control = Command::new("callgrind_control").args(["--zero", &self.0.id().to_string()]).output();
+        let said = control.expect("callgrind_control comes with valgrind");
+        let (out, err) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+        assert!(said.status.success() && out.contains("OK"), "callgrind_control: {out}{err}");
+    }
+
     /// Asks it to end, and waits until it has.
     fn end(&mut self) {
         let process = rustix::process::Pid::from_child(&self.0);
