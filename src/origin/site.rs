@@ -6,7 +6,7 @@ use super::connect::{self, Connector, Past};
 use super::head;
 use super::health::{Health, Standing};
 use super::{Address, Options, OriginError, RequestBody};
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, HOST, TE, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
@@ -177,6 +177,10 @@ impl Site {
         // hyper takes it that a `GET` has no content where its length is not known, and would send the request without it.
         if matches!(parts.method, Method::GET | Method::HEAD) && body.size_hint().exact().is_none() {
             parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        // RFC 9110 §10.1.4: of one connection, and said to be. Where HTTP/2 may be agreed on, which knows no `Connection`, it is not.
+        if parts.version == Version::HTTP_11 && self.scheme == Scheme::HTTP && parts.headers.contains_key(TE) {
+            parts.headers.append(CONNECTION, HeaderValue::from_static("te"));
         }
         let upload = body.upload();
         let made = self.connector.made();

@@ -65,6 +65,10 @@ async fn trailers_reach_a_client_that_takes_them() {
             got.is("body").has("trailer", "x-sum");
             let sum = got.trailers.as_ref().map(|trailers| trailers["x-sum"].to_str().unwrap());
             assert_eq!(sum, takes_them.then_some("42"), "{path}");
+            // What the origin is told of its own connection is said to be of that (RFC 9110 §10.1.4).
+            let seen = world.origin.last(path);
+            assert_eq!(seen.field("connection"), seen.field("te").map(|_| "te".to_owned()), "{path}");
+            assert_eq!(seen.field("te").is_some(), takes_them || path == "/sum", "{path}");
         }
     }
 }
