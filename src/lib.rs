@@ -92,6 +92,9 @@ pub enum StartError {
     /// The origin cannot be prepared for: its certificate authorities, say.
     #[error("[origin]: cannot prepare connections to the origin: {0}")]
     Origin(io::Error),
+    /// A certificate or key for Redis is of no use; says which, and why.
+    #[error("{0}")]
+    Redis(String),
     /// The keys of tokens cannot be read.
     #[error("cannot read the keys of [identity] jwks_file: {0}")]
     Keys(io::Error),
@@ -116,6 +119,7 @@ impl Sidecar {
             None => None,
         };
         let (tasks, stats) = (Tasks::default(), Arc::new(Stats::new()));
+        config.store.check_files().map_err(StartError::Redis)?;
         let store = Store::open(config.store.clone(), stats.clone(), tasks.clone(), clock.clone());
         let origin = Origin::new(config.origin.clone(), stats.clone()).map_err(StartError::Origin)?;
         let lasting = Lasting { store, stats, tasks, clock, secret: Secret::random() };
@@ -242,9 +246,11 @@ fn acceptor(files: &Option<TlsFiles>, section: &'static str) -> Result<Option<Ac
 /// All that is wrong with the files that a configuration names: certificates, keys, authorities.
 pub fn unusable_files(config: &Config) -> Vec<StartError> {
     let origin = Origin::new(config.origin.clone(), Arc::new(Stats::new())).map_err(StartError::Origin);
+    let redis = config.store.check_files().map_err(StartError::Redis);
     let keys = verifier(config, &Clock::system()).map_err(StartError::Keys);
     let listeners = [acceptor(&config.server.tls, "[server.tls]"), acceptor(&config.admin_tls, "[admin.tls]")];
-    origin.err().into_iter().chain(listeners.into_iter().filter_map(Result::err)).chain(keys.err()).collect()
+    let listeners = listeners.into_iter().filter_map(Result::err);
+    origin.err().into_iter().chain(redis.err()).chain(listeners).chain(keys.err()).collect()
 }
 
 fn listen(

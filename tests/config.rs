@@ -68,6 +68,8 @@ fn proxy_toml_still_loads_with_all_its_comments_taken_away() {
     assert_eq!(config.routes[..2], two_routes());
     assert_eq!(config.routes.len(), 7);
     let mut redis = RedisOptions::new("redis://127.0.0.1:6379/0");
+    redis.ca_file = Some("/etc/sidecache/redis-ca.pem".into());
+    redis.client_certificate = Some(("/etc/sidecache/redis.crt".into(), "/etc/sidecache/redis.key".into()));
     redis.secret.clone_from(&config.cache.secret);
     assert!(redis.secret.is_some());
     assert_eq!(config.store.redis, Some(redis));
@@ -380,7 +382,8 @@ fn each_variable_sets_its_key() {
 }
 
 /// Keys that take whatever is written.
-const ANYTHING: [&str; 5] = ["origin.ca_file", "log.level", "identity.jwks_file", "identity.issuer", "identity.audience"];
+const ANYTHING: [&str; 6] =
+    ["origin.ca_file", "redis.ca_file", "log.level", "identity.jwks_file", "identity.issuer", "identity.audience"];
 
 #[test]
 fn every_key_but_those_of_routes_and_tokens_can_be_set_from_outside() {
@@ -627,6 +630,10 @@ fn values_that_cannot_be_meant_are_problems() {
         &[
             "proxy.toml:2:19: [origin] client_certificate_file: is missing; a certificate needs its key, and a key its certificate",
         ],
+    );
+    refused(
+        "[redis]\nclient_certificate_file = '/c.pem'",
+        &["proxy.toml:2:27: [redis] client_key_file: is missing; a certificate needs its key, and a key its certificate"],
     );
     refused(
         "[server]\ntls = { certificate_file = '/c.pem' }",

@@ -213,6 +213,10 @@ fn warnings(config: &Config) -> Vec<String> {
         origin.reads_files() && !origin.addresses.iter().any(|address| matches!(address, Address::Https(_))),
         "[origin] ca_file and client_certificate_file have no effect without https",
     );
+    warn(
+        config.store.redis.as_ref().is_some_and(|redis| redis.reads_files() && !redis.is_over_tls()),
+        "[redis] ca_file and client_certificate_file have no effect without rediss",
+    );
     for route in &config.routes {
         let about = |what: &str| format!("route {:?}: {what}", route.name);
         warn(
@@ -329,6 +333,9 @@ route    matches  lifetime                                              served s
         check(&format!("[redis]\nurl = 'redis://h'\n{route}"), &["can forge responses"]);
         check(&format!("[redis]\nurl = 'redis://h'\n[cache]\nsecret = '0123456789abcdef'\n{route}"), &[]);
         check(&format!("[origin]\nca_file = '/ca.pem'\n{route}"), &["without https"]);
+        let secret = "[cache]\nsecret = '0123456789abcdef'";
+        check(&format!("[redis]\nurl = 'redis://h'\nca_file = '/ca.pem'\n{secret}\n{route}"), &["without rediss"]);
+        check(&format!("[redis]\nurl = 'rediss+cluster://h'\nca_file = '/ca.pem'\n{secret}\n{route}"), &[]);
         check(&format!("{route}share = 'everyone'"), &["gives what one caller was sent to all others"]);
         check(&format!("{route}share = 'everyone'\ncache = 'off'"), &["no route caches anything"]);
         check(&format!("{route}unkeyed_headers = 'forward'"), &["must name in Vary"]);

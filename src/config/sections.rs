@@ -91,6 +91,8 @@ pub(super) fn read_memory(section: &mut Section<'_>, config: &mut Config) {
 pub(super) fn read_redis(section: &mut Section<'_>, config: &mut Config) {
     let url = section.take("url", redis_url).flatten();
     let mut options = RedisOptions::new(url.as_deref().unwrap_or_default());
+    section.read("ca_file", &mut options.ca_file, |value| tls::path(value).map(Some));
+    options.client_certificate = tls::read_shown(section).map(|shown| (shown.certificate, shown.key));
     section.read("prefix", &mut options.prefix, word(64, "-_.:"));
     section.read("budget", &mut options.budget, duration(SHORTEST..=Duration::from_secs(10)));
     section.read("when_down", &mut options.when_down, one_of(WHEN_DOWN));

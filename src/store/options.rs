@@ -1,7 +1,9 @@
 //! How the tiers are set up.
 
 use super::container::container_memory;
+use super::redis::certificates;
 use super::{Store, display_redis_url};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -29,6 +31,10 @@ pub struct RedisOptions {
     /// Where Redis is: `redis:`, `rediss:`, `unix:` or `redis+unix:`, with user, password and database number as Redis' own tools take them;
     /// or, with `+sentinel` behind the scheme, who knows where it is, and under which name; or, with `+cluster`, some nodes of a cluster.
     pub url: String,
+    /// The authorities that are trusted over TLS, instead of those of the system: a PEM file.
+    pub ca_file: Option<PathBuf>,
+    /// What is shown to a Redis that asks for a certificate, and its key: PEM files.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
     /// What every key begins with.
     pub prefix: String,
     /// What replicas share that nobody else knows: with it, names in Redis cannot be guessed, nor values forged.
@@ -92,6 +98,7 @@ impl std::fmt::Debug for RedisOptions {
         // The URL may hold a password, so only where it points to is shown.
         let mut shown = f.debug_struct("RedisOptions");
         shown.field("url", &display_redis_url(&self.url)).field("prefix", &self.prefix).field("budget", &self.budget);
+        shown.field("ca_file", &self.ca_file).field("client_certificate", &self.client_certificate);
         let encryption: Vec<&str> = self.encryption.iter().map(|key| key.name.as_str()).collect();
         shown.field("has_secret", &self.secret.is_some()).field("encryption", &encryption);
         shown.field("when_down", &self.when_down).field("memory_ttl_when_down", &self.memory_ttl_when_down);
@@ -106,6 +113,8 @@ impl RedisOptions {
     pub fn new(url: &str) -> RedisOptions {
         RedisOptions {
             url: url.to_owned(),
+            ca_file: None,
+            client_certificate: None,
             prefix: "sidecache".to_owned(),
             secret: None,
             encryption: Vec::new(),
@@ -119,6 +128,23 @@ impl RedisOptions {
             commands_max: 1024,
             value_bytes_max: 1 << 20,
         }
+    }
+
+    /// Whether Redis is reached over TLS.
+    pub fn is_over_tls(&self) -> bool {
+        ["rediss", "valkeys"].iter().any(|scheme| self.url.starts_with(scheme))
+    }
+
+    /// Whether connections depend on what is in files, which may change under their names.
+    pub fn reads_files(&self) -> bool {
+        self.ca_file.is_some() || self.client_certificate.is_some()
+    }
+}
+
+impl Options {
+    /// Whether the files can be used that connections to Redis depend on; or which of them cannot, and why.
+    pub fn check_files(&self) -> Result<(), String> {
+        self.redis.as_ref().map_or(Ok(()), certificates::check)
     }
 }
 

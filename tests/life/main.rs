@@ -7,6 +7,7 @@ mod certificates;
 mod descriptors;
 mod draining;
 mod program;
+mod redis_tls;
 mod reload;
 mod replacing;
 mod secrets;
@@ -17,7 +18,7 @@ use serde_json::Value;
 use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::Instant;
-use world::{Certified, Client, Gate, Origin, RawClient, RedisServer, Reply, eventually, free_port, secs};
+use world::{Client, Gate, Origin, RawClient, RedisServer, Reply, eventually, free_port, secs};
 
 #[tokio::test]
 async fn at_sigterm_what_is_in_flight_ends_whole_and_the_code_is_0() {
@@ -249,57 +250,6 @@ async fn the_log_tells_of_redis_once_a_change() {
     assert_eq!(program.said("redis_connected").len(), 1);
     let log = format!("{:?}", program.log.lock().unwrap());
     assert!(!log.contains("hunter2"), "the password is in the log");
-}
-
-/// A Redis that is also there over TLS, as `localhost`, on this port.
-async fn with_tls(certified: &Certified, port: u16, more: &[&str]) -> RedisServer {
-    let files = [("cert", &certified.certificate), ("key", &certified.key), ("ca-cert", &certified.authority)];
-    let files = files.into_iter().flat_map(|(name, file)| [format!("--tls-{name}-file"), file.display().to_string()]);
-    let arguments = ["--tls-port".to_owned(), port.to_string(), "--tls-auth-clients".to_owned(), "no".to_owned()];
-    RedisServer::start_with(arguments.into_iter().chain(files).chain(more.iter().map(|&word| word.to_owned()))).await
-}
-
-/// Whoever trusts its authority uses this Redis, and nobody else.
-async fn is_used_if_trusted(redis: &RedisServer, url: &str, certified: &Certified) {
-    let origin = Origin::start().await;
-    origin.reply("/a", "one");
-    let toml = format!("[redis]\nurl = \"{url}\"\nbudget = \"1s\"");
-    let authority = certified.authority.display().to_string();
-    let program = Program::start_with(&origin, &toml, &[("SSL_CERT_FILE", &authority)]).await;
-    program.says("redis_connected", 1).await;
-    // The log tells of the connection a moment before everything is heard over it.
-    eventually("it is stored", async || {
-        let got = program.client().get("/a").await;
-        got.fields["cache-status"].to_str().unwrap().contains("stored")
-    })
-    .await;
-    redis.keys_become(1).await;
-
-    let program = Program::start(&origin, &toml).await;
-    program.says("redis_connection_failed", 1).await;
-    program.client().get("/a").await.is("one").does_not_say("hit");
-}
-
-#[tokio::test]
-async fn redis_is_reached_over_tls_if_the_system_trusts_it() {
-    let directory = tempfile::tempdir().unwrap();
-    let certified = Certified::new("localhost", directory.path());
-    let port = free_port();
-    let redis = with_tls(&certified, port, &[]).await;
-    is_used_if_trusted(&redis, &format!("rediss://localhost:{port}/0"), &certified).await;
-}
-
-#[tokio::test]
-async fn so_is_a_cluster_whose_nodes_say_their_names() {
-    let directory = tempfile::tempdir().unwrap();
-    let certified = Certified::new("localhost", directory.path());
-    let (port, bus) = (free_port(), free_port().to_string());
-    let named = ["--cluster-announce-hostname", "localhost", "--cluster-preferred-endpoint-type", "hostname"];
-    let more = [&["--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-port", &bus][..], &named].concat();
-    let redis = with_tls(&certified, port, &more).await;
-    redis.run::<()>("CLUSTER ADDSLOTSRANGE 0 16383").await;
-    eventually("all slots have a master", async || redis.run::<String>("CLUSTER INFO").await.contains("cluster_state:ok")).await;
-    is_used_if_trusted(&redis, &format!("rediss+cluster://localhost:{port}"), &certified).await;
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use http::Request;
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use sidecache::origin::ClientCertificate;
 use sidecache::server::TlsFiles;
 use std::io;
@@ -35,7 +35,10 @@ impl Certified {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        // Who has the name of his issuer has signed his own certificate, to OpenSSL.
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &authority).unwrap();
         let written = |file: &str, pem: String| {
             let path = directory.join(file);
             std::fs::write(&path, pem).unwrap();

@@ -40,6 +40,7 @@ pub(super) struct Heard {
 /// Makes a connection that answers within the budget, or says why there is none.
 pub(super) async fn connect(redis: &Redis, search: &mut Search, listener: &Listener) -> RedisResult<Ready> {
     let options = redis.options();
+    search.renew_certificates(options)?;
     let found = search.found().await?;
     // A peer that takes the connection and then says nothing would hold the handshake for ever.
     let limited = async |protocol| {

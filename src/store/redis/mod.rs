@@ -5,6 +5,7 @@
 //! reports changes of state.
 
 mod breaker;
+pub(super) mod certificates;
 mod commands;
 mod handshake;
 mod link;

@@ -46,6 +46,19 @@ impl Place {
     }
 }
 
+impl Place {
+    /// All that says how somebody is spoken to.
+    #[cfg(feature = "tls")]
+    pub(super) fn each(&mut self) -> impl Iterator<Item = &mut ConnectionInfo> {
+        let (each, master) = match self {
+            Place::Fixed(info) => (std::slice::from_mut(info), None),
+            Place::Named(sentinels) => (sentinels.each.as_mut_slice(), Some(&mut sentinels.master)),
+            Place::Cluster(nodes) => (nodes.as_mut_slice(), None),
+        };
+        each.iter_mut().chain(master)
+    }
+}
+
 impl fmt::Display for Place {
     /// Shows where it is, without user and password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

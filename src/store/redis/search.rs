@@ -4,7 +4,9 @@
 //! answering for long after they have made another one, and nobody who asks it would hear of what is purged there. What they say has a
 //! number, the epoch of the configuration; the newest of their answers counts, since one of them may have been cut off as well.
 
+use super::certificates;
 use super::place::{Place, Sentinels, listed};
+use crate::store::RedisOptions;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
@@ -60,6 +62,11 @@ impl Search {
             Place::Cluster(nodes) => nodes.len(),
         };
         Search { place, links: vec![None; asked], limit, before: None }
+    }
+
+    /// Has new connections use what is in the files of certificates now.
+    pub(super) fn renew_certificates(&mut self, options: &RedisOptions) -> RedisResult<()> {
+        certificates::renew(&mut self.place, options)
     }
 
     /// Whether Redis may be somewhere else tomorrow.
