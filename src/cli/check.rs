@@ -219,6 +219,13 @@ fn warnings(config: &Config) -> Vec<String> {
     );
     for route in &config.routes {
         let about = |what: &str| format!("route {:?}: {what}", route.name);
+        let is_of_another_tool = |segment: &str| segment.contains('*') && !segment.starts_with('{') || segment.starts_with(':');
+        warn(
+            route.pattern.as_str().split('/').any(is_of_another_tool),
+            &about(
+                "`*` and `:name` stand for themselves in a pattern; `{name}` takes one segment of a path, `{*rest}` all that remains",
+            ),
+        );
         warn(
             route.share == Share::Everyone && route.caching != Caching::Off,
             &about(
@@ -340,6 +347,12 @@ route    matches  lifetime                                              served s
         check(&format!("{route}share = 'everyone'\ncache = 'off'"), &["no route caches anything"]);
         check(&format!("{route}unkeyed_headers = 'forward'"), &["must name in Vary"]);
         check(&format!("{route}cache = 'standard'"), &[]);
+        for (pattern, warnings) in
+            [("/a/*", 1), ("/a/**", 1), ("/a*", 1), ("/a/:id", 1), ("/a/{*rest}", 0), ("/a/<id>", 0), ("/a:b", 0)]
+        {
+            let expected = ["`{*rest}` all that remains"];
+            check(&format!("[[route]]\nmatch = '{pattern}'"), &expected[..warnings]);
+        }
         check(&format!("{route}strip_set_cookie = true"), &["Set-Cookie"]);
         check(&format!("{route}upgrade = ['tcp']"), &["answers 101 without speaking it"]);
         let by_claim = format!("{route}share = 'per-credential'\nidentity = ['jwt:sub']");
