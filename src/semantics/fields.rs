@@ -218,6 +218,16 @@ const NAMES: [(Kind, &[&str]); 7] = [
             "x-railway-request-id",
             "x-railway-edge",
             "x-vercel-id",
+            "x-varnish",
+            "fastly-ff",
+            "akamai-origin-hop",
+            "x-akamai-request-id",
+            "x-azure-fdid",
+            "x-azure-requestchain",
+            "x-appgw-trace-id",
+            "x-kong-request-id",
+            "rndr-id",
+            "x-client-trace-id",
             // The trace that it belongs to.
             "traceparent",
             "tracestate",
@@ -247,7 +257,6 @@ const NAMES: [(Kind, &[&str]); 7] = [
             "x-remote-user",
             "x-remote-group",
             "x-webauth-user",
-            "x-authenticated-user",
             "x-forwarded-user",
             "x-forwarded-email",
             "x-forwarded-groups",
@@ -258,6 +267,16 @@ const NAMES: [(Kind, &[&str]); 7] = [
             "x-goog-iap-jwt-assertion",
             "x-goog-authenticated-user-email",
             "x-goog-authenticated-user-id",
+            "x-anonymous-consumer",
+            // What one says of the certificate that a client has shown to it (RFC 9440).
+            "client-cert",
+            "client-cert-chain",
+            "x-client-cert",
+            "x-arr-clientcert",
+            "x-forwarded-client-cert",
+            "x-forwarded-tls-client-cert",
+            "x-forwarded-tls-client-cert-info",
+            "l5d-client-id",
         ],
     ),
     (
@@ -330,8 +349,17 @@ const NAMES: [(Kind, &[&str]); 7] = [
 ];
 
 /// The beginnings of names that are known only by these.
-const PREFIXES: [(&str, Kind); 12] = [
+const PREFIXES: [(&str, Kind); 21] = [
     ("x-auth-request-", Kind::Credential),
+    ("x-authenticated-", Kind::Credential),
+    ("x-authentik-", Kind::Credential),
+    ("x-consumer-", Kind::Credential),
+    ("x-credential-", Kind::Credential),
+    ("x-pomerium-", Kind::Credential),
+    ("tailscale-user-", Kind::Credential),
+    ("ssl-client-", Kind::Credential),
+    ("x-ssl-client-", Kind::Credential),
+    ("x-amzn-mtls-", Kind::Credential),
     ("x-amzn-oidc-", Kind::Credential),
     ("x-ms-client-principal", Kind::Credential),
     ("x-ms-token-", Kind::Credential),
@@ -451,6 +479,13 @@ mod tests {
         check("x-forwarded-user x-forwarded-email x-forwarded-groups x-forwarded-access-token", Kind::Credential);
         check("x-forwarded-preferred-username x-remote-user remote-user x-amzn-oidc-data", Kind::Credential);
         check("x-auth-request-user x-auth-request-email x-amzn-oidc-identity cf-access-jwt-assertion", Kind::Credential);
+        check(
+            "x-authenticated-user x-authenticated-userid x-consumer-id x-consumer-custom-id x-credential-identifier",
+            Kind::Credential,
+        );
+        check("x-authentik-username x-pomerium-jwt-assertion tailscale-user-login x-forwarded-client-cert", Kind::Credential);
+        check("client-cert client-cert-chain ssl-client-verify x-ssl-client-cn x-amzn-mtls-clientcert-subject", Kind::Credential);
+        check("x-varnish fastly-ff akamai-origin-hop x-azure-fdid x-kong-request-id", Kind::Known);
         check("x_forwarded_user remote_user x_auth_request_user x_amzn-oidc_data", Kind::Steering);
         check("forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-anything", Kind::Steering);
         check("x-real-ip x-client-ip x-cluster-client-ip true-client-ip cf-connecting-ip", Kind::Steering);

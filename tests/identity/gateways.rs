@@ -5,7 +5,7 @@ use http::HeaderName;
 use sidecache::config::Config;
 use sidecache::rules::{Caching, Share, Unkeyed};
 
-const ASSERTED: [&str; 14] = [
+const ASSERTED: [&str; 20] = [
     "x-forwarded-user",
     "x-forwarded-email",
     "x-forwarded-groups",
@@ -20,6 +20,12 @@ const ASSERTED: [&str; 14] = [
     "x-amzn-oidc-data",
     "cf-access-jwt-assertion",
     "x-goog-iap-jwt-assertion",
+    "x-authentik-username",
+    "x-consumer-id",
+    "client-cert",
+    "ssl-client-verify",
+    "x-amzn-mtls-clientcert-subject",
+    "x-forwarded-client-cert",
 ];
 
 /// The client is a proxy that is trusted.
