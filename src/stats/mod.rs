@@ -130,6 +130,9 @@ impl Gauges {
     }
 }
 
+/// Why values in Redis are not used.
+const REASONS: [&str; 9] = ["foreign", "version", "protection", "key", "checksum", "forged", "malformed", "other-key", "ended"];
+
 impl Default for Stats {
     fn default() -> Stats {
         Stats::new()
@@ -145,6 +148,14 @@ impl Stats {
         let origin = counters(&registry, "sidecache_origin_requests_total", "Requests to the origin.", &["result"]);
         let commands = counters(&registry, "sidecache_redis_commands_total", "Commands sent to Redis.", &["kind"]);
         let errors = counters(&registry, "sidecache_redis_errors_total", "What went wrong with Redis.", &["kind"]);
+        let rejected = counters(
+            &registry,
+            "sidecache_redis_values_rejected_total",
+            "Values in Redis that were not used, by the reason.",
+            &["reason"],
+        );
+        // An increase from nothing is none to who watches for one.
+        REASONS.iter().for_each(|reason| rejected.with_label_values(&[reason]).reset());
         let purges = counters(&registry, "sidecache_purges_total", "Purges that this process was asked for.", &["reach"]);
         let reloads = counters(&registry, "sidecache_reloads_total", "Reloads of the configuration.", &["result"]);
         let memory = IntGaugeVec::new(
@@ -178,12 +189,7 @@ impl Stats {
                 errors_timeout: errors.with_label_values(&["timeout"]),
                 errors_refused: errors.with_label_values(&["refused"]),
                 errors_value: errors.with_label_values(&["value"]),
-                values_rejected: counters(
-                    &registry,
-                    "sidecache_redis_values_rejected_total",
-                    "Values in Redis that were not used, by the reason.",
-                    &["reason"],
-                ),
+                values_rejected: rejected,
                 errors_busy: errors.with_label_values(&["busy"]),
                 breaker_open: gauge(&registry, "sidecache_redis_breaker_open", "1 while Redis is not asked."),
                 connects: counter(&registry, "sidecache_redis_connects_total", "Connections to Redis that were made."),

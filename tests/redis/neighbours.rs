@@ -46,7 +46,10 @@ async fn put(redis: &RedisServer, name: &str, value: &[u8]) {
 async fn rejected(world: &World) -> f64 {
     let text = world.admin("/metrics").await.text();
     let counts = text.lines().filter(|line| line.starts_with("sidecache_redis_values_rejected_total{"));
-    counts.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    let counts: Vec<f64> = counts.map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap()).collect();
+    // All of them are there from the beginning, and no other comes.
+    assert_eq!(counts.len(), 9, "{text}");
+    counts.iter().sum()
 }
 
 #[tokio::test]
