@@ -191,6 +191,10 @@ fn warnings(config: &Config) -> Vec<String> {
         admin.listen.is_some_and(|listen| !listen.ip().is_loopback()),
         "the admin listener is reachable from other machines: whoever reaches it reads statistics and metrics",
     );
+    warn(
+        (1..MEMORY_MIN).contains(&config.store.memory.bytes_max),
+        "[memory] max_size is so small that hardly anything can be stored: a number without a unit is one of octets",
+    );
     let is_short = |secret: &str| secret.len() < SECRET_MIN;
     warn(
         stores && config.store.redis.as_ref().is_some_and(|redis| redis.secret.is_none()),
@@ -273,6 +277,9 @@ const COLUMNS: [&str; 7] = ["route", "matches", "lifetime", "served stale", "sha
 /// 16 signs of a random token are more than anybody tries out.
 const SECRET_MIN: usize = 16;
 
+/// Octets of memory below which nobody can mean it.
+const MEMORY_MIN: u64 = 64 << 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,6 +340,8 @@ route    matches  lifetime                                              served s
         check("", &["no route caches anything"]);
         check(&format!("[cache]\nenabled = false\n{route}"), &["switched off"]);
         check(&format!("[memory]\nmax_size = 0\n{route}"), &["neither a memory tier nor a Redis"]);
+        check(&format!("[memory]\nmax_size = 256\n{route}"), &["one of octets"]);
+        check(&format!("[memory]\nmax_size = '1MiB'\n{route}"), &[]);
         check(&format!("[admin]\nlisten = ':9090'\n{route}"), &["whoever reaches it"]);
         check(&format!("[admin]\ntoken = 'short'\n{route}"), &["the admin token is short"]);
         check(&format!("[admin]\npurge_without_token = true\n{route}"), &["lets everybody purge"]);

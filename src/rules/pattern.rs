@@ -33,6 +33,9 @@ pub enum PatternError {
     /// Something follows `{*rest}`.
     #[error("`{{*{0}}}` takes the remainder of the path, so nothing can follow it")]
     AfterRest(String),
+    /// It goes on behind the path.
+    #[error("a pattern is one of paths, and has no query: [route.query] says which parameters count")]
+    Query,
     /// A path like this is never cached, so the pattern would never match.
     #[error("no path in normal form can match it ({0}), and only those are cached")]
     NeverMatches(&'static str),
@@ -44,6 +47,9 @@ impl Pattern {
         let Some(path) = written.strip_prefix('/') else {
             return Err(PatternError::NotAbsolute);
         };
+        if path.contains('?') {
+            return Err(PatternError::Query);
+        }
         let mut captures: Vec<String> = Vec::new();
         let mut text = String::with_capacity(written.len());
         let mut segments = path.split('/').peekable();
@@ -141,6 +147,7 @@ mod tests {
         check("/a/{i-d}", Err(PatternError::CaptureName("i-d".into())));
         check("/{id}/{id}", Err(PatternError::CaptureTwice("id".into())));
         check("/{*rest}/x", Err(PatternError::AfterRest("rest".into())));
+        check("/a?b=1", Err(PatternError::Query));
         check("/a//b", Err(PatternError::NeverMatches("an empty segment")));
         check("/a/../b", Err(PatternError::NeverMatches("a dot segment")));
         check("/a/%7eb", Err(PatternError::NeverMatches("an unreserved octet that is percent-encoded")));

@@ -46,6 +46,9 @@ pub enum TagError {
     /// An empty tag, or one with a sign that has a meaning elsewhere.
     #[error("a tag is one or more visible ASCII signs without blank, comma and `*`")]
     Signs,
+    /// A capture as it may be written in a pattern.
+    #[error("`{0}` stands for itself in a tag; write `{{{1}}}`")]
+    Angles(String, String),
 }
 
 impl TagTemplate {
@@ -53,6 +56,9 @@ impl TagTemplate {
     pub fn parse(written: &str, captures: &[String]) -> Result<TagTemplate, TagError> {
         if written.is_empty() || written.chars().any(|c| !c.is_ascii_graphic() || c == ',' || c == '*') {
             return Err(TagError::Signs);
+        }
+        if let Some(capture) = captures.iter().find(|capture| written.contains(&format!("<{capture}>"))) {
+            return Err(TagError::Angles(format!("<{capture}>"), capture.clone()));
         }
         let mut parts = Vec::new();
         let mut rest = written;
@@ -137,6 +143,7 @@ mod tests {
         check("", Err(TagError::Signs));
         check("a b", Err(TagError::Signs));
         check("customer:*", Err(TagError::Signs));
+        check("customer:<id>", Err(TagError::Angles("<id>".into(), "id".into())));
         check("{id", Err(TagError::Unbalanced("{id".into())));
         check("id}", Err(TagError::Unbalanced("id}".into())));
         check("{header.X-Tenant}:{query.account}", Ok("50%25:7+"));

@@ -1,8 +1,7 @@
 //! A Redis that is reached over TLS: whom the program trusts, and what it shows of itself.
 
 use super::program::{Program, command};
-use super::world::{Certified, Client, Origin, RedisServer, eventually, free_port};
-use serde_json::Value;
+use super::world::{Certified, Origin, RedisServer, eventually, free_port};
 use tempfile::TempDir;
 
 /// A Redis that is also there over TLS, as `localhost`, on this port.
@@ -78,12 +77,6 @@ fn toml(url: &str, authority: &Certified, shown: Option<&Certified>) -> String {
     toml
 }
 
-/// What the statistics tell of the last attempt to connect.
-async fn last_error(program: &Program) -> String {
-    let stats = Client::of(program.admin_address).get("/admin/cache/stats").await;
-    serde_json::from_slice::<Value>(stats.body().as_ref()).unwrap()["redis"]["last_error"].to_string()
-}
-
 fn certified() -> (TempDir, Certified) {
     let directory = tempfile::tempdir().unwrap();
     let certified = Certified::new("localhost", directory.path());
@@ -121,16 +114,21 @@ async fn files_that_change_are_read_anew_when_redis_is_connected_to() {
     let ((_own, own), (_other, other), (_used, used), port) = (certified(), certified(), certified(), free_port());
     let redis = with_tls(&own, port, &[]).await;
     let program = Program::start(&origin, &toml(&format!("rediss://localhost:{port}"), &used, Some(&used))).await;
-    let fails = async |why: &str| eventually(why, async || last_error(&program).await.contains(why)).await;
-    fails("BadSignature").await;
+    // The log tells of each reason once.
+    let tells = async |message: &str, why: &str| {
+        let has_why = || program.said(message).last().is_some_and(|line| line["error"].as_str().unwrap().contains(why));
+        eventually(why, async || has_why()).await;
+    };
+    tells("redis_connection_failed", "BadSignature").await;
     std::fs::write(&used.key, "junk").unwrap();
-    fails(&format!("[redis] client_key_file: {}: ", used.key.display())).await;
+    tells("redis_still_unreachable", &format!("[redis] client_key_file: {}: ", used.key.display())).await;
     std::fs::copy(&other.key, &used.key).unwrap();
-    fails("KeyMismatch").await;
+    tells("redis_still_unreachable", &format!("it is not the key of the certificate in {}", used.certificate.display())).await;
     std::fs::remove_file(&used.authority).unwrap();
-    fails(&format!("[redis] ca_file: {}: ", used.authority.display())).await;
+    tells("redis_still_unreachable", &format!("[redis] ca_file: {}: ", used.authority.display())).await;
     own.replace(&used);
     is_used(&redis, &program).await;
+    assert_eq!((program.said("redis_connection_failed").len(), program.said("redis_still_unreachable").len()), (1, 3));
 }
 
 #[test]
@@ -148,7 +146,7 @@ fn check_and_serve_say_which_of_the_files_is_of_no_use() {
     let wrong = [
         (&own.authority, "ca_file", "there is no certificate in it"),
         (&own.certificate, "client_certificate_file", "there is no certificate in it"),
-        (&own.key, "client_key_file", "no items found"),
+        (&own.key, "client_key_file", "there is no key in it that can be used"),
     ];
     for url in ["rediss://localhost:1", "rediss+sentinel://localhost:1/mymaster", "rediss+cluster://localhost:1"] {
         for (file, key, why) in wrong {
@@ -160,8 +158,26 @@ fn check_and_serve_say_which_of_the_files_is_of_no_use() {
             std::fs::write(file, before).unwrap();
         }
     }
+    for (key, why) in
+        [("-----BEGIN ENCRYPTED PRIVATE KEY-----", "it is encrypted"), ("-----BEGIN CERTIFICATE-----", "there is no key in it")]
+    {
+        std::fs::write(&own.key, key).unwrap();
+        for complaint in complaints("rediss://localhost:1") {
+            assert!(complaint.contains("[redis] client_key_file") && complaint.contains(why), "{complaint}");
+        }
+    }
     std::fs::copy(&other.key, &own.key).unwrap();
     for complaint in complaints("rediss://localhost:1") {
-        assert!(complaint.contains("[redis] client_key_file") && complaint.contains("KeyMismatch"), "{complaint}");
+        assert!(
+            complaint.contains("[redis] client_key_file") && complaint.contains("it is not the key of the certificate in"),
+            "{complaint}"
+        );
     }
+    // Who has no TLS has no use for them.
+    std::fs::write(directory.path().join("proxy.toml"), toml("redis://localhost:1", &own, Some(&own))).unwrap();
+    let output = command(directory.path()).arg("check").output().unwrap();
+    assert!(
+        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("no effect without rediss"),
+        "{output:?}"
+    );
 }

@@ -7,7 +7,7 @@ use redis::RedisResult;
 /// Whether the files can be used that the options name; or which of them cannot, and why.
 pub(in crate::store) fn check(options: &RedisOptions) -> Result<(), String> {
     match Place::read(&options.url) {
-        Ok(mut place) if options.reads_files() => renew(&mut place, options).map_err(|error| super::describe(&error)),
+        Ok(mut place) => renew(&mut place, options).map_err(|error| super::describe(&error)),
         _ => Ok(()),
     }
 }
@@ -15,7 +15,7 @@ pub(in crate::store) fn check(options: &RedisOptions) -> Result<(), String> {
 /// Has the next connections to a place use what is in the files now, which may have changed since the last ones.
 #[cfg(feature = "tls")]
 pub(super) fn renew(place: &mut Place, options: &RedisOptions) -> RedisResult<()> {
-    if !options.reads_files() {
+    if !options.reads_files() || !options.is_over_tls() {
         return Ok(());
     }
     let certificates = read(options)?;
@@ -42,6 +42,7 @@ fn read(options: &RedisOptions) -> std::io::Result<redis::TlsCertificates> {
 #[cfg(feature = "tls")]
 mod pem {
     use redis::ClientTlsConfig;
+    use rustls::Error;
     use rustls::crypto::aws_lc_rs;
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -55,7 +56,7 @@ mod pem {
         let octets = std::fs::read(file).map_err(|error| wrong(key, file, &error))?;
         let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&octets).collect();
         match found.map_err(|error| wrong(key, file, &error))? {
-            none if none.is_empty() => Err(wrong(key, file, &"there is no certificate in it")),
+            none if none.is_empty() => Err(wrong(key, file, &"there is no certificate in it, as PEM")),
             found => Ok((octets, found)),
         }
     }
@@ -65,10 +66,23 @@ mod pem {
         let of_key = |error: &dyn Display| wrong("client_key_file", file, error);
         let (client_cert, chain) = certificates("client_certificate_file", certificate)?;
         let client_key = std::fs::read(file).map_err(|error| of_key(&error))?;
-        let key = PrivateKeyDer::from_pem_slice(&client_key).map_err(|error| of_key(&error))?;
-        CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|error| of_key(&error))?;
-        Ok(ClientTlsConfig { client_cert, client_key })
+        let is_encrypted = client_key.windows(ENCRYPTED.len()).any(|piece| piece == ENCRYPTED);
+        let key = PrivateKeyDer::from_pem_slice(&client_key).map_err(|error| match is_encrypted {
+            true => of_key(&"it is encrypted; `openssl pkey` takes the passphrase off"),
+            false => of_key(&format!("there is no key in it that can be used: {error}")),
+        })?;
+        match CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()) {
+            Ok(_) => Ok(ClientTlsConfig { client_cert, client_key }),
+            Err(Error::InconsistentKeys(_)) => {
+                Err(of_key(&format!("it is not the key of the certificate in {}", certificate.display())))
+            }
+            Err(Error::General(error)) => Err(of_key(&error)),
+            Err(error) => Err(wrong("client_certificate_file", certificate, &error)),
+        }
     }
+
+    /// What the kinds of keys that need a passphrase have in common.
+    const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
     fn wrong(key: &str, file: &Path, why: &dyn Display) -> io::Error {
         io::Error::other(format!("[redis] {key}: {}: {why}", file.display()))

@@ -38,6 +38,10 @@ impl Place {
             return Err("this build has no TLS (the feature `tls` is off)".to_owned());
         }
         let rest = url.get(scheme.len() + "://".len()..).unwrap_or_default();
+        // The library takes it for a wish not to look at certificates.
+        if url.contains('#') {
+            return Err("behind a `#` nothing is read; of a password it is a part as `%23`".to_owned());
+        }
         match kind {
             "sentinel" => Sentinels::read(plain, rest).map(Place::Named),
             "cluster" => nodes(plain, rest).map(Place::Cluster),
@@ -212,6 +216,7 @@ mod tests {
             ("redis+cluster://u:secret@one,u:secret@two", "user and password stand once, before the first host"),
             ("redis+sentinel://one/m?sentinel_user=secret", "`sentinel_user` stands without `sentinel_pass`"),
             ("redis+cluster://u:secret@one/1", "a cluster has no databases, so nothing stands behind the nodes"),
+            ("redis://u:secret@one/#insecure", "behind a `#` nothing is read"),
             ("redis+cluster", "one of the nodes is no host with a port"),
             ("", "URL"),
         ] {

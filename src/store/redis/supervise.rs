@@ -55,14 +55,7 @@ pub(in crate::store) async fn supervise(redis: Redis, listener: Listener) {
             }
         };
         redis.note(false, Some(&ended));
-        if said != Said::Lost {
-            let fallback = match redis.options().when_down {
-                WhenDown::PassThrough => "pass-through",
-                WhenDown::Memory => "memory",
-            };
-            warn!(error = ended, fallback, "redis_connection_failed");
-            said = Said::Lost;
-        }
+        said.lost(ended, redis.options().when_down);
         // An attempt that took its time was a pause itself.
         tokio::time::sleep(pause.saturating_sub(waited_since.elapsed()).max(PAUSE_MIN)).await;
         pause = (pause * 2).min(PAUSE_MAX);
@@ -74,7 +67,29 @@ pub(in crate::store) async fn supervise(redis: Redis, listener: Listener) {
 enum Said {
     Nothing,
     Connected,
-    Lost,
+    /// For reasons that it was told of; and the latest one.
+    Lost(Vec<String>, String),
+}
+
+impl Said {
+    /// Tells that there is no connection any more, or that there is none yet for another reason.
+    fn lost(&mut self, why: String, when_down: WhenDown) {
+        let Said::Lost(told, latest) = self else {
+            let fallback = match when_down {
+                WhenDown::PassThrough => "pass-through",
+                WhenDown::Memory => "memory",
+            };
+            warn!(error = why, fallback, "redis_connection_failed");
+            *self = Said::Lost(vec![why.clone()], why);
+            return;
+        };
+        // What comes to light now, and stays, may be what is to be mended.
+        if *latest == why && !told.contains(&why) && told.len() < REASONS_MAX {
+            warn!(error = why, "redis_still_unreachable");
+            told.push(why.clone());
+        }
+        *latest = why;
+    }
 }
 
 /// The connection that is used.
@@ -292,6 +307,9 @@ impl Redis {
         self.shared.hears_until.fetch_max(until, Ordering::AcqRel);
     }
 }
+
+/// So many reasons are told of until there is a connection again.
+const REASONS_MAX: usize = 8;
 
 /// The first pause after a failed attempt; each further one is twice as long.
 const PAUSE_MIN: Duration = Duration::from_millis(50);

@@ -274,6 +274,8 @@ impl Judging<'_> {
         for line in &account.logs[sidecar] {
             match line["message"].as_str() {
                 Some(change @ ("redis_connected" | "redis_connection_failed")) => changes.push(change),
+                // Another reason, while it is away.
+                Some("redis_still_unreachable") if changes.last() == Some(&"redis_connection_failed") => {}
                 Some("started" | "purged") => {}
                 _ => self.no(sidecar, &format!("it says {line}")),
             }
