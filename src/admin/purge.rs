@@ -41,6 +41,8 @@ pub(super) struct Purge {
     refresh: bool,
     wait: Option<Duration>,
     dry_run: bool,
+    /// What is said beside the report.
+    hint: Option<&'static str>,
 }
 
 impl Purge {
@@ -110,6 +112,7 @@ impl Purge {
             refresh: request.refresh,
             wait: wait_ms.map(Duration::from_millis),
             dry_run: request.dry_run,
+            hint: request.url.filter(|url| url.contains('*')).map(|_| STAR_IN_URL),
         })
     }
 
@@ -178,6 +181,9 @@ impl Purge {
         if let Some(Answers { replicas, answered, after, .. }) = answers {
             report["replicas"] = json!({ "present": replicas, "answered": answered, "after_ms": millis(after) });
         }
+        if let Some(hint) = self.hint {
+            report["hint"] = json!(hint);
+        }
         let status = if is_complete { StatusCode::OK } else { StatusCode::ACCEPTED };
         info!(
             target: AUDIT, scopes = shown.join(", "), soft = self.soft, reach = reach.as_str(), status = status.as_u16(),
@@ -226,7 +232,7 @@ pub(super) async fn erase(purge: Purge, proxy: Arc<Proxy>, caller: Caller) -> (S
     note(&proxy, &caller, &report);
     let status = if is_complete { StatusCode::OK } else { StatusCode::ACCEPTED };
     info!(
-        target: AUDIT, erased = shown.join(", "), is_complete, status = status.as_u16(), by = caller.name,
+        target: AUDIT, erased = shown.join(", "), is_complete, why = why_not, status = status.as_u16(), by = caller.name,
         role = caller.role.as_str(), from = %caller.address, took_ms = millis(begun.elapsed()), "erased"
     );
     (status, report)
@@ -277,6 +283,10 @@ fn target_of(url: &str) -> Option<PathAndQuery> {
 fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e5).round() / 100.0
 }
+
+/// To those who know it from elsewhere.
+const STAR_IN_URL: &str =
+    "`*` stands for itself in a URL; \"route\" purges all of a route, \"pattern\" all that carries tags such as \"customer:*\"";
 
 /// As many tags as fit into the head of a request elsewhere.
 const TAGS_BYTES_MAX: usize = 16 << 10;

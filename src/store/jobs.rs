@@ -10,6 +10,7 @@ use crate::rules::Scope;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
+use tracing::{info, warn};
 
 /// A purge by a pattern, under way or over.
 #[derive(Debug)]
@@ -66,9 +67,14 @@ impl Store {
         drop(jobs);
         let (store, running) = (self.clone(), job.clone());
         self.tasks.spawn(async move {
-            let ended = store.search(&running).await;
+            let error = store.search(&running).await.err();
             let mut progress = running.lock();
-            (progress.is_over, progress.error) = (true, ended.err());
+            let (Job { id, pattern, .. }, Progress { looked_at, tags, .. }) = (&*running, &*progress);
+            match &error {
+                None => info!(pattern, job = id, looked_at, tags, "purge_ended"),
+                Some(error) => warn!(pattern, job = id, looked_at, tags, error, "purge_failed"),
+            }
+            (progress.is_over, progress.error) = (true, error);
         });
         Some(job)
     }

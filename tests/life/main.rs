@@ -240,6 +240,11 @@ async fn the_log_tells_of_redis_once_a_change() {
     assert_eq!(failed[0]["fallback"], "pass-through");
     assert!(failed[0]["error"].as_str().is_some_and(|error| !error.is_empty()), "{failed:?}");
 
+    let purge = client.ask("POST", "/admin/cache/purge").body("{\"pattern\": \"*:42\"}");
+    purge.await.status(202);
+    program.says("purge_failed", 1).await;
+    assert!(program.said("purge_failed")[0]["error"].as_str().unwrap().contains("Redis could not be told"));
+
     redis.restart().await;
     redis.run::<()>("ACL SETUSER user on >hunter2 ~* +@all").await;
     program.says("redis_connected", 1).await;
@@ -331,7 +336,13 @@ async fn the_command_line_purges_looks_sets_and_shows() {
     let (code, _, error) = asked(&["purge", "--all"], "wrong").await;
     assert!(code == Some(1) && error.contains("401"), "{error}");
     let (code, shown, _) = asked(&["purge", "--url", "/a", "--wait"], "t0ken").await;
-    assert!(code == Some(0) && shown.contains("\"reach\": \"here\""), "{shown}");
+    assert!(code == Some(0) && shown.contains("\"reach\": \"here\"") && !shown.contains("hint"), "{shown}");
+    let (code, shown, _) = asked(&["purge", "--url", "/a*"], "t0ken").await;
+    assert!(code == Some(0) && shown.contains("`*` stands for itself in a URL"), "{shown}");
+    let (code, shown, _) = asked(&["purge", "--pattern", "*:42"], "t0ken").await;
+    assert!(code.is_some() && shown.contains("\"job\""), "{code:?} {shown}");
+    program.says("purge_ended", 1).await;
+    assert_eq!(program.said("purge_ended")[0]["pattern"], "*:42");
     program.client().get("/a").await.is("one").forwarded("uri-miss");
     let (code, shown, error) = asked(&["purge", "--url", "/a", "--refresh"], "t0ken").await;
     assert!(code == Some(0) && shown.contains("refreshing"), "{shown} {error}");
