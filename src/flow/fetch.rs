@@ -324,7 +324,6 @@ impl Proxy {
             asked: Asked::of(arrival, errand, Shown { told, withheld }),
             key: admitted.key.clone(),
             stored: stored.clone(),
-            path: arrival.parts.uri.path().to_owned(),
             query_rule: admitted.query_rule.clone(),
             posted: None,
             lease,

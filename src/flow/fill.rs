@@ -19,6 +19,7 @@ use crate::store::{Budget, ReplicaLease, StoredResponse};
 use bytes::Bytes;
 use http::header::{SET_COOKIE, TRANSFER_ENCODING};
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Version, response};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -36,8 +37,7 @@ pub(super) struct Fetch {
     pub(super) asked: Asked,
     /// The stored response that the origin is asked to confirm or to complete.
     pub(super) stored: Option<Arc<StoredResponse>>,
-    /// The path, and what was known of its queries when the key was made.
-    pub(super) path: String,
+    /// What was known of the queries of its path when the key was made.
     pub(super) query_rule: Option<Arc<NoVarySearch>>,
     /// The `POST` that may have changed something, if it is one.
     pub(super) posted: Option<Parts>,
@@ -53,21 +53,9 @@ pub(super) struct Fetch {
 impl Proxy {
     /// The fetch itself.
     pub(super) async fn run(self: Arc<Proxy>, fetch: Fetch) {
-        let Fetch {
-            request,
-            key,
-            route,
-            scopes,
-            mut asked,
-            stored,
-            path,
-            query_rule,
-            posted,
-            lease,
-            mut budget,
-            may_wait,
-            answer,
-        } = fetch;
+        let Fetch { request, key, route, scopes, mut asked, stored, query_rule, posted, lease, mut budget, may_wait, answer } =
+            fetch;
+        let target = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         let replica_lease = match &lease {
             Some(lease) if may_wait && route.collapse == Collapse::Replicas => {
                 match self.for_all_replicas(&key, query_rule.as_deref(), lease, &asked, &scopes).await {
@@ -100,7 +88,7 @@ impl Proxy {
             None => said,
         };
         let mut way =
-            Underway { key, route, scopes, held, asked, stored, path, query_rule, posted, lease, replica_lease, answer };
+            Underway { key, route, scopes, held, asked, stored, target, query_rule, posted, lease, replica_lease, answer };
         let (mut parts, body) = match sent {
             Ok(response) => response.into_parts(),
             Err(error) => {
@@ -182,7 +170,7 @@ impl Proxy {
                     settled = settled.and(Err(NotStored::QueryRule));
                 }
                 if parts.status.is_success() {
-                    self.store.note_query_rule(&way.path, said);
+                    self.store.note_query_rule(way.target.path(), said);
                 }
             }
         }
@@ -201,7 +189,12 @@ impl Proxy {
         }
         let head = match settled {
             Ok(head) => Arc::new(head),
-            Err(why) => return way.relay(self, Response::from_parts(parts, body), why),
+            Err(why) => {
+                if way.is_withdrawn_by(parts.status, why) {
+                    self.store.invalidate(self.rules.scopes_of_url(&way.target, false).unwrap_or_default()).await;
+                }
+                return way.relay(self, Response::from_parts(parts, body), why);
+            }
         };
         if way.asked.told_of_negotiation(&way.route) {
             self.store.note_unnamed(&way.key, Unnamed::by(&head.fields()));

@@ -7,7 +7,7 @@ use super::outcome::Outcome;
 use super::plan::Trouble;
 use super::settle::{self, Asked, Got, Shown};
 use super::{Proxy, outgoing, plan};
-use crate::rules::Told;
+use crate::rules::{Route, Told};
 use crate::semantics::{Forward, Times, conditional, tagging};
 use crate::store::StoredResponse;
 use http::uri::PathAndQuery;
@@ -25,7 +25,7 @@ impl Proxy {
         why: Forward,
     ) -> (Response<Body>, Outcome) {
         let told = self.store.told(&errand.admitted.key);
-        let is_shown_more = is_shown_more(&arrival, &errand, &told);
+        let is_shown_more = is_shown_more(&arrival, errand.admitted.route, &told);
         let asked = Asked::of(&arrival, &errand, Shown { told, withheld: Vec::new() });
         let own_target = arrival.parts.uri.path_and_query().cloned();
         let (requested, passed) = (self.clock.now(), self.clock.passed());
@@ -72,12 +72,13 @@ impl Proxy {
 
 /// Whether a request that is passed shows the origin what one that fills the cache would not: the fields of its response may be for
 /// its client alone.
-fn is_shown_more(arrival: &Arrival, errand: &Errand<'_>, told: &Told) -> bool {
+pub(super) fn is_shown_more(arrival: &Arrival, route: &Route, told: &Told) -> bool {
     let mut passed = arrival.parts.headers.clone();
     if !arrival.is_trusted {
         outgoing::remove_steering(&mut passed);
     }
     let mut filling = passed.clone();
-    errand.admitted.route.hide(&Method::GET, &mut filling, told);
+    conditional::remove(&mut filling);
+    route.hide(&Method::GET, &mut filling, told);
     filling != passed
 }

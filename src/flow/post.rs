@@ -63,7 +63,6 @@ impl Proxy {
             asked: Asked::of(&arrival, &errand, Shown::default()),
             key: errand.admitted.key.clone(),
             stored: None,
-            path: arrival.parts.uri.path().to_owned(),
             query_rule: errand.admitted.query_rule.clone(),
             posted: Some(arrival.parts.clone()),
             lease: None,

@@ -60,6 +60,12 @@ impl Asked {
         (terms.while_revalidating, terms.if_error, terms.if_unreachable) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
     }
 
+    /// Whether a response that is not stored, for this reason, is what the origin answers everybody now.
+    pub(super) fn is_told_for_all(&self, status: StatusCode, why: NotStored) -> bool {
+        let is_of_client = self.no_store || self.authorization || self.cookie;
+        !is_of_client && why != NotStored::QueryRule && storage::withdraws(status)
+    }
+
     /// Whether what the response names in `Vary` tells something of the fields of content negotiation.
     pub(super) fn told_of_negotiation(&self, route: &Route) -> bool {
         let is_shown = |name: &HeaderName| fields::kind(name) == Kind::Negotiating && !self.shown.withheld.contains(name);

@@ -13,6 +13,7 @@ use crate::semantics::storage::NotStored;
 use crate::store::{Held, NotKept, ReplicaLease, StoredResponse};
 use bytes::Bytes;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Response, StatusCode};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -30,8 +31,9 @@ pub(super) struct Underway {
     pub(super) asked: Asked,
     /// What is stored already.
     pub(super) stored: Option<Arc<StoredResponse>>,
-    /// The path, and what was known of its queries when the key was made.
-    pub(super) path: String,
+    /// What the origin was asked for.
+    pub(super) target: PathAndQuery,
+    /// What was known of the queries of its path when the key was made.
     pub(super) query_rule: Option<Arc<NoVarySearch>>,
     /// The `POST` that may have changed something, if it is one.
     pub(super) posted: Option<Parts>,
@@ -70,6 +72,11 @@ impl Underway {
     pub(super) fn err(self, response: Response<ResponseBody>, why: NotStored) {
         self.land(|| Landing::Erred);
         let _ = self.answer.send(Answer::Erred(response, why));
+    }
+
+    /// Whether a response that is not stored takes back what is: the origin was asked for the same, for everybody.
+    pub(super) fn is_withdrawn_by(&self, status: StatusCode, why: NotStored) -> bool {
+        self.stored.is_some() && self.posted.is_none() && self.asked.is_told_for_all(status, why)
     }
 
     /// The response is not stored.

@@ -9,8 +9,10 @@ use http::uri::Authority;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
@@ -20,6 +22,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+#[cfg(feature = "tls")]
+use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
 /// Connects to one address of the configuration, whatever a request's URI says.
@@ -64,9 +68,34 @@ struct Events {
 }
 
 /// What a connection reads and writes with.
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Whether octets have come that nobody has read.
+    fn has_unread(&self) -> bool;
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+impl Io for TcpStream {
+    fn has_unread(&self) -> bool {
+        has_unread(SockRef::from(self))
+    }
+}
+
+impl Io for UnixStream {
+    fn has_unread(&self) -> bool {
+        has_unread(SockRef::from(self))
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Io for TlsStream<TcpStream> {
+    /// What has come may be a ticket for the next session.
+    fn has_unread(&self) -> bool {
+        false
+    }
+}
+
+fn has_unread(socket: SockRef<'_>) -> bool {
+    matches!(socket.peek(&mut [MaybeUninit::uninit()]), Ok(1..))
+}
 
 impl Connector {
     pub(super) fn new(address: &Address, options: &Options) -> io::Result<Connector> {
@@ -229,12 +258,17 @@ impl Connection for OriginStream {
 }
 
 impl OriginStream {
-    fn note_write(&mut self, octets: &[u8]) {
+    /// Takes note of what is to be written. It is an error to write a request while octets are there that no request has asked for: what
+    /// comes behind a response would be taken for the next one, and be given to whoever waits for that.
+    fn note_write(&mut self, octets: &[u8]) -> io::Result<()> {
         let Events { reads, reads_at_write, is_h2, .. } = &*self.past.0;
-        reads_at_write.store(reads.load(Ordering::Relaxed), Ordering::Relaxed);
-        if !is_h2 {
-            self.lines.note_written(octets);
+        let reads = reads.load(Ordering::Relaxed);
+        reads_at_write.store(reads, Ordering::Relaxed);
+        if !is_h2 && self.lines.note_written(octets) && reads > 0 && self.io.has_unread() {
+            self.past.forsake();
+            return Err(io::Error::other("there was more than a response on the connection"));
         }
+        Ok(())
     }
 }
 
@@ -261,7 +295,7 @@ impl AsyncRead for OriginStream {
 
 impl AsyncWrite for OriginStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        self.note_write(octets);
+        self.note_write(octets)?;
         Pin::new(&mut self.io).poll_write(cx, octets)
     }
 
@@ -278,7 +312,7 @@ impl AsyncWrite for OriginStream {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.note_write(pieces.first().map_or(&[], |piece| piece));
+        self.note_write(pieces.first().map_or(&[], |piece| piece))?;
         Pin::new(&mut self.io).poll_write_vectored(cx, pieces)
     }
 
@@ -293,6 +327,7 @@ const NO_HEAD: &[u8] = b"\r\0\r\n\r\n";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpSocket};
 
     #[tokio::test]
@@ -330,5 +365,26 @@ mod tests {
         let until = Instant::now() + Duration::from_secs(2);
         assert!(connector.target.connect_to_any(&found, until).await.is_ok());
         assert!(Instant::now() < until);
+    }
+
+    #[tokio::test]
+    async fn no_request_is_written_while_there_is_more_than_a_response() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let connector = Connector::new(&address, &Options::default()).unwrap();
+        let mut ours = connector.target.connect(Duration::from_secs(5)).await.unwrap();
+        let (mut theirs, _) = listener.accept().await.unwrap();
+        const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n";
+        const RESPONSE: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+        let mut read = [0; RESPONSE.len()];
+        for _ in 0..2 {
+            ours.write_all(REQUEST).await.unwrap();
+            theirs.write_all(RESPONSE).await.unwrap();
+            ours.read_exact(&mut read).await.unwrap();
+        }
+        theirs.write_all(RESPONSE).await.unwrap();
+        ours.write_all(b"content of a request that has begun").await.unwrap();
+        assert!(ours.write_all(REQUEST).await.is_err());
+        assert_eq!(ours.read(&mut read).await.unwrap(), 0, "nothing of it is believed");
     }
 }

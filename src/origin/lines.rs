@@ -23,16 +23,20 @@ pub(super) struct Lines {
     is_interim: Option<bool>,
     /// Interim responses to this request.
     interims: u32,
+    /// The protocol was changed: there are no heads any more.
+    is_tunnel: bool,
 }
 
 impl Lines {
-    /// Takes note of what is written: with the head of a request, the head of a response is to come.
-    pub(super) fn note_written(&mut self, octets: &[u8]) {
+    /// Takes note of what is written: with the head of a request, the head of a response is to come. Says whether it was one.
+    pub(super) fn note_written(&mut self, octets: &[u8]) -> bool {
         let line = memchr(b'\n', octets).map(|end| &octets[..end]);
         // Content that begins like this, behind a response that came early, has this response read as a head: it is its sender's.
-        if line.is_some_and(|line| line.ends_with(b" HTTP/1.1\r")) {
+        let is_head = !self.is_tunnel && line.is_some_and(|line| line.ends_with(b" HTTP/1.1\r"));
+        if is_head {
             *self = Lines { is_in_head: true, ..Lines::default() };
         }
+        is_head
     }
 
     /// Reads what has come; the error says how much of it can be believed.
@@ -69,7 +73,8 @@ impl Lines {
             (true, Some(false)) => self.is_in_head = false,
             (false, None) => {
                 let status = &self.beginning[STATUS_AT..];
-                self.is_interim = Some(status[0] == b'1' && status != b"101");
+                self.is_tunnel = status == b"101";
+                self.is_interim = Some(status[0] == b'1' && !self.is_tunnel);
             }
             (false, Some(_)) => {}
         }
@@ -139,6 +144,11 @@ mod tests {
         check("HTTP/1.1 103 Early Hints\r\nlink: a\nx-b: b\r\n\r\n", false);
         check("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\na\n", true);
         check("HTTP/1.1 101 Switching Protocols\r\n\r\na\nb\r\n", true);
+        let mut lines = Lines::default();
+        assert!(lines.note_written(b"GET / HTTP/1.1\r\n\r\n"));
+        assert_eq!(lines.read(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n"), Ok(()));
+        assert!(!lines.note_written(b"GET / HTTP/1.1\r\n\r\n"), "a tunnel has no heads");
+        assert_eq!(lines.read(b"a\r\nb\n"), Ok(()));
         let mut lines = Lines::default();
         for _ in 0..2 {
             lines.note_written(b"POST / HTTP/1.1\r\n\r\n");

@@ -14,7 +14,7 @@ use super::identity;
 use super::route::{CONTENT_FIELDS, Route, Share, Unkeyed};
 use crate::semantics::directives;
 use crate::semantics::fields::{self, Kind};
-use crate::semantics::vary::Vary;
+use crate::semantics::vary::{self, Vary};
 use http::header::{
     ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, HOST, ORIGIN,
 };
@@ -83,6 +83,7 @@ impl Route {
         if !self.identity_cookies.is_empty() {
             identity::keep_cookies(request, &self.identity_cookies);
         }
+        vary::write_as_selecting(&NEGOTIATING, request);
         if self.trusts_vary() {
             return Vec::new();
         }

@@ -224,6 +224,16 @@ const NEVER_STORED: [u16; 7] = [304, 412, 416, 428, 429, 431, 511];
 /// and one client could have all others be told what is its own fault alone. Stored where the operator names them.
 const CLIENTS_FAULT: [u16; 9] = [400, 406, 411, 413, 414, 415, 417, 421, 426];
 
+/// Whether a response that is not stored, to a request for what is, takes that back: it is what the origin answers now (§4.3.3), and
+/// neither an error nor about the request alone.
+pub fn withdraws(status: StatusCode) -> bool {
+    match status.as_u16() {
+        206 | 304 => false,
+        200..=399 | 401 | 402 | 403 | 404 | 410 | 451 => true,
+        _ => false,
+    }
+}
+
 /// Statuses that a rule's TTL is for.
 const RULE_STATUSES: [u16; 3] = [200, 203, 204];
 

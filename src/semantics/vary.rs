@@ -205,6 +205,19 @@ fn value(name: &HeaderName, request: &HeaderMap) -> Option<Box<[u8]>> {
     Some(value.into())
 }
 
+/// Writes fields as they select: who reads one otherwise than by its grammar is then shown nothing else than what stands for it in a
+/// selection.
+pub fn write_as_selecting(names: &[HeaderName], request: &mut HeaderMap) {
+    for name in names {
+        let Some(value) = value(name, request) else { continue };
+        let mut lines = request.get_all(name).iter();
+        let is_written_so = lines.next().is_some_and(|line| *line.as_bytes() == *value) && lines.next().is_none();
+        if !is_written_so && let Ok(value) = HeaderValue::from_bytes(&value) {
+            request.insert(name.clone(), value);
+        }
+    }
+}
+
 /// Writes down a chosen language.
 fn chosen(language: &[u8]) -> Box<[u8]> {
     [b",", language].concat().to_ascii_lowercase().into()

@@ -46,10 +46,13 @@ pub(super) fn is_malformed<B>(request: &Request<B>) -> bool {
     let fields = request.headers();
     // Two that are equal may be one to us, and two to somebody behind us.
     let lengths = fields.get_all(CONTENT_LENGTH).iter().count();
+    // There are readers to whom leading zeros make it an octal number.
+    let is_octal = fields.get(CONTENT_LENGTH).is_some_and(|length| length.len() > 1 && length.as_bytes()[0] == b'0');
     let is_padded = |value: &[u8]| matches!(value.first(), Some(b' ' | b'\t')) || matches!(value.last(), Some(b' ' | b'\t'));
     !(target.starts_with('/') || is_asterisk)
         || !is_of_http
         || lengths > 1
+        || is_octal
         || fields.values().any(|value| is_padded(value.as_bytes()))
 }
 
@@ -98,6 +101,8 @@ mod tests {
         check("GET", "/a", &[("x-a", " a")], true);
         check("GET", "/a", &[("x-a", "a\t")], true);
         check("POST", "/a", &[("content-length", "1"), ("content-length", "1")], true);
+        check("POST", "/a", &[("content-length", "10")], false);
+        check("POST", "/a", &[("content-length", "010")], true);
         check("OPTIONS", "*", &[], false);
         check("GET", "*", &[], true);
     }

@@ -25,3 +25,4 @@ mod tiers;
 mod trouble;
 mod validation;
 mod variants;
+mod withdrawn;

@@ -322,3 +322,27 @@ async fn many_requests_that_no_variant_fits_have_the_origin_asked_once() {
         assert_eq!(tier.origin.count("/a"), 3);
     }
 }
+
+/// So that who reads a list otherwise than by its grammar reads nothing that one client alone has written.
+#[tokio::test]
+async fn the_origin_is_shown_what_selects_a_variant_as_it_selects() {
+    for (name, written, shown) in [
+        ("accept-language", &["de;q = 1"][..], "de"),
+        ("accept-language", &[",de"], "de"),
+        ("accept-language", &["en;q=0.8,de;q=0.9,de-DE"], "de-de, de;q=0.9, en;q=0.8"),
+        ("accept-language", &["en;q=0.8", "de-DE,de;q=0.9"], "de-de, de;q=0.9, en;q=0.8"),
+        ("accept-encoding", &["zstd", "GZIP, deflate, br"], "gzip, deflate, br, zstd"),
+        ("accept", &["text/html", "application/json"], "text/html, application/json"),
+        ("accept", &["text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"], "text/html, application/xhtml+xml;q=0.9, */*;q=0.8"),
+    ] {
+        let world = World::start().await;
+        world.origin.reply("/a", Reply::new("one").cache("max-age=60").with("vary", name));
+        let mut ask = world.get("/a");
+        for line in written {
+            ask = ask.with(name, line);
+        }
+        ask.await.is("one").says("stored");
+        assert_eq!(world.origin.last("/a").field(name).as_deref(), Some(shown), "{written:?}");
+        world.get("/a").with(name, shown).await.is("one").hit("memory");
+    }
+}

@@ -6,7 +6,7 @@ use super::super::ask::{To, is_about};
 use super::super::plan::{self, Memory, Plan, Trouble, Wanted};
 use super::super::settle::{self, Asked, Got, Shown};
 use super::super::spool::Spool;
-use super::super::{Options, fetch, respond};
+use super::super::{Options, fetch, head, respond};
 use super::history::{Framing, Request, Response, START_MS, World};
 use super::messages::{client_got, from_header_map, header_map, to_origin};
 use super::routes::{ROUTES, RouteSpec};
@@ -179,6 +179,7 @@ impl<'a> Driver<'a> {
             let parts = header_map(&response.fields);
             match conditional::describes(&parts, &stored.head.fields(), stored.body.len()) {
                 false => self.stored.retain(|(known, _)| known != target),
+                true if head::is_shown_more(arrival, errand.admitted.route, &Told::default()) => {}
                 true => {
                     let got = Got { status: StatusCode::OK, fields: &parts, body_bytes: None, has_certain_end: true, times };
                     let (asked, route) = (asked_of(arrival, errand), errand.admitted.route);
@@ -268,7 +269,10 @@ impl<'a> Driver<'a> {
             return stand_in(Trouble::Error).unwrap_or_else(as_it_came);
         }
         match settled {
-            Err(_) => {
+            Err(why) => {
+                if stored.is_some() && asked.is_told_for_all(got.status, why) {
+                    self.stored.retain(|(known, _)| known != target);
+                }
                 if *has_lease && !got.status.is_server_error() {
                     self.remembered(target).unstorable_until = Some(now + self.options.remember_unstorable);
                 }

@@ -156,7 +156,8 @@ impl Naive {
         if response.status == 200 && stored.status == 200 {
             if !validation::is_about(&response.fields, &stored.fields) {
                 self.stored.retain(|known| known.target != *target);
-            } else {
+            } else if rfc::shown(&without(&request.fields, &CONDITIONS)) == request.fields {
+                // Choice: only what the origin would have been shown for everybody.
                 let stripped: &[&str] = if self.route.strips_set_cookie { &["set-cookie"] } else { &[] };
                 let fields = validation::updated(&stored.fields, &without(&response.fields, stripped));
                 let whole = self.dated(Stored { requested_ms, received_ms, fields, ..stored.clone() }, request);
@@ -184,7 +185,7 @@ impl Naive {
     ) -> Response {
         let target = &request.target;
         // §4.3.1: the conditions are our own, not the client's.
-        let whole = Request { method: "GET", fields: without(&request.fields, &CONDITIONS), ..request.clone() };
+        let whole = Request { method: "GET", fields: rfc::shown(&without(&request.fields, &CONDITIONS)), ..request.clone() };
         let mut sent = whole.clone();
         let mut purpose = Purpose::Whole;
         match &stored {
@@ -289,6 +290,12 @@ impl Naive {
             if leads && response.status < 500 {
                 self.unstorable.retain(|(known, _)| known != target);
                 self.unstorable.push((target.clone(), received_ms + 10_000));
+            }
+            // Choice, from §4.3.3: what the origin answers now, to everybody, takes back what it has answered before.
+            let is_for_all = !self.has_open_credentials(&request.fields) && !asked.no_store;
+            let is_answer = matches!(response.status, 200..=205 | 207..=303 | 305..=399 | 401 | 402 | 403 | 404 | 410 | 451);
+            if stored.is_some() && is_for_all && is_answer {
+                self.stored.retain(|known| known.target != *target);
             }
             return response;
         }

@@ -121,6 +121,12 @@ pub(super) fn selecting(fields: &Fields, request: &Fields) -> Vec<(String, Optio
     names.into_iter().map(|name| (name.clone(), first(request, &name).map(|value| normal(&name, value)))).collect()
 }
 
+/// Choice: the origin is shown a list that selects as it is written in a selection.
+pub(super) fn shown(request: &Fields) -> Fields {
+    let value = |name: &str, value: &str| if name == "accept-language" { normal(name, value) } else { value.to_owned() };
+    request.iter().map(|(name, written)| (*name, value(name, written))).collect()
+}
+
 /// §4.1 allows to normalise. Choice: whitespace in lists, and case where it says nothing; of equals, some prefer the first (RFC 9110 §12.5.4).
 fn normal(name: &str, value: &str) -> String {
     let mut list = split(value);
