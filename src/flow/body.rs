@@ -31,6 +31,8 @@ enum Source {
     Shared { reader: Reader, length: Option<u64> },
     /// A part of such a body: so many octets are left out, and then so many sent.
     Part { reader: Reader, skip: u64, left: u64 },
+    /// It has broken, and that is still to be told.
+    Broken(Option<ClientBodyError>),
 }
 
 /// Why a body ended before its end; the client's connection is then closed in a way that it can tell.
@@ -105,6 +107,7 @@ impl http_body::Body for Body {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
         let this = &mut *self;
         let polled = match &mut this.source {
+            Source::Broken(error) => Poll::Ready(error.take().map(Err)),
             Source::Whole(whole) => Poll::Ready(whole.take().map(|whole| Ok(Frame::data(whole)))),
             Source::Pieces(rest) if rest.is_empty() => Poll::Ready(None),
             Source::Pieces(rest) => {
@@ -140,6 +143,16 @@ impl http_body::Body for Body {
                 }
             },
         };
+        // With the error, hyper closes the connection, and what it has of the response by then is lost: so it may write that before, as
+        // the readers of a shared fetch let it, too.
+        let polled = match polled {
+            Poll::Ready(Some(Err(error))) if matches!(this.source, Source::Relay(_)) => {
+                this.source = Source::Broken(Some(error));
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            polled => polled,
+        };
         if let Some(record) = &mut this.record {
             match &polled {
                 Poll::Ready(Some(Ok(frame))) => record.sent(frame.data_ref().map_or(0, Bytes::len)),
@@ -159,6 +172,7 @@ impl http_body::Body for Body {
             Source::Watched(body) => body.is_end_stream(),
             Source::Shared { reader, .. } => reader.is_at_end(),
             Source::Part { left, .. } => *left == 0,
+            Source::Broken(error) => error.is_none(),
         }
     }
 
@@ -171,6 +185,7 @@ impl http_body::Body for Body {
             // Only asked before the first frame; afterwards it would have to shrink.
             Source::Shared { length, .. } => length.map_or_else(SizeHint::default, SizeHint::with_exact),
             Source::Part { left, .. } => SizeHint::with_exact(*left),
+            Source::Broken(_) => SizeHint::default(),
         }
     }
 }
