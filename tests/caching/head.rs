@@ -74,16 +74,13 @@ async fn a_head_after_which_what_is_stored_would_be_of_no_use_leaves_it_as_it_is
 
 #[tokio::test]
 async fn a_head_that_shows_the_origin_more_than_a_get_would_changes_nothing() {
-    for (name, value) in [("if-none-match", "\"of one client\""), ("range", "bytes=0-of one client"), ("accept", ",text/html")] {
+    for name in ["if-none-match", "if-modified-since", "if-range", "range"] {
         let world = World::start().await;
         world.origin.reply("/a", Reply::new("one").with("etag", "\"1\"").with("x-a", "for all"));
         world.origin.reply("/a", Reply::new("one").with("etag", "\"1\"").with("x-a", "of one client"));
-        let ask = |method| {
-            let ask = world.ask(method, "/a");
-            if name == "accept" { ask } else { ask.with("accept", "text/html") }
-        };
-        world.get("/a").with("accept", "text/html").await.is("one");
-        ask("HEAD").with(name, value).with("cache-control", "no-cache").await.has("x-a", "of one client");
-        world.get("/a").with("accept", "text/html").await.is("one").hit("memory").has("x-a", "for all");
+        world.get("/a").await.is("one");
+        let head = world.ask("HEAD", "/a").with(name, "\"of one client\"").with("cache-control", "no-cache");
+        head.await.has("x-a", "of one client");
+        world.get("/a").await.is("one").hit("memory").has("x-a", "for all");
     }
 }
